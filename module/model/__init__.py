@@ -1,0 +1,1 @@
+"""The vocabulary every room speaks. Standard library only; nothing here has an effect."""

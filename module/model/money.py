@@ -1,0 +1,46 @@
+"""Where money is born: the only functions that turn text, ints and floats into Decimal."""
+
+from __future__ import annotations
+
+from decimal import ROUND_DOWN, Decimal, InvalidOperation
+
+from module.model.errors import InvalidInput
+
+ZERO = Decimal(0)
+ONE = Decimal(1)
+
+
+def parse_decimal(text: str | int | Decimal, *, name: str = "value") -> Decimal:
+    """Return the exact finite Decimal that `text` spells; InvalidInput names `name` otherwise."""
+    if isinstance(text, bool) or not isinstance(text, (str, int, Decimal)):
+        raise InvalidInput(f"{name} must be a decimal string, got {type(text).__name__}")
+    try:
+        value = Decimal(text)
+    except InvalidOperation as error:
+        raise InvalidInput(f"{name} is not a decimal number: {str(text)[:40]!r}") from error
+    if not value.is_finite():
+        raise InvalidInput(f"{name} must be finite, got {value}")
+    return value
+
+
+def decimal_from_float(number: float, *, name: str = "value") -> Decimal:
+    """Return the shortest Decimal that reads back as `number` (through repr); finite only.
+
+    0.1 becomes Decimal("0.1"), not 0.1000000000000000055511151231257827.
+    """
+    return parse_decimal(repr(float(number)), name=name)
+
+
+def plain(value: Decimal) -> str:
+    """Spell `value` without exponent and without trailing zeros: Decimal("1E+2") is "100"."""
+    if value == 0:
+        return "0"
+    text = format(value, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return text
+
+
+def round_down(value: Decimal, step: Decimal) -> Decimal:
+    """Round `value` toward zero to a multiple of `step` (> 0): -0.0129 by 0.005 is -0.010."""
+    return (value / step).to_integral_value(rounding=ROUND_DOWN) * step

@@ -1,0 +1,136 @@
+"""Orders as a session asks for them and as the exchange reports them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+
+class Side(StrEnum):
+    """Direction of an order on the wire."""
+
+    BUY = "buy"
+    SELL = "sell"
+
+    @property
+    def sign(self) -> int:
+        """+1 for buy, -1 for sell."""
+        return 1 if self is Side.BUY else -1
+
+
+class OrderType(StrEnum):
+    MARKET = "market"
+    LIMIT = "limit"
+
+
+class OrderStatus(StrEnum):
+    """What an exchange says of an order it knows."""
+
+    LIVE = "live"
+    PARTIALLY_FILLED = "partially_filled"
+    FILLED = "filled"
+    CANCELED = "canceled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Nothing more will happen to it."""
+        return self in (OrderStatus.FILLED, OrderStatus.CANCELED)
+
+
+class Outcome(StrEnum):
+    """What is known of one submitted order when the call returns."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class StopPrices:
+    """Trigger prices that protect a position; None where there is none."""
+
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Nothing is protected."""
+        return self.stop_loss is None and self.take_profit is None
+
+
+NO_STOPS = StopPrices()
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRequest:
+    """One order as it leaves a session. `size` in base asset, > 0, already on the lot."""
+
+    client_id: str
+    symbol: str
+    side: Side
+    size: Decimal
+    reduce_only: bool
+    order_type: OrderType = OrderType.MARKET
+    price: Decimal | None = None
+    stops: StopPrices = NO_STOPS
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStamp:
+    """Who writes: checked at the last gate before anything is sent."""
+
+    session_id: str
+    epoch: int
+    not_after: datetime
+    cycle: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitResult:
+    """What became of one order of a batch. `code` is the venue's own where it refused."""
+
+    client_id: str
+    outcome: Outcome
+    order_id: str | None = None
+    code: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderReport:
+    """One order as the exchange knows it. Sizes in base asset, fee negative when paid."""
+
+    order_id: str
+    client_id: str
+    symbol: str
+    side: Side
+    status: OrderStatus
+    size: Decimal
+    filled_size: Decimal
+    average_price: Decimal | None
+    fee: Decimal
+    realized_pnl: Decimal
+    reduce_only: bool
+    source: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One execution, keyed by the exchange's trade id. Fee negative when paid."""
+
+    trade_id: str
+    order_id: str
+    symbol: str
+    side: Side
+    price: Decimal
+    size: Decimal
+    quote_size: Decimal
+    fee: Decimal
+    fee_asset: str
+    realized_pnl: Decimal
+    is_taker: bool
+    at: datetime

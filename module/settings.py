@@ -1,0 +1,115 @@
+"""Settings of an installation, read from the environment and from `<data>/settings.json`.
+
+Environment variables are `AIFAP_<NAME>`. Secrets are files of mode 0600 under `<data>/secrets`, so
+that no secret is ever in an argument or in an environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets as random_source
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from module.model.errors import InvalidInput
+
+SECRET_NAMES = ("database_password", "token_key", "credentials_key", "control_token")
+
+
+class _SavedSettings(PydanticBaseSettingsSource):
+    """What the installation wrote for its own processes; the environment wins over it."""
+
+    def get_field_value(self, field: object, field_name: str) -> tuple[object, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, object]:
+        folder = os.environ.get("AIFAP_DATA_DIR")
+        path = Path(folder or ".aifap") / "settings.json"
+        if not path.exists():
+            return {}
+        try:
+            loaded = json.loads(path.read_text())
+        except ValueError as error:
+            raise InvalidInput(f"{path} is not valid JSON ({error}); mend or remove it") from error
+        return {str(key): value for key, value in loaded.items()}
+
+
+class Settings(BaseSettings):
+    """Everything that differs between installations."""
+
+    model_config = SettingsConfigDict(env_prefix="AIFAP_", extra="forbid")
+
+    data_dir: Path = Field(Path(".aifap"), description="The one folder that holds all state.")
+    installation: str = Field("local", description="Its name; part of client ids.")
+
+    database_host: str = Field("", description="Host or socket folder; empty: embedded.")
+    database_port: int = 5432
+    database_user: str = "aifap"
+    database_pool_size: int = 5
+    database_statement_timeout_ms: int = 5000
+
+    services: tuple[Literal["platform", "gateway", "market"], ...] = Field(
+        ("platform",), description="Which doors this API process opens."
+    )
+    api_host: str = "127.0.0.1"
+    api_port: int = 8000
+    api_workers: int = Field(1, ge=1, le=16)
+    dashboard_url: str = Field("", description="Where people find the dashboard; empty: the API.")
+    gateway_url: str = "http://127.0.0.1:8001"
+    market_url: str = "http://127.0.0.1:8002"
+
+    simulator_url: str = Field("", description="The paper exchange; empty: no paper accounts.")
+    world_clock: str = Field("", description="host:port of a stepped clock; empty: real time.")
+    market_id: str = Field("bitget-live", description="Whose candles it has.")
+    allowed_venue_urls: tuple[str, ...] = ("https://api.bitget.com",)
+
+    strategy_timeout_s: float = Field(20.0, gt=0, le=600)
+    strategy_memory_mb: int = Field(1024, ge=64)
+    sandbox: Literal["landlock", "pod"] = "landlock"
+    sessions_max: int = Field(200, ge=1)
+
+    slack_webhook_url: str = ""
+    discord_webhook_url: str = ""
+    webhook_hosts: tuple[str, ...] = ("hooks.slack.com", "discord.com", "discordapp.com")
+    display_timezone: str = "Asia/Seoul"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _SavedSettings(settings_cls)
+
+    def save(self) -> None:
+        """Write what the other processes must know to `<data>/settings.json`."""
+        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self.data_dir / "settings.json"
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(self.model_dump_json(indent=2, exclude={"data_dir"}) + "\n")
+        temporary.chmod(0o600)
+        temporary.replace(path)
+
+    def secret(self, name: str) -> str:
+        """The secret `name`; created with 256 random bits if this installation has none yet."""
+        if name not in SECRET_NAMES:
+            raise InvalidInput(f"unknown secret {name!r}; known are {', '.join(SECRET_NAMES)}")
+        folder = self.data_dir / "secrets"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / name
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        except FileExistsError:
+            return path.read_text().strip()
+        with os.fdopen(descriptor, "w") as file:
+            value = random_source.token_urlsafe(32)
+            file.write(value)
+        return value

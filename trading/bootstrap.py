@@ -1,0 +1,301 @@
+"""The composition root of the engine: settings in, processes with all their ports out.
+
+The only file that knows which clock, exchange and store a session of paper, demo or live has.
+Everything is built inside the process that uses it, after the fork.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from module.db.repositories.alerts import AlertRepository
+
+from module.alerts.outbox import AlertOutbox, configured_channels
+from module.clock import SystemClock, WorldClock
+from module.db.database import Database
+from module.db.repositories.sessions import Leader, PostgresMirror, SessionRepository
+from module.exchange.gateway_client import GatewayExchange
+from module.files.order_info_file import FileOrderInfoStore
+from module.files.session_folder import make_session_folder
+from module.files.strategy_store import StrategyStore
+from module.launch.host_protocol import ask_host, host_socket_path, runner_socket_path
+from module.launch.processes import ProcessIdentity, identify
+from module.logs import configure_logs
+from module.market.market_client import MarketServiceClient
+from module.model.errors import InvariantViolated
+from module.model.sessions import SessionSpec, SessionState
+from module.ports import Alert, Exchange, MarketData
+from module.security.sandboxed_runner import SandboxedRunner
+from module.security.tokens import mint_grant, session_grant
+from module.settings import Settings
+from monitoring.finwatcher import FinwatcherWiring, run_finwatcher
+from trading.rebalancing_main import Exit, LeaderWiring, run_trading
+from trading.rebalancing_strategy import StrategyWiring, policy_of, run_strategy
+from trading.session.bells import Bells
+from trading.session.children import Child, FinwatcherProcess, Forker, StrategyProcess
+from trading.session.control import Control
+from trading.session_host import Body, ForkedChild, HostTruth, SessionHost, fork_role
+
+
+class World:
+    """The adapters that one process of one session uses, built on demand, closed together."""
+
+    def __init__(self, settings: Settings, session_id: str, role: str) -> None:
+        self.settings = settings
+        self.session_id = session_id
+        self.folder: Path = make_session_folder(settings.data_dir, session_id)
+        self.platform = Database(settings, "finplatform", pool_size=1)
+        self.sessions = SessionRepository(self.platform)
+        self.spec: SessionSpec = self.sessions.get(session_id).spec
+        self.clock = build_clock(settings, participant(session_id, role))
+
+    def exchange(self) -> Exchange:
+        """The session's account, through the gateway."""
+        return GatewayExchange(
+            self.settings.gateway_url, self.spec.account_id, self._token(), self.clock
+        )
+
+    def market(self) -> MarketData:
+        """Closed bars, through the market service."""
+        spec = self.spec
+        return MarketServiceClient(
+            self.settings.market_url, spec.market_id, spec.market, self._token(), self.clock
+        )
+
+    def store(self) -> FileOrderInfoStore:
+        """The letter: the file is the truth, Postgres follows."""
+        return FileOrderInfoStore(self.folder, PostgresMirror(self.sessions, self.session_id))
+
+    def alerts(self) -> AlertOutbox:
+        """Off the trading path: into Postgres, or a spool."""
+        return build_alerts(self.settings, self.platform, self.clock)
+
+    def _token(self) -> str:
+        grant = session_grant(self.spec.account_id, self.session_id, self.spec.owner_id)
+        return mint_grant(grant, self.settings.secret("token_key"))
+
+
+def participant(session_id: str, role: str) -> str:
+    """The name of a session's process in a stepped world."""
+    return f"{session_id}:{role}"
+
+
+def build_clock(settings: Settings, name: str | None) -> SystemClock:
+    """Real time, or a place in the installation's stepped world (None: an observer's)."""
+    if not settings.world_clock:
+        return SystemClock()
+    host, _, port = settings.world_clock.rpartition(":")
+    return WorldClock(host, int(port), name)
+
+
+def build_alerts(settings: Settings, platform: Database, clock: SystemClock) -> AlertOutbox:
+    """The outbox of this installation."""
+    return AlertOutbox(
+        AlertRepository(platform), settings.data_dir, configured_channels(settings), clock
+    )
+
+
+# --- bodies of a session's processes --------------------------------------------------------------
+
+
+class HostForker:
+    """Forks through the session host, over its socket."""
+
+    def __init__(self, settings: Settings, session_id: str) -> None:
+        self._path = host_socket_path(settings.data_dir)
+        self._session_id = session_id
+
+    def fork(self, role: str, descriptors: Sequence[int]) -> Child:
+        """Ask the host; the descriptors travel with the request."""
+        request = {"op": "fork", "role": role, "session_id": self._session_id}
+        answer = ask_host(self._path, request, descriptors)
+        pid, ticks, boot = answer["pid"], answer["started_ticks"], answer["boot_id"]
+        if not isinstance(pid, int) or not isinstance(ticks, int):
+            raise InvariantViolated(f"the session host answered {answer}")
+        return ForkedChild(ProcessIdentity(pid, ticks, str(boot)))
+
+
+class DirectForker:
+    """Forks from this process itself: Jobs, debugging, the plain form without a host."""
+
+    def __init__(self, settings: Settings, session_id: str) -> None:
+        self._settings = settings
+        self._session_id = session_id
+
+    def fork(self, role: str, descriptors: Sequence[int]) -> Child:
+        """A child of this process."""
+        body = BODIES[role]
+        return ForkedChild(fork_role(self._settings, self._session_id, role, descriptors, body))
+
+
+def leader_body(settings: Settings, session_id: str, _descriptors: Sequence[int]) -> int:
+    """A leader that forks through the host."""
+    return int(_lead(settings, session_id, HostForker(settings, session_id)))
+
+
+def _lead(settings: Settings, session_id: str, forker: Forker) -> Exit:
+    control = Control()
+    control.install()
+    world = World(settings, session_id, "leader")
+    me = identify(os.getpid())
+    if me is None:
+        raise InvariantViolated("this process does not find itself in /proc")
+    world.sessions.record_leader(session_id, Leader(me.pid, me.started_ticks, socket.gethostname()))
+    bells = Bells.create(
+        world.clock, participant(session_id, "leader"), participant(session_id, "strategy")
+    )
+    strategy = StrategyProcess(forker, bells.descriptors(), bells.rebalance_done.fileno())
+    try:
+        return run_trading(
+            LeaderWiring(
+                spec=world.spec,
+                clock=world.clock,
+                exchange=world.exchange(),
+                store=world.store(),
+                registry=world.sessions,
+                alerts=world.alerts(),
+                bells=bells,
+                strategy=strategy,
+                finwatcher=FinwatcherProcess(forker),
+                control=control,
+            )
+        )
+    finally:
+        world.clock.close()
+        world.platform.close()
+
+
+def strategy_body(settings: Settings, session_id: str, descriptors: Sequence[int]) -> int:
+    """The strategy process: four bells and the leader's life line are its descriptors."""
+    *bell_descriptors, leader_gone = descriptors
+    world = World(settings, session_id, "strategy")
+    spec = world.spec
+    source = StrategyStore(settings.data_dir).read_version(
+        spec.owner_id, spec.strategy_name, spec.strategy_digest
+    )
+    record = world.sessions.get(session_id)
+    if record.initial_balance is None:
+        raise InvariantViolated(f"session {session_id} has no initial balance yet")
+    runner = SandboxedRunner(
+        runner_socket_path(settings.data_dir),
+        world.clock,
+        timeout_s=settings.strategy_timeout_s,
+        display_timezone=settings.display_timezone,
+    )
+    run_strategy(
+        StrategyWiring(
+            spec=spec,
+            source=source.source,
+            initial_balance=record.initial_balance,
+            policy=policy_of(spec),
+            clock=world.clock,
+            exchange=world.exchange(),
+            market=world.market(),
+            runner=runner,
+            store=world.store(),
+            bells=Bells.adopt(
+                world.clock,
+                participant(session_id, "leader"),
+                participant(session_id, "strategy"),
+                bell_descriptors,
+            ),
+        ),
+        leader_gone,
+    )
+    return 0
+
+
+def finwatcher_body(settings: Settings, session_id: str, descriptors: Sequence[int]) -> int:
+    """Finwatcher: its one descriptor tells the leader that it watches."""
+    from module.db.repositories.results import ResultsRepository
+
+    world = World(settings, session_id, "finwatcher")
+    os.write(descriptors[0], b"1")
+    os.close(descriptors[0])
+    never, keep_open = os.pipe()
+    results = Database(settings, "finwatcher", pool_size=1)
+    run_finwatcher(
+        FinwatcherWiring(
+            session_id=session_id,
+            clock=world.clock,
+            exchange=world.exchange(),
+            sessions=world.sessions,
+            results=ResultsRepository(results),
+            alerts=world.alerts(),
+            folder=world.folder,
+        ),
+        never,
+    )
+    os.close(keep_open)
+    world.clock.close()
+    return 0
+
+
+BODIES: dict[str, Body] = {
+    "leader": leader_body,
+    "strategy": strategy_body,
+    "finwatcher": finwatcher_body,
+}
+
+
+# --- the host -------------------------------------------------------------------------------------
+
+
+def warm_host() -> None:
+    """Import and use what every session's processes use, before the first fork."""
+    import uuid  # psycopg2 loads it at the first connection
+
+    import psycopg2.extras
+    import sqlalchemy.dialects.postgresql.psycopg2
+    import urllib3
+
+    import module.db.repositories.results
+
+    assert all((uuid, psycopg2.extras, sqlalchemy, urllib3, module.db.repositories.results))
+
+
+def build_host(settings: Settings) -> SessionHost:
+    """A host whose truth is Postgres; it keeps no connection open between looks."""
+
+    def unfinished() -> list[str]:
+        database = Database(settings, "finplatform", pool_size=1)
+        try:
+            return [row.session_id for row in SessionRepository(database).active_sessions()]
+        finally:
+            database.close()
+
+    def give_up(session_id: str, reason: str) -> None:
+        database = Database(settings, "finplatform", pool_size=1)
+        clock = SystemClock()
+        try:
+            sessions = SessionRepository(database)
+            record = sessions.get(session_id)
+            sessions.set_state(session_id, SessionState.FAILED, clock.wall(), reason=reason)
+            build_alerts(settings, database, clock).notify(
+                Alert(
+                    kind="critical",
+                    severity="critical",
+                    title=f"[{record.spec.market.value.capitalize()}] Session Given Up",
+                    lines=(("Session", session_id), ("Error", reason)),
+                    cause=f"given-up:{session_id}",
+                    session_id=session_id,
+                    owner_id=record.owner_id,
+                    at=clock.wall(),
+                )
+            )
+        finally:
+            database.close()
+
+    return SessionHost(settings, BODIES, HostTruth(settings, unfinished, give_up))
+
+
+def lead_without_host(session_id: str) -> Exit:
+    """One session in the foreground; its runner host is this process's own."""
+    settings = Settings()
+    configure_logs(f"{session_id}:leader", settings.log_level)
+    host = build_host(settings)
+    with host.runner_only():
+        return _lead(settings, session_id, DirectForker(settings, session_id))

@@ -1,0 +1,1 @@
+"""Carries out a plan through ports: intent first, evidence before conclusions."""

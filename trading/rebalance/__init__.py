@@ -1,0 +1,1 @@
+"""PURE: targets, positions and rules in; an order plan out. No clock, no I/O, no float."""

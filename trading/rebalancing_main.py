@@ -1,0 +1,526 @@
+"""The session leader: asks for a plan at every boundary, trades it, ends as it was told.
+
+    start: epoch + 1 ─► settle what an earlier leader left ─► running
+    boundary ─► letter (requested), ring rebalance_start ─► strategy_done ─► auto_trade
+             ─► journal, ring autotrade_done ─► rebalance_done ─► next boundary
+    end: flat or protected, as asked; a critical error ends it protected, with an alert
+
+`python -m trading.rebalancing_main --session ID` runs one session without a host.
+"""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import TypeVar
+
+from module.logs import get_logger
+from module.model.errors import (
+    AifapError,
+    Conflict,
+    InvariantViolated,
+    Retryable,
+    StaleWriter,
+    Unavailable,
+)
+from module.model.sessions import (
+    DesiredState,
+    EndState,
+    SessionSpec,
+    SessionState,
+    boundary_at_or_after,
+)
+from module.ports import (
+    Alert,
+    AlertSink,
+    Clock,
+    CycleRecord,
+    Exchange,
+    OrderInfoStore,
+    SessionRegistry,
+    StrategyChild,
+    Wish,
+)
+from trading.execution.auto_trade import (
+    ExecutionPorts,
+    ExecutionRules,
+    auto_trade,
+    settle_open_slices,
+)
+from trading.rebalance.order_info import (
+    CycleStage,
+    OrderInfo,
+    from_json,
+    requested,
+    to_json,
+    with_plan,
+)
+from trading.rebalance.plan import Book, plan_rebalance
+from trading.rebalancing_strategy import flat_policy, policy_of
+from trading.session.bells import Bells
+from trading.session.control import Control
+
+HEARTBEAT_WORLD_S = 10.0
+HEARTBEAT_REAL_S = 2.0
+STRATEGY_WAIT_S = 120.0
+DONE_WAIT_S = 30.0
+STRATEGY_FAILURES_MAX = 5
+FLAT_TRIES = 3
+RECOVERY_AGE_FRACTION = 2
+DATABASE_TRIES = 30
+DATABASE_PAUSE_S = 1.0
+
+log = get_logger("trading.leader")
+T = TypeVar("T")
+
+
+class Exit(enum.IntEnum):
+    """How the process ends: the host starts another leader only after HANDED_OVER or CRASHED."""
+
+    OVER = 0
+    CRASHED = 1
+    HANDED_OVER = 75
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderWiring:
+    """What a leader needs of the world."""
+
+    spec: SessionSpec
+    clock: Clock
+    exchange: Exchange
+    store: OrderInfoStore
+    registry: SessionRegistry
+    alerts: AlertSink
+    bells: Bells
+    strategy: StrategyChild
+    finwatcher: StrategyChild
+    control: Control
+
+
+def run_trading(wiring: LeaderWiring) -> Exit:
+    """Lead the session until it is over, handed over, or something outlives its retries."""
+    leader = _Leader(wiring)
+    try:
+        return leader.run()
+    except StaleWriter as error:
+        log.warning("another leader took over", detail=error.message)
+        return Exit.OVER
+    except Exception as error:  # noqa: BLE001 - the top of a process: record, alert, end
+        return leader.fail(error)
+    finally:
+        wiring.strategy.stop()
+
+
+class _Leader:
+    """The state of one leader: its epoch, the last letter, failures in a row."""
+
+    def __init__(self, wiring: LeaderWiring) -> None:
+        self._wiring = wiring
+        self._spec = wiring.spec
+        self._clock = wiring.clock
+        self._epoch = 0
+        self._last: OrderInfo | None = None
+        self._cycles_done = 0
+        self._failures = 0
+        self._beaten_at = float("-inf")
+        self._stop_wanted: EndState | None = None
+
+    # --- life ------------------------------------------------------------------------------------
+
+    def run(self) -> Exit:
+        self._start()
+        while True:
+            ending = self._ending()
+            if ending is not None:
+                return self._finish(*ending)
+            if self._wiring.control.hand_over:
+                log.info("handed over", session=self._spec.session_id)
+                return Exit.HANDED_OVER
+            boundary = boundary_at_or_after(
+                self._clock.now() + timedelta(milliseconds=1), self._spec.interval
+            )
+            if (
+                self._wait_until(min(boundary, self._spec.ends_at))
+                and boundary <= self._clock.now()
+            ):
+                self._cycle(boundary)
+
+    def _start(self) -> None:
+        spec, registry = self._spec, self._wiring.registry
+        self._epoch = self._with_database(lambda: registry.take_epoch(spec.session_id))
+        row = registry.get(spec.session_id)
+        self._cycles_done = row.cycle
+        if row.desired is DesiredState.STOPPED or row.state is SessionState.STOPPING:
+            self._stop_wanted = row.end_state
+        first = row.initial_balance is None
+        snapshot = self._wiring.exchange.snapshot()
+        if first and snapshot.positions and not spec.adopt_existing:
+            held = ", ".join(position.symbol for position in snapshot.positions)
+            raise Conflict(
+                f"the account already holds {held}; close it, or start with adopt_existing"
+            )
+        registry.set_initial_balance(spec.session_id, self._epoch, snapshot.equity)
+        document = self._wiring.store.read()
+        self._last = None if document is None else from_json(document)
+        self._wiring.finwatcher.start()
+        self._wiring.strategy.start()
+        self._recover()
+        if row.state is SessionState.STARTING:
+            self._set_state(SessionState.RUNNING)
+        if first:
+            self._alert_start()
+
+    def _set_state(self, state: SessionState, reason: str = "") -> None:
+        self._with_database(
+            lambda: self._wiring.registry.set_state(
+                self._spec.session_id,
+                state,
+                self._clock.now(),
+                reason=reason,
+                epoch=self._epoch or None,
+            )
+        )
+
+    def _recover(self) -> None:
+        """Starting is recovering: what an earlier leader left is finished, or dropped by age."""
+        info = self._last
+        if info is None or info.stage.is_over:
+            return
+        if info.stage is CycleStage.REQUESTED:
+            self._last = self._save(
+                info.changed(
+                    epoch=self._epoch,
+                    stage=CycleStage.DROPPED,
+                    reason="the leader was replaced before there was a plan",
+                )
+            )
+            return
+        info = self._save(info.changed(epoch=self._epoch))
+        age = self._clock.now() - info.cycle
+        log.info("recovering a cycle", session=self._spec.session_id, age_s=age.total_seconds())
+        if age <= self._spec.interval / RECOVERY_AGE_FRACTION and self._ending() is None:
+            self._journal(auto_trade(info, self._ports(), self._rules()), info.cycle, None)
+        else:
+            reason = f"interrupted, and {age.total_seconds():.0f} s old when it was found"
+            settled = settle_open_slices(info, self._ports(), self._rules(), reason)
+            self._journal(settled, info.cycle, None)
+
+    def _ending(self) -> tuple[EndState, str] | None:
+        """Whether the session is to end now, how, and why."""
+        if self._stop_wanted is not None:
+            return self._stop_wanted, "terminated by its owner"
+        if self._clock.now() >= self._spec.ends_at:
+            return self._spec.on_end, "its trading hours are over"
+        limit = self._spec.cycles_max
+        if limit is not None and self._cycles_done >= limit:
+            return self._spec.on_end, f"its {limit} cycles are done"
+        return None
+
+    def _finish(self, end_state: EndState, reason: str) -> Exit:
+        self._set_state(SessionState.STOPPING, reason)
+        if end_state is EndState.FLAT:
+            self._flatten()
+        held = len(self._wiring.exchange.snapshot().positions)
+        how = "flat" if held == 0 else f"protected, {held} positions open"
+        self._set_state(SessionState.ENDED, f"{reason}; {how}")
+        self._alert("stop", "info", "System Stopped", (("Reason", reason), ("Account", how)))
+        return Exit.OVER
+
+    def fail(self, error: Exception) -> Exit:
+        """A critical error: alert, leave the account protected, stop the session."""
+        detail = (
+            error.message if isinstance(error, AifapError) else f"{type(error).__name__}: {error}"
+        )
+        log.error("session failed", session=self._spec.session_id, detail=detail, exc_info=error)
+        self._alert("critical", "critical", "Critical Error", (("Error", detail),))
+        try:
+            self._set_state(SessionState.FAILED, detail)
+        except AifapError as unrecorded:
+            log.warning("the failure could not be recorded", detail=unrecorded.message)
+            return Exit.CRASHED
+        return Exit.OVER
+
+    # --- waiting ---------------------------------------------------------------------------------
+
+    def _wait_until(self, when: datetime) -> bool:
+        """Let time pass until `when`; False when something else wants to be looked at first."""
+        while (now := self._clock.now()) < when:
+            until = min(when, now + timedelta(seconds=HEARTBEAT_WORLD_S))
+            fds = [self._wiring.control.fileno(), self._wiring.strategy.fileno()]
+            fds.append(self._wiring.finwatcher.fileno())
+            ready = self._clock.wait_readable(fds, until)
+            self._revive(ready)
+            if fds[0] in ready:
+                self._look()
+                return False
+            self._beat()
+        return True
+
+    def _revive(self, ready: Sequence[int]) -> None:
+        if self._wiring.strategy.fileno() in ready:
+            log.warning("the strategy process ended; starting another")
+            self._wiring.strategy.start()
+        if self._wiring.finwatcher.fileno() in ready:
+            log.warning("finwatcher ended; starting another")
+            self._wiring.finwatcher.start()
+
+    def _look(self) -> None:
+        """Somebody spoke: read what, and what the owner wants."""
+        self._wiring.control.look()
+        try:
+            self._note(self._wiring.registry.wishes(self._spec.session_id))
+        except Retryable as error:
+            log.warning("desired state not read", detail=error.message)
+
+    def _note(self, wish: Wish) -> None:
+        if wish.desired is DesiredState.STOPPED:
+            self._stop_wanted = wish.end_state
+
+    def _beat(self) -> None:
+        """Heartbeat and a look at the desired state, at most every HEARTBEAT_REAL_S."""
+        now = self._clock.monotonic()
+        if now - self._beaten_at < HEARTBEAT_REAL_S:
+            return
+        self._beaten_at = now
+        try:
+            wall = self._clock.wall()
+            self._note(self._wiring.registry.heartbeat(self._spec.session_id, self._epoch, wall))
+        except Retryable as error:
+            log.warning("heartbeat not stored", detail=error.message)
+
+    def _stop_requested(self) -> bool:
+        self._beat()
+        if self._wiring.control.look():
+            self._look()
+        return self._stop_wanted is not None or self._wiring.control.hand_over
+
+    # --- one cycle -------------------------------------------------------------------------------
+
+    def _cycle(self, boundary: datetime) -> None:
+        started_real = self._clock.monotonic()
+        info, answered = self._ask_for_plan(boundary)
+        if info.stage is CycleStage.PLANNED:
+            self._failures = 0
+            info = auto_trade(info, self._ports(), self._rules())
+        elif info.stage is CycleStage.SKIPPED:
+            self._report_skipped(info)
+        self._cycles_done += 1
+        own_ms = (self._clock.monotonic() - started_real) * 1000
+        self._journal(info, boundary, own_ms)
+        if answered:
+            self._close_cycle()
+        self._beat()
+        if self._failures >= STRATEGY_FAILURES_MAX:
+            raise Conflict(
+                f"the strategy failed {self._failures} cycles in a row; the last: {info.reason}"
+            )
+
+    def _close_cycle(self) -> None:
+        """Ring autotrade_done and wait until the strategy process has heard it."""
+        bells = self._wiring.bells
+        bells.autotrade_done.set()
+        fds = [bells.rebalance_done.fileno(), self._wiring.strategy.fileno()]
+        until = self._clock.now() + timedelta(seconds=DONE_WAIT_S)
+        if fds[0] not in self._clock.wait_readable(fds, until):
+            self._restart_strategy("did not confirm the end of the cycle")
+        bells.rebalance_done.clear()
+
+    def _ask_for_plan(self, boundary: datetime) -> tuple[OrderInfo, bool]:
+        """Write the request, ring, wait for the plan; and whether the strategy process answered.
+
+        One that dies or does not answer skips the cycle and is replaced.
+        """
+        asked = self._save(
+            requested(
+                self._spec.session_id,
+                boundary,
+                self._cycles_done + 1,
+                self._epoch,
+                0 if self._last is None else self._last.revision + 1,
+            )
+        )
+        bells = self._wiring.bells
+        bells.strategy_done.clear()
+        bells.rebalance_start.set()
+        deadline = self._clock.now() + timedelta(seconds=STRATEGY_WAIT_S)
+        done, died = bells.strategy_done.fileno(), self._wiring.strategy.fileno()
+        ready = self._clock.wait_readable([done, died], deadline)
+        if done not in ready:
+            self._restart_strategy("did not answer")
+            reason = "strategy-gone: the strategy process ended or did not answer"
+            return self._skip(asked, reason), False
+        bells.strategy_done.clear()
+        info = self._read_letter()
+        if info.cycle != boundary or info.stage is CycleStage.REQUESTED:
+            return self._skip(asked, "strategy-late: the plan was for another cycle"), True
+        self._last = info
+        return info, True
+
+    def _restart_strategy(self, why: str) -> None:
+        log.warning("restarting the strategy process", why=why)
+        self._wiring.strategy.stop()
+        bells = self._wiring.bells
+        for bell in (bells.autotrade_done, bells.rebalance_start, bells.strategy_done):
+            bell.clear()
+        self._wiring.strategy.start()
+
+    def _skip(self, info: OrderInfo, reason: str) -> OrderInfo:
+        return self._save(info.changed(stage=CycleStage.SKIPPED, reason=reason))
+
+    def _report_skipped(self, info: OrderInfo) -> None:
+        if not info.reason.startswith("no-bar"):
+            self._failures += 1
+        self._alert(
+            "cycle_skipped", "error", "Cycle Skipped", (("Reason", info.reason),), info.reason[:60]
+        )
+
+    def _read_letter(self) -> OrderInfo:
+        document = self._wiring.store.read()
+        if document is None:
+            raise InvariantViolated("order_info is gone in the middle of a cycle")
+        return from_json(document)
+
+    def _save(self, info: OrderInfo) -> OrderInfo:
+        self._wiring.store.write(to_json(info), info.epoch, info.revision)
+        self._last = info
+        return info
+
+    def _journal(self, info: OrderInfo, started_at: datetime, own_ms: float | None) -> None:
+        self._last = info
+        document = to_json(info)
+        self._wiring.store.archive(document)
+        try:
+            self._wiring.registry.record_cycle(
+                self._epoch,
+                CycleRecord(
+                    session_id=self._spec.session_id,
+                    boundary=info.cycle,
+                    number=info.number,
+                    state=info.stage.value,
+                    reason=info.reason,
+                    started_at=started_at,
+                    ended_at=self._clock.now(),
+                    own_ms=own_ms,
+                    targets=dict(info.targets),
+                    order_info=document,
+                    digest=info.plan_digest,
+                ),
+            )
+        except Retryable as error:
+            log.warning(
+                "cycle not journalled in Postgres; the archive has it", detail=error.message
+            )
+
+    # --- leaving flat ----------------------------------------------------------------------------
+
+    def _flatten(self) -> None:
+        """Close everything, confirm it, and do it again if something is left."""
+        for _ in range(FLAT_TRIES):
+            snapshot = self._wiring.exchange.snapshot()
+            if not snapshot.positions:
+                return
+            instruments = self._wiring.exchange.instruments()
+            book = Book(
+                base=max(snapshot.equity, Decimal(1)),
+                available=snapshot.available,
+                positions={position.symbol: position for position in snapshot.positions},
+                marks={p.symbol: p.mark_price for p in snapshot.positions},
+                instruments=instruments,
+            )
+            plan = plan_rebalance({}, book, flat_policy(self._spec))
+            letter = requested(
+                self._spec.session_id,
+                self._clock.now(),
+                self._cycles_done,
+                self._epoch,
+                0 if self._last is None else self._last.revision + 1,
+            )
+            letter = self._save(
+                with_plan(letter, plan, inputs={}, targets={}, strategy_digest="flat")
+            )
+            self._journal(auto_trade(letter, self._ports(), self._rules()), letter.cycle, None)
+        left = self._wiring.exchange.snapshot().positions
+        if left:
+            names = ", ".join(f"{position.symbol} {position.size}" for position in left)
+            raise Conflict(f"the account could not be made flat after {FLAT_TRIES} tries: {names}")
+
+    # --- parts -----------------------------------------------------------------------------------
+
+    def _ports(self) -> ExecutionPorts:
+        return ExecutionPorts(self._wiring.exchange, self._wiring.store, self._clock)
+
+    def _rules(self) -> ExecutionRules:
+        spec = self._spec
+        return ExecutionRules(
+            installation=spec.installation,
+            session_id=spec.session_id,
+            epoch=self._epoch,
+            policy=policy_of(spec),
+            margin_mode=spec.margin_mode,
+            apply_account_settings=spec.apply_account_settings,
+            stop_requested=self._stop_requested,
+        )
+
+    def _with_database(self, work: Callable[[], T]) -> T:
+        """Repeat `work` while Postgres is away, in real time, bounded."""
+        for attempt in range(DATABASE_TRIES):
+            try:
+                return work()
+            except Unavailable as error:
+                log.warning("waiting for Postgres", attempt=attempt, detail=error.message)
+                self._clock.pause(DATABASE_PAUSE_S)
+        return work()
+
+    def _alert_start(self) -> None:
+        hours = (self._spec.ends_at - self._spec.started_at).total_seconds() / 3600
+        self._alert(
+            "start",
+            "info",
+            "System Started",
+            (
+                ("Strategy", self._spec.strategy_name),
+                ("Environment", self._spec.trade_env.value),
+                ("Trading Duration", f"{int(hours)}h {round(hours % 1 * 60)}m"),
+            ),
+        )
+
+    def _alert(
+        self,
+        kind: str,
+        severity: str,
+        title: str,
+        lines: tuple[tuple[str, str], ...],
+        cause: str = "",
+    ) -> None:
+        self._wiring.alerts.notify(
+            Alert(
+                kind=kind,
+                severity=severity,
+                title=f"[{self._spec.market.value.capitalize()}] {title}",
+                lines=(("Session", self._spec.session_id), *lines),
+                cause=f"{kind}:{self._spec.session_id}:{cause}",
+                session_id=self._spec.session_id,
+                owner_id=self._spec.owner_id,
+                at=self._clock.now(),
+            )
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one session in the foreground, without a host."""
+    parser = argparse.ArgumentParser(prog="python -m trading.rebalancing_main")
+    parser.add_argument("--session", required=True, help="the id of a session that was created")
+    options = parser.parse_args(arguments)
+    from trading.bootstrap import lead_without_host
+
+    return int(lead_without_host(options.session))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

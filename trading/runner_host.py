@@ -1,0 +1,267 @@
+"""The second host: exec'd with an empty environment, forks one walled-in child per strategy call.
+
+    strategy process ── Unix socket ──► runner host ── fork ──► child: lock_down, then user code
+
+It holds no secret and no connection but its listening socket; pandas and numpy are loaded before
+the first fork so that a call costs milliseconds. It kills children that outlive their time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import io
+import math
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from module.clock import SystemClock
+from module.live_data_context import LiveDataContext
+from module.model.canonical import parse_instant
+from module.model.errors import AifapError, InvalidInput
+from module.ports import Clock
+from module.security.framing import ConnectionEnded, receive_message, send_message
+from module.security.sandbox import Limits, lock_down
+
+GRACE_S = 1.0
+LOG_MAX = 8192
+ANSWER_MAX_SYMBOLS = 1000
+CHILDREN_MAX = 64
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -I -m trading.runner_host --socket-fd N --wall-s S --memory-mb M [--pod]`."""
+    parser = argparse.ArgumentParser(prog="runner-host")
+    parser.add_argument("--socket-fd", type=int, required=True)
+    parser.add_argument("--wall-s", type=float, required=True)
+    parser.add_argument("--memory-mb", type=int, required=True)
+    parser.add_argument("--pod", action="store_true")
+    options = parser.parse_args(arguments)
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    os.environ["OMP_NUM_THREADS"] = "1"
+    _warm()
+    limits = Limits(cpu_s=math.ceil(options.wall_s) + 1, memory_mb=options.memory_mb)
+    listener = socket.socket(fileno=options.socket_fd)
+    _Host(listener, SystemClock(), limits, options.wall_s, pod=options.pod).serve()
+    return 0
+
+
+def _warm() -> None:
+    """Load and use what strategies use, so that children share the pages and start at once."""
+    import numpy as np
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        np.arange(12.0).reshape(4, 3),
+        index=pd.date_range("2026-01-01", periods=4, freq="min", tz="UTC"),
+        columns=list("abc"),
+    )
+    frame.pct_change(1).rolling(2).mean().iloc[-1].to_dict()
+    frame.corr()
+    frame.ewm(span=3).std()
+    gc.collect()
+    gc.freeze()
+
+
+class _Host:
+    """Accepts, forks, reaps, and kills what is over its time."""
+
+    def __init__(
+        self, listener: socket.socket, clock: Clock, limits: Limits, wall_s: float, *, pod: bool
+    ) -> None:
+        self._listener = listener
+        self._clock = clock
+        self._limits = limits
+        self._wall_s = wall_s
+        self._pod = pod
+        self._deadlines: dict[int, float] = {}
+        self._stopping = False
+
+    def serve(self) -> None:
+        """Until SIGTERM; children do not outlive it (they die with their host)."""
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        poller = select.poll()
+        poller.register(wake_read, select.POLLIN)
+        poller.register(self._listener, select.POLLIN)
+        while not self._stopping:
+            for descriptor, _ in poller.poll(self._next_deadline_ms()):
+                if descriptor == wake_read:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(wake_read, 4096)
+                elif len(self._deadlines) < CHILDREN_MAX:
+                    self._fork()
+            self._reap()
+        for child in self._deadlines:
+            os.killpg(child, signal.SIGKILL)
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _next_deadline_ms(self) -> int:
+        if not self._deadlines:
+            return 60_000
+        left_s = min(self._deadlines.values()) - self._clock.monotonic()
+        return max(10, int(left_s * 1000) + 1)
+
+    def _fork(self) -> None:
+        channel, _ = self._listener.accept()
+        child = os.fork()
+        if child == 0:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            _child(channel, self._limits, pod=self._pod)
+        channel.close()
+        self._deadlines[child] = self._clock.monotonic() + self._wall_s + GRACE_S
+
+    def _reap(self) -> None:
+        now = self._clock.monotonic()
+        for child, deadline in list(self._deadlines.items()):
+            if now >= deadline:
+                for kill in (os.killpg, os.kill):
+                    with contextlib.suppress(ProcessLookupError):
+                        kill(child, signal.SIGKILL)
+        while self._deadlines:
+            try:
+                ended, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                self._deadlines.clear()
+                return
+            if ended == 0:
+                return
+            self._deadlines.pop(ended, None)
+
+
+def _child(channel: socket.socket, limits: Limits, *, pod: bool) -> None:
+    """The life of one call. Never returns to the host's loop."""
+    code = 1
+    try:
+        lock_down(limits, channel.fileno(), pod_is_boundary=pod)
+        send_message(channel, _answer(channel))
+        code = 0
+    except ConnectionEnded:
+        code = 0  # whoever asked is gone
+    except AifapError as error:
+        with contextlib.suppress(ConnectionEnded):
+            send_message(channel, {"op": "answer", "error": error.message})
+    finally:
+        os._exit(code)
+
+
+def _answer(channel: socket.socket) -> dict[str, object]:
+    """Run the user's function; its own mistakes become an `error` for its owner."""
+    request = receive_message(channel)
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            targets = _call(channel, request)
+    except ConnectionEnded:
+        raise
+    except BaseException as error:  # noqa: BLE001 - user code may raise anything, SystemExit too
+        return {
+            "op": "answer",
+            "error": describe_failure(error),
+            "log": output.getvalue()[:LOG_MAX],
+        }
+    return {"op": "answer", "targets": targets, "log": output.getvalue()[:LOG_MAX]}
+
+
+def _call(channel: socket.socket, request: Mapping[str, object]) -> dict[str, dict[str, str]]:
+    context = LiveDataContext(
+        _AskingClient(channel), parse_instant(str(request["at"])), str(request["timezone"])
+    )
+    config = request["config"]
+    namespace: dict[str, object] = {"__name__": "strategy", "__file__": "strategy.py"}
+    code = compile(str(request["source"]), "strategy.py", "exec")
+    exec(code, namespace)  # noqa: S102 - this child exists to run it, behind the wall
+    function = namespace.get("strategy")
+    if not callable(function):
+        raise InvalidInput("strategy.py defines no function `strategy(context, config_dict)`")
+    return spell_targets(function(context, config))
+
+
+class _AskingClient:
+    """DataClient that asks the trusted side."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+
+    def fetch_bars(
+        self, assets: Sequence[str], window: int, frequency: str
+    ) -> Mapping[str, Sequence[Sequence[float]]]:
+        send_message(
+            self._channel,
+            {"op": "history", "assets": list(assets), "window": window, "frequency": frequency},
+        )
+        answer = receive_message(self._channel)
+        if "error" in answer:
+            raise InvalidInput(str(answer["error"]))
+        bars = answer["bars"]
+        if not isinstance(bars, dict):
+            raise InvalidInput("the market answered without bars")
+        return bars
+
+
+def spell_targets(returned: object) -> dict[str, dict[str, str]]:
+    """Numbers to decimal text, shapes checked; InvalidInput names the symbol and the value."""
+    if not isinstance(returned, Mapping):
+        raise InvalidInput(
+            f"strategy() returned {type(returned).__name__}; it must return a dict of weights"
+        )
+    if len(returned) > ANSWER_MAX_SYMBOLS:
+        raise InvalidInput(f"strategy() returned {len(returned)} symbols")
+    spelled: dict[str, dict[str, str]] = {}
+    for symbol, value in returned.items():
+        if not isinstance(symbol, str):
+            raise InvalidInput(f"strategy() returned the key {symbol!r}; keys are symbols")
+        fields = value if isinstance(value, Mapping) else {"weight": value}
+        spelled[symbol] = {
+            str(name): _spell(number, symbol, str(name))
+            for name, number in fields.items()
+            if number is not None
+        }
+    return spelled
+
+
+def _spell(number: object, symbol: str, name: str) -> str:
+    if isinstance(number, bool) or not hasattr(number, "__float__"):
+        raise InvalidInput(f"{name} of {symbol} is {number!r:.60}, not a number")
+    if isinstance(number, (int, Decimal)):
+        text = str(number)
+        finite = Decimal(number).is_finite()
+    else:
+        text = repr(float(number))
+        finite = math.isfinite(float(number))
+    if not finite:
+        raise InvalidInput(f"{name} of {symbol} is {text}; it must be a finite number")
+    return text
+
+
+def describe_failure(error: BaseException) -> str:
+    """What the owner reads: the error and where in their file it arose."""
+    lines = [
+        f"line {frame.lineno}, in {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == "strategy.py"
+    ]
+    where = f" ({'; '.join(lines[-3:])} of strategy.py)" if lines else ""
+    if isinstance(error, SyntaxError) and error.filename == "strategy.py":
+        where = f" (line {error.lineno} of strategy.py)"
+    if isinstance(error, InvalidInput):
+        return f"{error.message}{where}"
+    return f"the strategy raised {type(error).__name__}: {str(error)[:500]}{where}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Effects of a running session, only through ports: bells, the letter, the loop."""
