@@ -1,1 +1,1 @@
-"""Shared parts: vocabulary, ports and edges. Knows nothing of the rooms above (api, trading, monitoring)."""
+"""Shared parts: vocabulary, ports and edges. Knows nothing of the rooms above."""

@@ -199,6 +199,30 @@ class Alert:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class ClaimedAlert:
+    """One alert to be sent now; `stands_for` are the ids it covers, its own among them."""
+
+    alert_id: int
+    alert: Alert
+    attempts: int
+    stands_for: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """How many alerts of the cause this message stands for."""
+        return len(self.stands_for)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertBacklog:
+    """What has not reached anybody; `oldest_wall` is when the oldest pending one was made."""
+
+    pending: int
+    oldest_wall: datetime | None
+    undelivered: int
+
+
 class SessionLauncher(Protocol):
     """Three verbs: start, stop, poll."""
 

@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     api_host: str = "127.0.0.1"
     api_port: int = 8000
     api_workers: int = Field(1, ge=1, le=16)
+    api_hosts: tuple[str, ...] = Field((), description="Further Host names that requests may name.")
     dashboard_url: str = Field("", description="Where people find the dashboard; empty: the API.")
     gateway_url: str = "http://127.0.0.1:8001"
     market_url: str = "http://127.0.0.1:8002"

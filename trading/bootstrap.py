@@ -11,11 +11,10 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from module.db.repositories.alerts import AlertRepository
-
 from module.alerts.outbox import AlertOutbox, configured_channels
 from module.clock import SystemClock, WorldClock
 from module.db.database import Database
+from module.db.repositories.alerts import AlertRepository
 from module.db.repositories.sessions import Leader, PostgresMirror, SessionRepository
 from module.exchange.gateway_client import GatewayExchange
 from module.files.order_info_file import FileOrderInfoStore

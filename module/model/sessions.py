@@ -14,7 +14,7 @@ from module.model.accounts import MarginMode, TradeEnv
 from module.model.errors import InvalidInput
 from module.model.market import MarketType
 
-SESSION_ID_PATTERN = re.compile(r"^\d{10}-[a-z2-7]{4}$")
+SESSION_ID_PATTERN = re.compile(r"^\d{10}-[a-z2-7]{4}\Z", re.ASCII)
 _EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -1,0 +1,52 @@
+# One verb per chore. Everything installs what it needs into .venv first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+TEST_WORKERS ?= 2
+SEEDS  ?= 50
+
+# make run: CANDLES=<folder> CYCLES=10 INTERVAL=5m SPEED=60 SEED=7 KEEP=1 PORT=8000 DATA=<folder>
+RUN_OPTIONS := $(if $(CANDLES),--candles "$(CANDLES)") $(if $(CYCLES),--cycles $(CYCLES)) \
+	$(if $(INTERVAL),--interval $(INTERVAL)) $(if $(SPEED),--speed $(SPEED)) \
+	$(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep) $(if $(PORT),--port $(PORT)) \
+	$(if $(DATA),--data "$(DATA)")
+
+.PHONY: run up test check bench simulate clean install lock
+.DEFAULT_GOAL := run
+
+run: $(STAMP)
+	@$(BIN)/aifap run $(RUN_OPTIONS)
+
+up: $(STAMP)
+	@$(BIN)/aifap up $(if $(PORT),--port $(PORT)) $(if $(DATA),--data "$(DATA)")
+
+test: $(STAMP)
+	$(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile -q
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .aifap .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+install: $(STAMP)
+
+$(STAMP): requirements.txt requirements-dev.txt pyproject.toml
+	@sh .ci/install "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+# After a change of pyproject.toml: the exact lock again, for every Python that is supported.
+lock: $(STAMP)
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header -q -o requirements.txt
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-annotate --no-header -q \
+		-c requirements.txt -o requirements-dev.txt

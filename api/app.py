@@ -1,0 +1,99 @@
+"""The one FastAPI factory: which doors it opens is the wiring's choice.
+
+    Edge (host, body) ─► problems ─► routers: health │ platform │ gateway │ market
+
+The application refuses to be built with a route that has no declared policy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final
+
+from fastapi import APIRouter, Depends, FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from api.dependencies import Supervisor, build_doors, check_policies, grant_only
+from api.edge import Edge, hosts_of
+from api.problems import install_problems
+from api.routers import health
+from api.wiring import ApiWiring
+
+TITLE: Final = "AIFAP"
+VERSION: Final = "1"
+
+
+def create_app(wiring: ApiWiring) -> FastAPI:
+    """The application of one process. Opens no connection; background work starts with it."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        started = []
+        try:
+            for work in wiring.background:
+                await run_in_threadpool(work.start)
+                started.append(work)
+            yield
+        finally:
+            for work in reversed(started):
+                await run_in_threadpool(work.stop)
+
+    app = FastAPI(
+        title=TITLE,
+        version=VERSION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    app.state.wiring = wiring
+    app.state.token_key = wiring.token_key
+    app.state.doors = None
+    install_problems(app)
+    app.include_router(health.router)
+    if wiring.platform is not None:
+        _open_platform(app, wiring)
+    for router in _service_routers(wiring):
+        app.include_router(router, dependencies=[Depends(grant_only)])
+    check_policies(app)
+    app.add_middleware(Edge, hosts=hosts_of(wiring.settings))
+    return app
+
+
+def _open_platform(app: FastAPI, wiring: ApiWiring) -> None:
+    from api.routers import (
+        accounts,
+        auth,
+        command,
+        dashboard,
+        logging,
+        results,
+        stream,
+        upload,
+        users,
+    )
+
+    app.state.doors = build_doors(wiring)
+    app.state.stream_slots = stream.StreamSlots()
+    for room in (command, upload, logging, auth, users, accounts, results, stream, dashboard):
+        app.include_router(room.router)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    def get_openapi(_user: Supervisor) -> dict[str, object]:
+        """What the doors take and answer, for supervisors."""
+        return dict(app.openapi())
+
+
+def _service_routers(wiring: ApiWiring) -> list[APIRouter]:
+    routers = []
+    if wiring.services.gateway is not None:
+        from api.routers.gateway import build_router as build_gateway_router
+
+        routers.append(build_gateway_router(wiring.services.gateway, wiring.token_key))
+    if wiring.services.market is not None:
+        from api.routers.market import build_router as build_market_router
+
+        routers.append(build_market_router(wiring.services.market, wiring.token_key))
+    return routers

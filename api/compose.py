@@ -1,0 +1,149 @@
+"""Composition root of the API processes: settings in, one wired application out.
+
+`python -m api.compose --port N` serves the doors that `Settings.services` names with one uvicorn
+process (gateway and market must be one process each; the platform may have several workers).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from api.wiring import ApiWiring, Background, Platform, Services
+from module.db.database import Database
+from module.launch.life_line import end_with_parent, end_with_server
+from module.logs import configure_logs
+from module.settings import Settings
+from trading.bootstrap import build_alerts, build_clock
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from module.clock import SystemClock
+    from module.gateway.service import Gateway
+
+GRACEFUL_STOP_S = 5
+
+
+def build_wiring(settings: Settings) -> ApiWiring:
+    """Everything the services of this process need; nothing is connected before it is used."""
+    clock = build_clock(settings, None)
+    finplatform = Database(settings, "finplatform")
+    background: list[Background] = []
+    gateway = market = platform = None
+    probes: dict[str, Callable[[], bool | None]] = {"postgres": finplatform.ping}
+    if "gateway" in settings.services:
+        gateway = _gateway(settings, finplatform, clock)
+        background.append(gateway)
+    if "market" in settings.services:
+        from module.db.repositories.candles import PostgresCandles
+        from module.market.collector import PARTICIPANT, CollectorThread
+        from module.market.gateway_source import GatewayCandles
+        from module.market.service import MarketService
+        from module.security.tokens import mint_grant, service_grant
+
+        store = PostgresCandles(Database(settings, "fin_crypto"))
+        token = mint_grant(service_grant("market"), settings.secret("token_key"))
+        source = GatewayCandles(settings.gateway_url, settings.market_id, token)
+        market = MarketService(settings.market_id, store, source, clock)
+        background.append(
+            CollectorThread(market, store, lambda: build_clock(settings, PARTICIPANT))
+        )
+        probes["market"] = market.ready
+    if "platform" in settings.services:
+        platform = _platform(settings, finplatform, clock, probes, background)
+    return ApiWiring(
+        settings=settings,
+        clock=clock,
+        platform=platform,
+        services=Services(gateway=gateway, market=market),
+        token_key=settings.secret("token_key"),
+        probes=probes,
+        background=tuple(background),
+    )
+
+
+def _gateway(settings: Settings, finplatform: Database, clock: SystemClock) -> Gateway:
+    from module.gateway.assembly import assemble_gateway
+    from module.gateway.protection import PARTICIPANT
+
+    return assemble_gateway(
+        settings,
+        finplatform,
+        clock=clock,
+        make_loop_clock=lambda: build_clock(settings, PARTICIPANT),
+        alerts=build_alerts(settings, finplatform, clock),
+    )
+
+
+def _platform(
+    settings: Settings,
+    finplatform: Database,
+    clock: SystemClock,
+    probes: dict[str, Callable[[], bool | None]],
+    background: list[Background],
+) -> Platform:
+    from module.alerts.dispatcher import build_dispatcher
+    from module.clock import SystemClock as RealClock
+    from module.db.repositories.alerts import AlertRepository
+    from module.exchange.gateway_admin import GatewayAdmin
+    from module.launch.local import LocalLauncher
+    from module.security.tokens import mint_grant, service_grant
+
+    launcher = LocalLauncher(settings, RealClock())
+    token = mint_grant(service_grant("platform"), settings.secret("token_key"))
+    admin = GatewayAdmin(settings.gateway_url, token)
+    alerts = build_alerts(settings, finplatform, clock)
+    background.append(build_dispatcher(settings, AlertRepository(finplatform), RealClock(), alerts))
+    probes["gateway"] = admin.ready
+    probes["session-host"] = launcher.host_answers
+    return Platform(
+        finplatform=finplatform,
+        finwatcher=Database(settings, "finwatcher"),
+        launcher=launcher,
+        accounts=admin,
+        alerts=alerts,
+    )
+
+
+def application() -> FastAPI:
+    """The application of this process's settings (`uvicorn --factory api.compose:application`)."""
+    from api.app import create_app
+
+    end_with_server()
+    settings = Settings()
+    configure_logs("+".join(settings.services), settings.log_level)
+    return create_app(build_wiring(settings))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m api.compose")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args(arguments)
+    end_with_parent()
+    settings = Settings()
+    if options.workers > 1 and settings.services != ("platform",):
+        parser.error("only the platform may have several workers")
+    import uvicorn
+
+    uvicorn.run(
+        "api.compose:application",
+        factory=True,
+        host=options.host,
+        port=options.port,
+        workers=options.workers,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=GRACEFUL_STOP_S,
+        server_header=False,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""The outer wall of every API process: which Host, how large a body, how long it may take.
+
+Pure ASGI, before any routing, so that no route can forget it.
+
+    Host not ours → 421 · body too large → 413 · body too slow → 408 · else the application
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from api.problems import plain_problem
+
+if TYPE_CHECKING:
+    from module.settings import Settings
+
+BODY_BYTES_MAX: Final = 640 * 1024  # a strategy of 256 kB, escaped as JSON, and its config
+BODY_SECONDS_MAX: Final = 20.0
+SECURITY_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+)
+NO_STORE: Final = (b"cache-control", b"no-store")
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def hosts_of(settings: Settings) -> frozenset[str]:
+    """The Host names that this installation's doors answer to."""
+    named = [settings.api_host, *settings.api_hosts, "localhost", "127.0.0.1", "::1"]
+    urls = (settings.dashboard_url, settings.gateway_url, settings.market_url)
+    named += [urlsplit(url).hostname or "" for url in urls if url]
+    return frozenset(name.lower() for name in named if name)
+
+
+class Edge:
+    """ASGI middleware; `hosts` are lower-case names without port."""
+
+    def __init__(self, app: App, hosts: Iterable[str]) -> None:
+        self._app = app
+        self._hosts = frozenset(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        if _host_name(headers.get(b"host", b"")) not in self._hosts:
+            await _refuse(421, "this server does not answer for that Host", scope, receive, send)
+            return
+        declared = headers.get(b"content-length", b"0")
+        if not declared.isdigit() or len(declared) > 12 or int(declared) > BODY_BYTES_MAX:
+            text = f"a request body may have {BODY_BYTES_MAX} bytes"
+            await _refuse(413, text, scope, receive, send)
+            return
+        if int(declared) or b"transfer-encoding" in headers:
+            try:
+                async with asyncio.timeout(BODY_SECONDS_MAX):
+                    body = await _read_body(receive)
+            except TimeoutError:
+                text = f"the request body did not arrive within {BODY_SECONDS_MAX:g} s"
+                await _refuse(408, text, scope, receive, send)
+                return
+            if body is None:
+                text = f"a request body may have {BODY_BYTES_MAX} bytes"
+                await _refuse(413, text, scope, receive, send)
+                return
+            receive = _replayed(body, receive)
+        await self._app(scope, receive, _securing(send))
+
+
+async def _read_body(receive: Receive) -> bytes | None:
+    """The whole body; None as soon as it is too large, whatever it said its length was."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return b"".join(parts)  # the client went away: the application sees what there is
+        part = message.get("body", b"")
+        size += len(part)
+        if size > BODY_BYTES_MAX:
+            return None
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """The body in one piece, then whatever else the client has to say (that it went away)."""
+    given = False
+
+    async def receive_again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_again
+
+
+def _securing(send: Send) -> Send:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = _with_security(message.get("headers", ()))
+        await send(message)
+
+    return send_with_headers
+
+
+def _with_security(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    kept = list(headers)
+    names = {name.lower() for name, _ in kept}
+    kept.extend(pair for pair in SECURITY_HEADERS if pair[0] not in names)
+    if NO_STORE[0] not in names:
+        kept.append(NO_STORE)
+    return kept
+
+
+def _host_name(host: bytes) -> str:
+    text = host.decode("latin-1").strip().lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0]
+
+
+async def _refuse(status: int, detail: str, scope: Scope, receive: Receive, send: Send) -> None:
+    headers = {"Connection": "close", "Cache-Control": "no-store"}
+    await plain_problem(status, detail, headers)(scope, receive, send)

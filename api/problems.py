@@ -1,0 +1,134 @@
+"""One table: our error → HTTP status and Problem+JSON. Every error answer of the API is made here.
+
+The table itself (code ↔ class ↔ status) is `module.exchange.problem_codec`, which clients share.
+A validation error names fields and never repeats what was sent; an unexpected error says nothing
+of the inside.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from module.exchange.problem_codec import PROBLEM_CONTENT_TYPE, problem_body
+from module.model.errors import AifapError, InvalidInput, InvariantViolated, Retryable
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from pydantic_core import ErrorDetails
+
+RETRY_AFTER_DEFAULT_S = 1.0
+FIELD_ERRORS_MAX = 50
+_log = logging.getLogger(__name__)
+_TITLES = {400: "bad request", 404: "not found", 405: "method not allowed", 413: "too large"}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong with one field, without its value."""
+
+    field: str
+    message: str
+
+
+class InvalidFields(InvalidInput):
+    """Fields of a request are wrong; `errors` names each."""
+
+    def __init__(self, errors: Iterable[FieldError]) -> None:
+        self.errors = tuple(errors)[:FIELD_ERRORS_MAX]
+        spelled = "; ".join(f"{error.field}: {error.message}" for error in self.errors)
+        super().__init__(f"the request is not valid: {spelled}")
+
+
+class Problem(JSONResponse):
+    """An answer that is a problem document."""
+
+    media_type = PROBLEM_CONTENT_TYPE
+
+
+def install_problems(app: FastAPI) -> None:
+    """Make every error of `app` a problem document."""
+    app.add_exception_handler(AifapError, _on_our_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+def problem(error: AifapError) -> Problem:
+    """The answer that `error` travels as."""
+    body = problem_body(error)
+    if isinstance(error, InvalidFields):
+        body["errors"] = [{"field": e.field, "message": e.message} for e in error.errors]
+    headers: dict[str, str] = {}
+    status = body["status"]
+    if isinstance(error, Retryable) or status in (429, 503):
+        wait_s = getattr(error, "retry_after_s", None) or RETRY_AFTER_DEFAULT_S
+        headers["Retry-After"] = str(max(1, math.ceil(wait_s)))
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Problem(body, status_code=int(str(status)), headers=headers)
+
+
+def plain_problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Problem:
+    """A problem that has no class of ours: what HTTP itself refuses (404, 405, 413 …)."""
+    title = _TITLES.get(status, "refused")
+    body = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": title.replace(" ", "-"),
+    }
+    return Problem(body, status_code=status, headers=dict(headers or {}))
+
+
+def invalid_fields(error: ValidationError | RequestValidationError) -> InvalidFields:
+    """Pydantic's findings as ours: the path of each field and what it should be."""
+    return InvalidFields(_field_error(item) for item in error.errors())
+
+
+def _field_error(item: ErrorDetails) -> FieldError:
+    path = [str(part) for part in item["loc"] if part not in ("body", "query", "path", "header")]
+    # What validators of ours say arrives with pydantic's prefix in front.
+    message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if item["type"] == "extra_forbidden":
+        message = "there is no such field"
+    return FieldError(".".join(path)[:80] or "request", message[:300])
+
+
+async def _on_our_error(_request: Request, error: Exception) -> Problem:
+    if not isinstance(error, AifapError):  # registered for AifapError alone
+        return await _on_unexpected(_request, error)
+    if isinstance(error, InvariantViolated):
+        _log.error("invariant violated: %s", error.message, exc_info=error)
+        return problem(InvariantViolated("something that cannot be has happened; it was logged"))
+    return problem(error)
+
+
+async def _on_invalid_request(_request: Request, error: Exception) -> Problem:
+    if not isinstance(error, RequestValidationError):
+        return await _on_unexpected(_request, error)
+    return problem(invalid_fields(error))
+
+
+async def _on_http_error(request: Request, error: Exception) -> Problem:
+    if not isinstance(error, HTTPException):
+        return await _on_unexpected(request, error)
+    detail = {404: "there is nothing here", 405: "this door does not take that method"}.get(
+        error.status_code, str(error.detail)
+    )
+    return plain_problem(error.status_code, detail, error.headers)
+
+
+async def _on_unexpected(_request: Request, _error: Exception) -> Problem:
+    """The server logs the error itself (it is raised on after this answer)."""
+    return problem(InvariantViolated("an unexpected error; it was logged and nothing is said here"))

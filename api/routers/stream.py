@@ -1,0 +1,123 @@
+"""Server-sent events: the live page's one source, `/stream`.
+
+A connection sends everything of one's own sessions every two seconds, and asks each time whether
+the token still opens the door. The number of connections is bounded per person and process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
+
+from api.answers import json_text
+from api.dependencies import AtDoors, Doors, SignedIn
+from api.session_views import live_document
+from module.db.repositories.users import UserRecord
+from module.model.errors import AifapError, RateLimited, Retryable
+from module.security.tokens import bearer_token
+
+router = APIRouter(prefix="/stream", tags=["stream"])
+PERIOD_S: Final = 2.0
+STREAMS_PER_USER_MAX: Final = 5
+STREAMS_MAX: Final = 100
+EVENTS_MAX: Final = 43_200  # a day; the page connects again
+
+
+class StreamSlots:
+    """How many streams are open, of whom. One per process."""
+
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def take(self, user_id: str) -> None:
+        """Claim a place; RateLimited when there is none."""
+        with self._lock:
+            if self._open[user_id] >= STREAMS_PER_USER_MAX or self._open.total() >= STREAMS_MAX:
+                raise RateLimited("too many live streams are open; close one", retry_after_s=10.0)
+            self._open[user_id] += 1
+
+    def give_back(self, user_id: str) -> None:
+        """End a claim."""
+        with self._lock:
+            self._open[user_id] -= 1
+
+
+class EventStream(Response):
+    """Sends what `next_event` returns, every period, until it is None or the client goes."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, next_event: Callable[[], str | None], closed: Callable[[], None]) -> None:
+        super().__init__()
+        self._next_event = next_event
+        self._closed = closed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-store"),
+            (b"x-accel-buffering", b"no"),
+        ]
+        gone = asyncio.create_task(_disconnected(receive))
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            for _ in range(EVENTS_MAX):
+                event = await run_in_threadpool(self._next_event)
+                if event is None or gone.done():
+                    break
+                await send(
+                    {"type": "http.response.body", "body": event.encode(), "more_body": True}
+                )
+                await asyncio.wait({gone}, timeout=PERIOD_S)  # the client's going away ends it
+            if not gone.done():
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            gone.cancel()
+            self._closed()
+
+
+@router.get("/sessions")
+def get_stream(request: Request, doors: AtDoors, user: SignedIn) -> Response:
+    """Events `sessions` (everything the page shows), `trouble` (asked again by itself), `end`."""
+    slots: StreamSlots = request.app.state.stream_slots
+    token = bearer_token(request.headers.get("authorization"))
+    slots.take(user.user_id)
+    ended = False
+
+    def next_event() -> str | None:
+        nonlocal ended
+        if ended:
+            return None
+        event, ended = _event(doors, token)
+        return event
+
+    return EventStream(next_event, lambda: slots.give_back(user.user_id))
+
+
+def _event(doors: Doors, token: str) -> tuple[str, bool]:
+    """The next event, and whether it is the last one."""
+    try:
+        user: UserRecord = doors.users.authenticate(token, doors.clock.wall())
+        return _spell("sessions", live_document(doors, user)), False
+    except Retryable as error:
+        return _spell("trouble", {"message": error.message}), False
+    except AifapError as error:
+        return _spell("end", {"message": error.message}), True
+
+
+def _spell(name: str, document: object) -> str:
+    return f"event: {name}\ndata: {json_text(document)}\n\n"
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue

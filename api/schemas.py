@@ -1,0 +1,195 @@
+"""What people may send: one pydantic shape per request, and nothing besides its fields.
+
+Money and fractions are exact: a JSON number by its text, or a string; never a float. Defaults are
+written here alone.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from decimal import Decimal
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StrictBool,
+    model_validator,
+)
+
+from api.dependencies import plain_numbers
+from module.db.repositories.users import Role
+from module.model.accounts import MarginMode, TradeEnv
+from module.model.market import MarketType
+from module.model.money import ONE, parse_decimal
+from module.model.sessions import EndState, TradeMode
+
+LEVERAGE_MAX: Final = 125
+THRESHOLD_MAX: Final = Decimal("0.5")
+STOP_LOSS_PCT_MAX: Final = Decimal(99)
+TARGET_VOLATILITY_MAX: Final = Decimal(10)
+TRADING_HOURS_MAX: Final = 10 * 366 * 24
+CYCLES_MAX: Final = 10_000_000
+MONEY_MAX: Final = Decimal("1e12")
+PAPER_BALANCE: Final = Decimal(10_000)
+PAPER_BALANCE_MAX: Final = Decimal(1_000_000_000)
+DECIMAL_PLACES_MAX: Final = 18
+_DECIMAL: Final = re.compile(r"-?\d{1,20}(\.\d{1,18})?", re.ASCII)
+_INTERVAL: Final = re.compile(r"(\d{1,4})([mhd])", re.ASCII)
+_UNIT_S: Final = {"m": 60, "h": 3600, "d": 86400}
+_DAY_S: Final = 86400
+
+
+def _exact(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
+        # pydantic reports ValueError alone
+        raise ValueError("must be a decimal number, or a string that spells one")  # noqa: TRY004
+    if isinstance(value, str) and not _DECIMAL.fullmatch(value):
+        raise ValueError("must be a plain decimal number such as 0.25")
+    number = parse_decimal(value)
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int) or exponent < -DECIMAL_PLACES_MAX:
+        raise ValueError(f"must not have more than {DECIMAL_PLACES_MAX} decimal places")
+    return number
+
+
+def _interval(value: object) -> timedelta:
+    found = _INTERVAL.fullmatch(value) if isinstance(value, str) else None
+    seconds = int(found[1]) * _UNIT_S[found[2]] if found else 0
+    if seconds < 60 or seconds > _DAY_S or _DAY_S % seconds:
+        raise ValueError('must divide a day into equal parts, e.g. "1m", "5m", "15m", "4h", "1d"')
+    return timedelta(seconds=seconds)
+
+
+def _config(value: object) -> object:
+    if not isinstance(value, dict):
+        raise ValueError("must be a JSON object")  # noqa: TRY004 (pydantic reports ValueError)
+    return plain_numbers(value)
+
+
+Exact = Annotated[Decimal, BeforeValidator(_exact)]
+Interval = Annotated[timedelta, BeforeValidator(_interval)]
+Config = Annotated[dict[str, object], BeforeValidator(_config)]
+Label = Annotated[
+    str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")
+]
+Identifier = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]{1,64}$")]
+
+
+class Sent(BaseModel):
+    """A request: unknown fields are refused, nothing sent is ever repeated in an error."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, frozen=True)
+
+
+class RunSystemRequest(Sent):
+    """Start a session. The first four fields suffice; everything else has a default."""
+
+    trade_type: MarketType = Field(alias="tradeType", description="futures or spot")
+    strategy_name: str = Field(max_length=64, description="One of yours, or a built-in.")
+    trade_mode: TradeMode = Field(description="How the strategy's targets are read.")
+    trade_env: TradeEnv = Field(description="Must be the account's: paper, demo or live.")
+
+    account_id: Identifier | None = Field(
+        None, description="Default: your only account of that market and environment."
+    )
+    interval: Interval = Field(timedelta(minutes=5), description="Cycle length; divides a day.")
+    leverage: Annotated[Exact, Field(ge=1, le=LEVERAGE_MAX)] = ONE
+    margin_mode: MarginMode = MarginMode.CROSSED
+    allocated: Annotated[Exact, Field(gt=0, le=MONEY_MAX)] | None = Field(
+        None, description="USDT to work with; default: what the account is worth at the start."
+    )
+    compounding: StrictBool = Field(False, description="Size by what the account is worth now.")
+    threshold: Annotated[Exact, Field(ge=0, le=THRESHOLD_MAX)] = Decimal("0.01")
+    trading_hours: Annotated[Exact, Field(gt=0, le=TRADING_HOURS_MAX)] = Decimal(720)
+    default_stop_loss_pct: Annotated[Exact, Field(gt=0, le=STOP_LOSS_PCT_MAX)] | None = Field(
+        None, description="Stop in percent of the price, where the strategy gives none."
+    )
+    target_volatility: Annotated[Exact, Field(gt=0, le=TARGET_VOLATILITY_MAX)] | None = Field(
+        None, description="Yearly, as a fraction; for trade_mode volatility_targeting."
+    )
+    on_end: EndState = Field(EndState.PROTECTED, description="How the session leaves its account.")
+    apply_account_settings: StrictBool = Field(
+        False, description="May set leverage and margin mode of flat symbols."
+    )
+    adopt_existing: StrictBool = Field(False, description="Positions that are there become its.")
+    config: Config = Field(default_factory=dict, description="Overrides the strategy's own.")
+    cycles: Annotated[int, Field(strict=True, ge=1, le=CYCLES_MAX)] | None = Field(
+        None, description="End after so many cycles."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.leverage != self.leverage.to_integral_value():
+            raise ValueError("leverage must be a whole number")
+        if self.trade_type is MarketType.SPOT and self.leverage != ONE:
+            raise ValueError("leverage must be 1 on spot")
+        targets_volatility = self.trade_mode is TradeMode.VOLATILITY_TARGETING
+        if targets_volatility and self.target_volatility is None:
+            raise ValueError("trade_mode volatility_targeting needs target_volatility, e.g. 0.4")
+        return self
+
+
+class StrategyUpload(Sent):
+    """One version of a strategy."""
+
+    name: str = Field(max_length=64)
+    source: str = Field(description="The Python text, with strategy(context, config_dict).")
+    config: Config = Field(default_factory=dict)
+
+
+class NewToken(Sent):
+    """A token of one's own (or, by a supervisor, of somebody else's)."""
+
+    label: Label
+    days: Annotated[int, Field(strict=True, ge=1, le=3660)] | None = Field(
+        None, description="How long it opens doors; default: until it is revoked."
+    )
+
+
+class NewUser(Sent):
+    """A person."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    role: Role = Role.TRADER
+
+
+class ChangedUser(Sent):
+    """What may change about a person."""
+
+    role: Role | None = None
+    active: StrictBool | None = None
+
+
+class NewPaperAccount(Sent):
+    """An account at the paper exchange."""
+
+    market: MarketType = MarketType.FUTURES
+    label: Label | None = None
+    balance: Annotated[Exact, Field(gt=0, le=PAPER_BALANCE_MAX)] = PAPER_BALANCE
+
+
+class NewAccount(Sent):
+    """An account at a real venue. The secrets go to the gateway and are never shown again."""
+
+    label: Label
+    venue: Literal["bitget"] = "bitget"
+    market: MarketType
+    trade_env: Literal[TradeEnv.DEMO, TradeEnv.LIVE]
+    api_key: Annotated[SecretStr, Field(min_length=1, max_length=256)]
+    api_secret: Annotated[SecretStr, Field(min_length=1, max_length=256)]
+    passphrase: Annotated[SecretStr, Field(max_length=256)] = SecretStr("")
+    base_url: Annotated[str, Field(max_length=255)] | None = Field(
+        None, description="One of the installation's allowed addresses; default: the first."
+    )
+    force: StrictBool = Field(False, description="Take a key that may withdraw. Better not.")
+
+
+class Deposit(Sent):
+    """A transfer into a paper account."""
+
+    amount: Annotated[Exact, Field(gt=0, le=PAPER_BALANCE_MAX)]

@@ -1,0 +1,171 @@
+"""How a session looks to its owner: the one shape that session-check, results and the page show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from api.answers import spelled_object
+from api.dependencies import Doors
+from module.db.repositories.accounts import AccountRecord
+from module.db.repositories.results import StoredRow
+from module.db.repositories.sessions import SessionRecord
+from module.db.repositories.users import Role, UserRecord
+from module.model.results import IndicatorRow, PortfolioRow, SymbolRow, WatchedSession
+
+LIVE_SESSIONS_MAX: Final = 20
+OVER_SESSIONS_MAX: Final = 5
+ALERTS_MAX: Final = 20
+ORDERS_MAX: Final = 40
+
+
+def session_view(
+    record: SessionRecord, account: AccountRecord | None, now: datetime, wall: datetime
+) -> dict[str, object]:
+    """State, age (world seconds), cycle, heartbeat age (real seconds), and what it was asked."""
+    spec = record.spec
+    ended = record.ended_at or now
+    beat = record.heartbeat_wall
+    return {
+        "session_id": record.session_id,
+        "owner_id": record.owner_id,
+        "state": record.state,
+        "desired": record.desired,
+        "end_state": record.end_state,
+        "reason": record.reason,
+        "age_s": max(0.0, (ended - spec.started_at).total_seconds()),
+        "cycle": record.cycle,
+        "last_boundary": record.last_boundary,
+        "heartbeat_age_s": None if beat is None else max(0.0, (wall - beat).total_seconds()),
+        "account_id": record.account_id,
+        "account": "" if account is None else account.label,
+        "trade_env": spec.trade_env,
+        "tradeType": spec.market,
+        "strategy_name": spec.strategy_name,
+        "strategy_digest": spec.strategy_digest,
+        "trade_mode": spec.trade_mode,
+        "interval_s": int(spec.interval.total_seconds()),
+        "leverage": spec.leverage,
+        "started_at": spec.started_at,
+        "ends_at": spec.ends_at,
+        "ended_at": record.ended_at,
+        "restarts": record.restarts,
+    }
+
+
+def session_views(doors: Doors, records: Sequence[SessionRecord]) -> list[dict[str, object]]:
+    """The views of several sessions, with one look at the clocks and at each owner's accounts."""
+    now, wall = doors.clock.now(), doors.clock.wall()
+    accounts: dict[str, AccountRecord] = {}
+    for owner_id in {record.owner_id for record in records}:
+        accounts.update({a.account_id: a for a in doors.accounts.list_for_owner(owner_id)})
+    return [session_view(record, accounts.get(record.account_id), now, wall) for record in records]
+
+
+def visible_owner(user: UserRecord) -> str | None:
+    """Whose sessions the user sees: their own; a supervisor everybody's (None)."""
+    return None if user.role is Role.SUPERVISOR else user.user_id
+
+
+def live_document(doors: Doors, user: UserRecord) -> dict[str, object]:
+    """Everything the live page shows of the user's own sessions, now."""
+    records = doors.sessions.list_for_owner(user.user_id, over_max=OVER_SESSIONS_MAX)
+    sessions = []
+    for record, view in zip(
+        records[:LIVE_SESSIONS_MAX],
+        session_views(doors, records[:LIVE_SESSIONS_MAX]),
+        strict=True,
+    ):
+        latest = doors.results.latest(watched_shape(record))
+        sessions.append({**view, "result": latest_view(latest), "letter": _letter(doors, record)})
+    alerts = doors.alerts.latest(user.user_id, ALERTS_MAX)
+    return {
+        "now": doors.clock.now(),
+        "sessions": sessions,
+        "sessions_total": len(records),
+        "alerts": [
+            {
+                "at": item.alert.at,
+                "kind": item.alert.kind,
+                "severity": item.alert.severity,
+                "title": item.alert.title,
+                "lines": [list(pair) for pair in item.alert.lines],
+                "session_id": item.alert.session_id,
+                "deliveries": dict(item.deliveries),
+            }
+            for item in alerts
+        ],
+    }
+
+
+def watched_shape(record: SessionRecord) -> WatchedSession:
+    """The session as the results store names it (targets are not asked for here)."""
+    spec = record.spec
+    return WatchedSession(
+        session_id=record.session_id,
+        owner_id=record.owner_id,
+        account_id=record.account_id,
+        market=spec.market,
+        strategy_name=spec.strategy_name,
+        started_at=spec.started_at,
+        leverage=spec.leverage,
+        allocated=spec.allocated,
+        compounding=spec.compounding,
+        initial_balance=record.initial_balance,
+        is_over=record.state.is_over,
+        ended_at=record.ended_at,
+    )
+
+
+def latest_view(
+    latest: tuple[StoredRow[PortfolioRow], tuple[SymbolRow, ...], IndicatorRow | None] | None,
+) -> dict[str, object] | None:
+    """The newest minute as one object; None before there is one."""
+    if latest is None:
+        return None
+    portfolio, symbols, indicators = latest
+    return {
+        "minute": portfolio.minute,
+        "portfolio": spelled_object(portfolio.row),
+        "symbols": [spelled_object(row) for row in symbols],
+        "indicators": None if indicators is None else spelled_object(indicators),
+    }
+
+
+def _letter(doors: Doors, record: SessionRecord) -> dict[str, object] | None:
+    """The last cycle's letter, cut down to what a person reads: targets, legs, what was skipped."""
+    document = doors.sessions.read_order_info(record.session_id)
+    if document is None:
+        return None
+    legs = document.get("legs")
+    return {
+        "cycle": document.get("cycle"),
+        "number": document.get("number"),
+        "stage": document.get("stage"),
+        "reason": document.get("reason"),
+        "targets": document.get("targets"),
+        "skipped": document.get("skipped"),
+        "orders": [_order(item) for item in legs[:ORDERS_MAX]] if isinstance(legs, list) else [],
+    }
+
+
+def _order(item: object) -> dict[str, object]:
+    """One leg in a row's worth of facts; what the letter does not say is null."""
+    record = item if isinstance(item, Mapping) else {}
+    leg = record.get("leg")
+    slices = record.get("slices")
+    newest = slices[-1] if isinstance(slices, list) and slices else {}
+    leg = leg if isinstance(leg, Mapping) else {}
+    return {
+        "symbol": leg.get("symbol"),
+        "side": leg.get("side"),
+        "case": leg.get("case"),
+        "size": leg.get("size"),
+        "reduce_only": leg.get("reduce_only"),
+        "state": record.get("state"),
+        "abandoned": record.get("abandoned"),
+        "filled_size": newest.get("filled_size"),
+        "average_price": newest.get("average_price"),
+        "message": newest.get("message"),
+    }

@@ -1,0 +1,209 @@
+"""A whole installation on one machine: Postgres, paper exchange, gateway, market, platform API.
+
+    aifap up ─► Postgres (embedded) ─► migrations ─► simulator ─► gateway ─► market ─► API
+
+Everything it starts ends with it. Sessions are handed over to the next start, unless somebody ends
+them first.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock, Timeout
+
+from module.clock import SystemClock
+from module.launch.local import LocalLauncher
+from module.launch.stack import Service, Stack, answers, free_port, require_free
+from module.model.errors import Conflict, InvalidInput, Unavailable
+from module.settings import Settings
+
+DoorService = Literal["platform", "gateway", "market"]
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class StandaloneOptions:
+    """What a person may choose. `speed`: world seconds per real second; 0 is unbounded."""
+
+    data_dir: Path
+    port: int
+    workers: int = 1
+    speed: float = 60.0
+    seed: int = 7
+    candles: Path | None = None
+    start: datetime | None = None
+
+
+class Standalone:
+    """Starts and stops the services of one data folder. `say` gets a line for each step."""
+
+    def __init__(self, options: StandaloneOptions, say: Callable[[str], None]) -> None:
+        self._options = options
+        self._say = say
+        self._clock = SystemClock()
+        self._lock = FileLock(str(options.data_dir / "run" / "stack.lock"))
+        self._stack = Stack(options.data_dir / "logs", self._clock)
+        self._postgres_runs = False
+        self.settings = Settings(data_dir=options.data_dir.resolve())
+
+    @property
+    def api_url(self) -> str:
+        """Where the platform API listens."""
+        return f"http://{HOST}:{self._options.port}"
+
+    @property
+    def failure(self) -> str | None:
+        """Why the stack cannot go on, when it cannot."""
+        return self._stack.failure
+
+    def start(self) -> None:
+        """Everything, in order. Conflict: this folder is in use. Unavailable: what, and its log."""
+        self._take_folder()
+        require_free(HOST, self._options.port, "--port")
+        self._start_postgres()
+        self._start_simulator()
+        gateway, market = free_port(), free_port()
+        self._save(
+            gateway_url=f"http://{HOST}:{gateway}",
+            market_url=f"http://{HOST}:{market}",
+            api_port=self._options.port,
+            dashboard_url=f"{self.api_url}/dashboard/",
+        )
+        self._say("Starting gateway, market data and API …")
+        self._stack.start(self._doors("gateway", gateway))
+        self._stack.start(self._doors("market", market))
+        self._stack.start(self._doors("platform", self._options.port))
+        self._stack.watch()
+
+    def stop(self) -> None:
+        """End everything that `start` started; sessions are handed over, Postgres stops last."""
+        LocalLauncher(self.settings, self._clock).shut_down()
+        self._stack.stop()
+        if self._postgres_runs:
+            from module.db.embedded import EmbeddedPostgres
+
+            EmbeddedPostgres(self.settings).stop()
+            self._postgres_runs = False
+        if self._lock.is_locked:
+            self._lock.release()
+
+    def first_user(self, name: str) -> str | None:
+        """A token for the installation's first user; None when there are users already."""
+        from module.db.database import Database
+        from module.db.repositories.users import Role, UserRepository
+
+        database = Database(self.settings, "finplatform", 1)
+        try:
+            users = UserRepository(database)
+            if users.list_all():
+                return None
+            now = self._clock.wall()
+            user = users.ensure(name, Role.SUPERVISOR, now)
+            return users.issue_token(user.user_id, "first", now).secret
+        finally:
+            database.close()
+
+    # --- steps -----------------------------------------------------------------------------------
+
+    def _take_folder(self) -> None:
+        folder = self._options.data_dir
+        try:
+            (folder / "run").mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise Unavailable(f"{folder} cannot be used: {error.strerror}") from error
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise Conflict(
+                f"an installation already runs on {folder}; stop it, or choose another --data"
+            ) from error
+
+    def _start_postgres(self) -> None:
+        from module.db.migrate import migrate_all
+
+        if not self.settings.database_host:
+            from module.db.embedded import EmbeddedPostgres
+
+            self._say("Starting Postgres …")
+            EmbeddedPostgres(self.settings).start(ends_with_parent=True)
+            self._postgres_runs = True
+        migrate_all(self.settings)
+
+    def _start_simulator(self) -> None:
+        options = self._options
+        port, clock_port = free_port(), free_port()
+        self._say("Starting the paper exchange …")
+        command = [sys.executable, "-m", "module.simulator.server"]
+        command += ["--port", str(port), "--clock-port", str(clock_port)]
+        command += ["--speed", f"{options.speed:g}", "--data", str(self._data / "simulator")]
+        command += ["--secrets-file", str(self._simulator_secrets())]
+        if options.candles is not None:
+            command += ["--candles", str(options.candles.resolve())]
+        else:
+            command += ["--seed", str(options.seed)]
+        if options.start is not None:
+            command += ["--start", options.start.isoformat()]
+        url = f"http://{HOST}:{port}"
+        self._stack.start(
+            Service("simulator", command, lambda: answers(HOST, port) and answers(HOST, clock_port))
+        )
+        self._save(
+            simulator_url=url,
+            world_clock=f"{HOST}:{clock_port}",
+            market_id=self._market_id(url),
+            api_workers=options.workers,
+        )
+
+    @property
+    def _data(self) -> Path:
+        return self._options.data_dir.resolve()
+
+    def _simulator_secrets(self) -> Path:
+        """A file that only its owner may read: the control token, and one key to try it with."""
+        path = self._data / "secrets" / "simulator.json"
+        if not path.exists():
+            document = {
+                "control_token": self.settings.secret("control_token"),
+                "api_key": f"paper-{secrets.token_hex(8)}",
+                "api_secret": secrets.token_urlsafe(32),
+                "passphrase": secrets.token_urlsafe(16),
+            }
+            path.touch(mode=0o600)
+            path.write_text(json.dumps(document))
+        return path
+
+    def _market_id(self, url: str) -> str:
+        import urllib3
+
+        answer = urllib3.request(
+            "GET",
+            f"{url}/control/clock",
+            headers={"Authorization": f"Bearer {self.settings.secret('control_token')}"},
+            timeout=10.0,
+        )
+        document = answer.json()
+        if answer.status != 200 or not isinstance(document.get("market_id"), str):
+            raise InvalidInput(f"the paper exchange does not say which market it has: {document}")
+        return str(document["market_id"])
+
+    def _save(self, **changes: object) -> None:
+        self.settings = self.settings.model_copy(update=changes)
+        self.settings.save()
+
+    def _doors(self, service: DoorService, port: int) -> Service:
+        command = [sys.executable, "-m", "api.compose", "--host", HOST, "--port", str(port)]
+        if service == "platform":
+            command += ["--workers", str(self._options.workers)]
+        environment: Mapping[str, str] = {
+            "AIFAP_DATA_DIR": str(self._data),
+            "AIFAP_SERVICES": json.dumps([service]),
+        }
+        return Service(service, command, lambda: answers(HOST, port), environment)

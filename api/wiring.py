@@ -1,0 +1,100 @@
+"""What an API process is made of: filled in by the composition root, handed to `create_app`.
+
+Only ports, clients and prebuilt services; nothing here reads a setting or opens a connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Protocol
+
+from module.db.database import Database
+from module.model.accounts import TradeEnv
+from module.model.market import MarketType
+from module.ports import AlertSink, Clock, SessionLauncher
+from module.security.credentials import Credentials
+from module.settings import Settings
+
+if TYPE_CHECKING:
+    from module.gateway.service import Gateway
+    from module.market.service import MarketService
+
+
+class AccountAdmin(Protocol):
+    """What the platform asks of the gateway (`module.exchange.gateway_admin.GatewayAdmin`)."""
+
+    def open_paper_account(
+        self, owner_id: str, label: str, market: MarketType, balance: Decimal
+    ) -> str:
+        """Open an account at the paper exchange; its id."""
+        ...
+
+    def deposit(self, account_id: str, amount: Decimal) -> None:
+        """Transfer `amount` USDT into a paper account."""
+        ...
+
+    def add_account(
+        self,
+        *,
+        owner_id: str,
+        label: str,
+        venue: str,
+        market: MarketType,
+        trade_env: TradeEnv,
+        base_url: str,
+        credentials: Credentials,
+        force: bool = False,
+    ) -> str:
+        """Check keys against the exchange and save them; the account's id."""
+        ...
+
+
+class Background(Protocol):
+    """Work beside the requests, in a thread of its own (alert dispatcher, protection loop)."""
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        ...
+
+    def stop(self) -> None:
+        """End it, bounded in time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What the platform API needs beyond settings and clock."""
+
+    finplatform: Database
+    finwatcher: Database
+    launcher: SessionLauncher
+    accounts: AccountAdmin
+    alerts: AlertSink
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Services of our own that this process mounts; every one of their routes asks for a grant."""
+
+    gateway: Gateway | None = None
+    market: MarketService | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiWiring:
+    """Everything `create_app` needs.
+
+    `platform` is None in a process that opens no doors for people. `token_key` signs the grants
+    that `services` ask for. `probes` are what `/health/ready` asks besides Postgres: each returns,
+    or raises or returns False. `background` starts with the application and ends with it.
+    """
+
+    settings: Settings
+    clock: Clock
+    platform: Platform | None = None
+    services: Services = Services()
+    token_key: str = field(default="", repr=False)
+    probes: Mapping[str, Callable[[], bool | None]] = field(default_factory=dict)
+    background: tuple[Background, ...] = ()

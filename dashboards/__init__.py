@@ -1,0 +1,1 @@
+"""Pages and dashboards: files that people look at."""

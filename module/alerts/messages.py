@@ -1,0 +1,282 @@
+"""What people read: the wording of every alert, and its spelling for Slack and Discord. PURE.
+
+Alerts are made here and handed to the `AlertSink`; the channels spell them. Text from outside
+(names, errors) is only ever a value: markup in it is escaped, nobody is mentioned, it is cut.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from module.alerts.redaction import redact
+from module.model.market import MarketType
+from module.ports import Alert
+
+SLACK_LENGTH_MAX = 2900
+DISCORD_LENGTH_MAX = 1900
+TITLE_LENGTH_MAX = 200
+CAUSE_LENGTH_MAX = 128
+LINE_LENGTH_MAX = 2000
+LINES_MAX = 30
+
+INFO, WARNING, CRITICAL = "info", "warning", "critical"
+
+_ICONS = {
+    "system-started": "🚀",
+    "system-stopped": "🏁",
+    "position-opened": "🟢",
+    "position-updated": "📝",
+    "position-closed": "🔴",
+}
+_SEVERITY_ICONS = {INFO: "🔵", WARNING: "🟡", CRITICAL: "🚨"}
+_ZERO_WIDTH_SPACE = "\u200b"
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+_DISCORD_MARKUP = re.compile(r"([\\*_~`|>#\[\]()<:-])")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whom an alert is about."""
+
+    session_id: str | None
+    owner_id: str | None
+    user: str
+    market: MarketType = MarketType.FUTURES
+
+
+@dataclass(frozen=True, slots=True)
+class SlackMessage:
+    """`text` is the escaped fallback, `plain` goes into a block that Slack does not format."""
+
+    text: str
+    plain: str
+
+
+# --- alerts ---------------------------------------------------------------------------------------
+
+
+def system_started(
+    subject: Subject, strategy_name: str, trade_env: str, trading_hours: float, at: datetime
+) -> Alert:
+    """A session began to trade."""
+    hours, minutes = divmod(round(trading_hours * 60), 60)
+    return _alert(
+        subject,
+        kind="system-started",
+        severity=INFO,
+        title="System Started",
+        lines=(
+            ("User", subject.user),
+            ("Strategy", strategy_name),
+            ("Environment", trade_env),
+            ("Trading Duration", f"{hours}h {minutes}m"),
+        ),
+        cause=f"system-started:{subject.session_id}",
+        at=at,
+    )
+
+
+def system_stopped(
+    subject: Subject, strategy_name: str, end_state: str, reason: str, at: datetime
+) -> Alert:
+    """A session ended as it was asked to, flat or protected."""
+    return _alert(
+        subject,
+        kind="system-stopped",
+        severity=INFO,
+        title="System Stopped",
+        lines=(
+            ("User", subject.user),
+            ("Strategy", strategy_name),
+            ("Ended", end_state),
+            ("Reason", reason),
+        ),
+        cause=f"system-stopped:{subject.session_id}",
+        at=at,
+    )
+
+
+def critical_error(
+    subject: Subject, error_type: str, error_msg: str, module_name: str, at: datetime
+) -> Alert:
+    """Something failed after its retries; the process that says so stops."""
+    return _alert(
+        subject,
+        kind="error",
+        severity=CRITICAL,
+        title=f"{error_type} ({module_name})",
+        lines=(("User", subject.user), ("Module", module_name), ("", error_msg)),
+        cause=f"error:{module_name}:{error_type}:{subject.session_id}",
+        at=at,
+    )
+
+
+def part_failed(subject: Subject, part: str, error_msg: str, at: datetime) -> Alert:
+    """One part of the finwatcher failed; the others went on."""
+    return _alert(
+        subject,
+        kind="part-failed",
+        severity=WARNING,
+        title=f"{part} Partial Failure",
+        lines=(
+            ("User", subject.user),
+            ("Module", part),
+            ("", "The other parts went on; the next minute tries again."),
+            ("", error_msg),
+        ),
+        cause=f"part-failed:{part}:{subject.session_id}",
+        at=at,
+    )
+
+
+def minutes_missing(subject: Subject, cause: str, minutes: int, detail: str, at: datetime) -> Alert:
+    """Minutes of a session have no metric rows; the gap is recorded with its cause."""
+    return _alert(
+        subject,
+        kind="metrics-gap",
+        severity=WARNING,
+        title="Metrics Gap",
+        lines=(
+            ("User", subject.user),
+            ("Minutes", str(minutes)),
+            ("Cause", cause),
+            ("", detail),
+        ),
+        cause=f"metrics-gap:{cause}:{subject.session_id}",
+        at=at,
+    )
+
+
+def metrics_kept_locally(subject: Subject, detail: str, at: datetime) -> Alert:
+    """The database is away; rows are kept in the session's folder until it is back."""
+    return _alert(
+        subject,
+        kind="metrics-spooled",
+        severity=WARNING,
+        title="Metrics Kept Locally",
+        lines=(
+            ("User", subject.user),
+            ("", "The results database does not answer; rows will be filled in later."),
+            ("", detail),
+        ),
+        cause=f"metrics-spooled:{subject.session_id}",
+        at=at,
+    )
+
+
+def channel_dead(channel: str, error: str, at: datetime) -> Alert:
+    """A channel's webhook no longer exists; said on the other channel."""
+    return Alert(
+        kind="channel-dead",
+        severity=CRITICAL,
+        title=f"Alerts to {channel} cannot be delivered",
+        lines=(
+            ("Channel", channel),
+            ("Error", error),
+            ("", "Nothing more is sent there until its webhook is replaced and AIFAP restarted."),
+        ),
+        cause=f"channel-dead:{channel}",
+        session_id=None,
+        owner_id=None,
+        at=at,
+    )
+
+
+def _alert(
+    subject: Subject,
+    *,
+    kind: str,
+    severity: str,
+    title: str,
+    lines: tuple[tuple[str, str], ...],
+    cause: str,
+    at: datetime,
+) -> Alert:
+    return Alert(
+        kind=kind,
+        severity=severity,
+        title=f"[{subject.market.capitalize()}] {title}",
+        lines=lines,
+        cause=cause[:CAUSE_LENGTH_MAX],
+        session_id=subject.session_id,
+        owner_id=subject.owner_id,
+        at=at,
+    )
+
+
+# --- spelling -------------------------------------------------------------------------------------
+
+
+def cleaned(alert: Alert, known_secrets: tuple[str, ...] = ()) -> Alert:
+    """The alert as it may be stored: no secrets, no control characters, bounded lengths."""
+
+    def clean(text: str, length_max: int) -> str:
+        # Cut first: redaction need not walk through megabytes. A cut may split a secret, so
+        # the part that is kept for redaction is longer than what is kept in the end.
+        kept = _CONTROL.sub(" ", text[: length_max * 4])
+        return cut(redact(kept, known_secrets), length_max)
+
+    return replace(
+        alert,
+        title=clean(alert.title.replace("\n", " "), TITLE_LENGTH_MAX),
+        cause=clean(alert.cause, CAUSE_LENGTH_MAX),
+        lines=tuple(
+            (clean(label, 64), clean(value, LINE_LENGTH_MAX))
+            for label, value in alert.lines[:LINES_MAX]
+        ),
+    )
+
+
+def cut(text: str, length_max: int) -> str:
+    """`text` if it is short enough, else its beginning and a mark that something is missing."""
+    return text if len(text) <= length_max else text[: length_max - 1] + "…"
+
+
+def for_slack(alert: Alert, zone: ZoneInfo, count: int = 1) -> SlackMessage:
+    """Spell the alert for a Slack webhook. The seeds' form: title, then `> Label: value`."""
+    plain = cut("\n".join([_title(alert, count), *_lines(alert, zone, "> ")]), SLACK_LENGTH_MAX)
+    return SlackMessage(text=cut(escape_slack(plain), SLACK_LENGTH_MAX), plain=plain)
+
+
+def for_discord(alert: Alert, zone: ZoneInfo, count: int = 1) -> str:
+    """Spell the alert for a Discord webhook: icon and title in bold, then `Label: value`."""
+    icon = _ICONS.get(alert.kind) or _SEVERITY_ICONS.get(alert.severity, "🔵")
+    title = f"{icon} **{escape_discord(cut(_title(alert, count), TITLE_LENGTH_MAX))}**"
+    lines = [escape_discord(line) for line in _lines(alert, zone, "")]
+    return _cut_escaped("\n".join([title, *lines]), DISCORD_LENGTH_MAX)
+
+
+def escape_slack(text: str) -> str:
+    """Slack's three control characters as entities: no links, no mentions, no channels."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def escape_discord(text: str) -> str:
+    """Markdown as plain characters; `@` cannot start a mention, addresses become no links."""
+    escaped = _DISCORD_MARKUP.sub(r"\\\1", text)
+    return escaped.replace("@", "@" + _ZERO_WIDTH_SPACE).replace(
+        "//", "/" + _ZERO_WIDTH_SPACE + "/"
+    )
+
+
+def _title(alert: Alert, count: int) -> str:
+    return f"{alert.title} ({count})" if count > 1 else alert.title
+
+
+def _lines(alert: Alert, zone: ZoneInfo, prefix: str) -> list[str]:
+    labelled = [("Time", f"{alert.at.astimezone(zone):%Y-%m-%d %H:%M %z}")]
+    labelled += [pair for pair in alert.lines if pair[0]]
+    lines = [f"{prefix}{label}: {value}" for label, value in labelled]
+    return lines + [value for label, value in alert.lines if not label and value]
+
+
+def _cut_escaped(text: str, length_max: int) -> str:
+    if len(text) <= length_max:
+        return text
+    kept = text[: length_max - 1]
+    while kept.endswith("\\"):
+        kept = kept[:-1]
+    return kept + "…"

@@ -1,0 +1,243 @@
+"""The door to Postgres: one pool per database and process, transactions, errors in our words.
+
+Repositories get a `Session` from here; nothing else in the product makes an engine. Engines are
+made at first use and once more after a fork, so that no socket is ever shared between processes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
+
+from sqlalchemy import URL, Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+
+from module.db.address import server_address
+from module.model.errors import InvariantViolated, OutcomeUnknown, Unavailable
+
+if TYPE_CHECKING:
+    from module.settings import Settings
+
+DatabaseName = Literal["finplatform", "fin_crypto", "finwatcher"]
+DATABASE_NAMES: Final[tuple[DatabaseName, ...]] = ("finplatform", "fin_crypto", "finwatcher")
+
+CONNECT_TIMEOUT_S: Final = 5
+POOL_TIMEOUT_S: Final = 5.0
+TRANSACTION_ATTEMPTS_MAX: Final = 3
+# serialization_failure, deadlock_detected: Postgres undid the whole transaction (E6)
+RETRIED_SQLSTATES: Final = frozenset({"40001", "40P01"})
+
+Result = TypeVar("Result")
+
+
+class Database:
+    """One of the three databases, as one process uses it.
+
+    `pool_size` connections at most (default: the setting). Give a path that must not wait for
+    others (orders) a `Database` of its own. `statement_timeout_ms` bounds every statement,
+    `pool_timeout_s` (real) the wait for a connection.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        name: DatabaseName,
+        pool_size: int | None = None,
+        *,
+        statement_timeout_ms: int | None = None,
+        pool_timeout_s: float = POOL_TIMEOUT_S,
+    ) -> None:
+        self.name = name
+        self._pool_timeout_s = pool_timeout_s
+        self._settings = settings
+        self._pool_size = settings.database_pool_size if pool_size is None else pool_size
+        self._statement_timeout_ms = (
+            settings.database_statement_timeout_ms
+            if statement_timeout_ms is None
+            else statement_timeout_ms
+        )
+        self._engine: Engine | None = None
+        self._engine_pid = 0
+        self._lock = threading.Lock()
+
+    def engine(self) -> Engine:
+        """The pool of this process; made at first use, and again in a forked child."""
+        if self._engine is not None and self._engine_pid == os.getpid():
+            return self._engine
+        with self._lock:
+            if self._engine is not None and self._engine_pid == os.getpid():
+                return self._engine
+            if self._engine is not None:
+                # The parent's sockets: forget them without closing what the parent still uses.
+                self._engine.dispose(close=False)
+            self._engine = self._make_engine()
+            self._engine_pid = os.getpid()
+            return self._engine
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A session whose work is committed at the end of the block, or undone by an exception.
+
+        Unavailable when Postgres cannot be reached or gives up (nothing was done).
+        OutcomeUnknown when the answer to COMMIT was lost: read back by key, or use
+        `run_idempotent` for writes that may be repeated.
+        """
+        session = Session(self.engine(), expire_on_commit=False)
+        try:
+            with _translated(self.name):
+                yield session
+                session.flush()
+            self._commit(session)
+        finally:
+            _close(session)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session for reading only; Postgres refuses writes in it. Unavailable as above."""
+        session = Session(
+            self.engine().execution_options(postgresql_readonly=True),
+            expire_on_commit=False,
+        )
+        try:
+            with _translated(self.name):
+                yield session
+        finally:
+            _close(session)
+
+    def run_idempotent(self, work: Callable[[Session], Result]) -> Result:
+        """Run `work` in a transaction; the whole of it again, at most three times altogether.
+
+        Again after a deadlock, a serialisation failure, or a COMMIT whose answer was lost, so
+        `work` must be harmless to repeat (upserts). Unavailable when Postgres stays away.
+        """
+        for attempt in range(1, TRANSACTION_ATTEMPTS_MAX + 1):
+            try:
+                with self.transaction() as session:
+                    return work(session)
+            except OutcomeUnknown as error:
+                if attempt == TRANSACTION_ATTEMPTS_MAX:
+                    raise Unavailable(f"{error.message}; the write may be repeated") from error
+            except Unavailable as error:
+                undone = error.code == UNDONE_CODE
+                if not undone or attempt == TRANSACTION_ATTEMPTS_MAX:
+                    raise
+        raise InvariantViolated("the last attempt neither returned nor raised")
+
+    def ping(self) -> None:
+        """Return when Postgres answers; Unavailable otherwise."""
+        with self.read() as session:
+            session.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Give all connections back; the next use makes new ones."""
+        with self._lock:
+            if self._engine is not None:
+                self._engine.dispose(close=self._engine_pid == os.getpid())
+                self._engine = None
+
+    def _commit(self, session: Session) -> None:
+        try:
+            session.commit()
+        except (OperationalError, InterfaceError) as error:
+            if _sqlstate(error) in RETRIED_SQLSTATES:
+                raise _undone(self.name, error) from error
+            if error.connection_invalidated or not _sqlstate(error):
+                raise OutcomeUnknown(
+                    f"the answer to a COMMIT in {self.name} was lost ({_first_line(error)}); "
+                    "what it wrote may or may not be there: read it back by its key"
+                ) from error
+            raise _unavailable(self.name, error) from error
+
+    def _make_engine(self) -> Engine:
+        address = server_address(self._settings)
+        url = URL.create(
+            "postgresql+psycopg2",
+            username=self._settings.database_user,
+            password=self._settings.secret("database_password"),
+            host=None if address.host.startswith("/") else address.host,
+            port=None if address.host.startswith("/") else address.port,
+            database=self.name,
+            query=(
+                {"host": address.host, "port": str(address.port)}
+                if address.host.startswith("/")
+                else {}
+            ),
+        )
+        return create_engine(
+            url,
+            pool_size=self._pool_size,
+            max_overflow=0,
+            pool_timeout=self._pool_timeout_s,
+            pool_pre_ping=True,
+            hide_parameters=True,
+            connect_args={
+                "connect_timeout": CONNECT_TIMEOUT_S,
+                "application_name": f"aifap-{os.getpid()}",
+                "options": (
+                    f"-c statement_timeout={self._statement_timeout_ms}"
+                    " -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
+                ),
+            },
+        )
+
+    def __repr__(self) -> str:
+        return f"Database({self.name!r})"
+
+
+UNDONE_CODE: Final = "transaction-undone"
+
+
+@contextmanager
+def _translated(name: str) -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeout as error:
+        raise Unavailable(
+            f"all connections to {name} are busy and none became free; ask again later",
+            retry_after_s=1.0,
+        ) from error
+    except (OperationalError, InterfaceError) as error:
+        if _sqlstate(error) in RETRIED_SQLSTATES:
+            raise _undone(name, error) from error
+        raise _unavailable(name, error) from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise _unavailable(name, error) from error
+        raise
+
+
+def _unavailable(name: str, error: DBAPIError) -> Unavailable:
+    return Unavailable(
+        f"database {name} does not answer ({_first_line(error)}); nothing was written",
+        retry_after_s=1.0,
+    )
+
+
+def _undone(name: str, error: DBAPIError) -> Unavailable:
+    return Unavailable(
+        f"Postgres undid a transaction in {name} ({_first_line(error)}); it may be repeated whole",
+        code=UNDONE_CODE,
+        retry_after_s=0.1,
+    )
+
+
+def _first_line(error: DBAPIError) -> str:
+    lines = str(error.orig).strip().splitlines()
+    return lines[0] if lines else type(error.orig).__name__
+
+
+def _sqlstate(error: DBAPIError) -> str:
+    return str(getattr(error.orig, "pgcode", None) or "")
+
+
+def _close(session: Session) -> None:
+    """Roll back what is open and return the connection; a dead connection is no second error."""
+    try:
+        session.close()
+    except (OperationalError, InterfaceError):
+        session.invalidate()

@@ -1,0 +1,275 @@
+"""Audit of the gateway: a row per write, committed before anything is sent.
+
+The row is also the fence: in the same transaction the account's epoch and owner are compared, and
+the unique index on (account, client id) makes an order a thing that is sent at most once.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from module.db.database import Database
+from module.db.platform_tables import Account, GatewayWrite
+from module.db.repositories.accounts import LEASE_LOST
+from module.model.errors import NotFound, StaleWriter, Unavailable
+
+
+class WriteKind(StrEnum):
+    """What a write wanted."""
+
+    ORDER = "order"
+    CANCEL = "cancel"
+    STOPS = "stops"
+    SETTINGS = "settings"
+    GUARD = "guard"
+
+
+class WriteOutcome(StrEnum):
+    """What became of it. Only `not_sent` may be sent again under the same client id."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"
+    NOT_SENT = "not_sent"
+
+
+@dataclass(frozen=True, slots=True)
+class WriteEntry:
+    """One write that is about to be sent; `request` is plain JSON without any secret."""
+
+    kind: WriteKind
+    symbol: str
+    request: Mapping[str, object]
+    client_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who writes: account, session, epoch, and the gateway process that carries it."""
+
+    account_id: str
+    session_id: str
+    epoch: int
+    gateway_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownWrite:
+    """A row that is there: what was asked, what is known of it."""
+
+    write_id: int
+    kind: WriteKind
+    client_id: str | None
+    symbol: str
+    epoch: int
+    request: Mapping[str, object]
+    outcome: WriteOutcome | None
+    answer: Mapping[str, object] = field(default_factory=dict)
+    sent_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """The rows of a batch: `fresh` may be sent, `seen` have been here before."""
+
+    fresh: Mapping[str, int]
+    seen: Mapping[str, KnownWrite]
+
+
+class WriteRepository:
+    """Rows of `gateway_writes`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def reserve_orders(
+        self, author: Author, entries: Sequence[WriteEntry], sent_at: datetime
+    ) -> Reservation:
+        """Commit a row per order, each with its client id, after comparing epoch and owner.
+
+        StaleWriter for another epoch than the account's; Unavailable when another gateway owns it
+        (code `lease-lost`) or when Postgres does not answer. Repeating is harmless.
+        """
+        token = secrets.token_hex(8)
+
+        def work(session: Session) -> Reservation:
+            _compare_author(session, author)
+            ids = [entry.client_id for entry in entries]
+            rows = [_values(author, entry, sent_at, token) for entry in entries]
+            session.execute(
+                insert(GatewayWrite)
+                .values(rows)
+                .on_conflict_do_nothing(
+                    index_elements=["account_id", "client_id"],
+                    index_where=text("kind = 'order'"),
+                )
+            )
+            session.execute(
+                update(GatewayWrite)
+                .where(
+                    GatewayWrite.account_id == author.account_id,
+                    GatewayWrite.kind == WriteKind.ORDER.value,
+                    GatewayWrite.client_id.in_(ids),
+                    GatewayWrite.outcome == WriteOutcome.NOT_SENT.value,
+                )
+                .values(
+                    outcome=None,
+                    answer={"reservation": token},
+                    epoch=author.epoch,
+                    sent_at=sent_at,
+                )
+            )
+            found = session.execute(
+                select(GatewayWrite).where(
+                    GatewayWrite.account_id == author.account_id,
+                    GatewayWrite.kind == WriteKind.ORDER.value,
+                    GatewayWrite.client_id.in_(ids),
+                )
+            ).scalars()
+            return _split(found, token)
+
+        return self._database.run_idempotent(work)
+
+    def reserve(self, author: Author, entry: WriteEntry, sent_at: datetime) -> int:
+        """Commit the row of one cancel, stop or settings write; its write id. Errors as above."""
+        with self._database.transaction() as session:
+            _compare_author(session, author)
+            values = _values(author, entry, sent_at, "")
+            return session.execute(
+                insert(GatewayWrite).values(values).returning(GatewayWrite.write_id)
+            ).scalar_one()
+
+    def record_outcomes(
+        self,
+        outcomes: Mapping[int, tuple[WriteOutcome, Mapping[str, object]]],
+        answered_at: datetime,
+    ) -> None:
+        """Write down what became of these rows; a proven outcome is never weakened."""
+        if not outcomes:
+            return
+
+        def work(session: Session) -> None:
+            for write_id, (outcome, answer) in outcomes.items():
+                session.execute(
+                    update(GatewayWrite)
+                    .where(
+                        GatewayWrite.write_id == write_id,
+                        or_(
+                            GatewayWrite.outcome.is_(None),
+                            GatewayWrite.outcome == WriteOutcome.UNKNOWN.value,
+                        ),
+                    )
+                    .values(outcome=outcome.value, answer=dict(answer), answered_at=answered_at)
+                )
+
+        self._database.run_idempotent(work)
+
+    def add_late(
+        self,
+        author: Author,
+        entries: Iterable[tuple[WriteEntry, WriteOutcome, Mapping[str, object], datetime]],
+    ) -> None:
+        """Write down what was sent while Postgres was away, or what the guard did by itself."""
+        rows: list[dict[str, Any]] = []
+        for entry, outcome, answer, sent_at in entries:
+            row = _values(author, entry, sent_at, "")
+            row.update(outcome=outcome.value, answer=dict(answer), answered_at=sent_at)
+            rows.append(row)
+        if not rows:
+            return
+
+        def work(session: Session) -> None:
+            session.execute(insert(GatewayWrite).values(rows).on_conflict_do_nothing())
+
+        self._database.run_idempotent(work)
+
+    def unresolved(self, account_id: str, limit: int = 200) -> list[KnownWrite]:
+        """Orders and stops whose outcome nobody knows, newest first."""
+        with self._database.read() as session:
+            rows = session.execute(
+                select(GatewayWrite)
+                .where(
+                    GatewayWrite.account_id == account_id,
+                    GatewayWrite.kind.in_([WriteKind.ORDER.value, WriteKind.STOPS.value]),
+                    or_(
+                        GatewayWrite.outcome.is_(None),
+                        GatewayWrite.outcome == WriteOutcome.UNKNOWN.value,
+                    ),
+                )
+                .order_by(GatewayWrite.write_id.desc())
+                .limit(limit)
+            ).scalars()
+            return [_known(row) for row in rows]
+
+
+def _compare_author(session: Session, author: Author) -> None:
+    """The fence. The share lock makes a raise of the epoch wait until this write is on record."""
+    row = session.execute(
+        select(Account.epoch, Account.gateway_lease, Account.active)
+        .where(Account.account_id == author.account_id)
+        .with_for_update(read=True)
+    ).one_or_none()
+    if row is None or not row.active:
+        raise NotFound(f"there is no active account {author.account_id}")
+    if row.gateway_lease != author.gateway_id:
+        raise Unavailable(
+            f"gateway {row.gateway_lease} owns account {author.account_id} now; nothing was sent",
+            code=LEASE_LOST,
+            retry_after_s=1.0,
+        )
+    if row.epoch != author.epoch:
+        raise StaleWriter(
+            f"epoch {author.epoch} may not write to account {author.account_id}: "
+            f"its epoch is {row.epoch}; nothing was sent"
+        )
+
+
+def _values(author: Author, entry: WriteEntry, sent_at: datetime, token: str) -> dict[str, Any]:
+    return {
+        "account_id": author.account_id,
+        "session_id": author.session_id,
+        "epoch": author.epoch,
+        "kind": entry.kind.value,
+        "client_id": entry.client_id,
+        "symbol": entry.symbol,
+        "request": dict(entry.request),
+        "outcome": None,
+        "answer": {"reservation": token} if token else None,
+        "sent_at": sent_at,
+        "answered_at": None,
+    }
+
+
+def _split(rows: Iterable[GatewayWrite], token: str) -> Reservation:
+    fresh: dict[str, int] = {}
+    seen: dict[str, KnownWrite] = {}
+    for row in rows:
+        client_id = row.client_id or ""
+        if row.outcome is None and (row.answer or {}).get("reservation") == token:
+            fresh[client_id] = row.write_id
+        else:
+            seen[client_id] = _known(row)
+    return Reservation(fresh, seen)
+
+
+def _known(row: GatewayWrite) -> KnownWrite:
+    return KnownWrite(
+        write_id=row.write_id,
+        kind=WriteKind(row.kind),
+        client_id=row.client_id,
+        symbol=row.symbol,
+        epoch=row.epoch,
+        request=dict(row.request),
+        outcome=WriteOutcome(row.outcome) if row.outcome else None,
+        answer=dict(row.answer or {}),
+        sent_at=row.sent_at,
+    )

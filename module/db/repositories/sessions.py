@@ -1,0 +1,589 @@
+"""Sessions and their cycles in Postgres: what owners want, what leaders do, who may trade.
+
+platform API ── create, set_desired ─► active_sessions ◄─ take_epoch, heartbeat, set_state ── leader
+
+The desired state lives here, so any API worker, and a restarted one, lists and stops sessions. A
+write of a leader carries its epoch: one that has been overtaken gets StaleWriter (promise 4). All
+calls raise Unavailable while Postgres is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from sqlalchemy import Update, func, select, text, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from module.db.database import Database
+from module.db.platform_tables import Account, ActiveSession, Cycle, OrderInfoMirror
+from module.db.repositories.audit import AuditEntry, add_audit
+from module.db.repositories.session_specs import spec_from_json, spec_to_json
+from module.model.errors import Conflict, InvariantViolated, NotFound, RateLimited, StaleWriter
+from module.model.money import parse_decimal
+from module.model.results import WatchedSession
+from module.model.sessions import DesiredState, EndState, SessionSpec, SessionState
+from module.ports import CycleRecord
+
+OVER: Final = tuple(state.value for state in SessionState if state.is_over)
+# From which states a state may be reached; staying where it is is always allowed.
+REACHED_FROM: Final[Mapping[SessionState, frozenset[SessionState]]] = {
+    SessionState.STARTING: frozenset(),
+    SessionState.RUNNING: frozenset({SessionState.STARTING}),
+    SessionState.STOPPING: frozenset({SessionState.STARTING, SessionState.RUNNING}),
+    SessionState.ENDED: frozenset(
+        {SessionState.STARTING, SessionState.RUNNING, SessionState.STOPPING}
+    ),
+    SessionState.FAILED: frozenset(
+        {SessionState.STARTING, SessionState.RUNNING, SessionState.STOPPING}
+    ),
+}
+_ONE_PER_ACCOUNT: Final = "active_sessions_one_per_account"
+_ADMISSION_LOCK: Final = 0x6169_6661_7001  # one at a time counts and inserts
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """The process that leads a session: pid and start ticks name it for good on its host."""
+
+    pid: int
+    started_ticks: int
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """One row of `active_sessions`. Times are world time but for `heartbeat_wall`."""
+
+    spec: SessionSpec
+    state: SessionState
+    desired: DesiredState
+    end_state: EndState
+    epoch: int
+    order_info_store: str
+    ended_at: datetime | None
+    reason: str
+    cycle: int
+    last_boundary: datetime | None
+    heartbeat_wall: datetime | None
+    initial_balance: Decimal | None
+    leader: Leader | None
+    restarts: int
+
+    @property
+    def session_id(self) -> str:
+        return self.spec.session_id
+
+    @property
+    def owner_id(self) -> str:
+        return self.spec.owner_id
+
+    @property
+    def account_id(self) -> str:
+        return self.spec.account_id
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the owner wants of the session now, and how it is to leave its account."""
+
+    desired: DesiredState
+    end_state: EndState
+    state: SessionState
+
+
+class SessionRepository:
+    """Rows of `active_sessions`, `cycles` and `order_info`. Safe to share between threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # --- owners ---------------------------------------------------------------------------------
+
+    def create(
+        self,
+        spec: SessionSpec,
+        *,
+        sessions_max: int,
+        audit: AuditEntry | None = None,
+        order_info_store: str = "file",
+    ) -> SessionRecord:
+        """Insert the session (desired running, state starting) and its audit row together.
+
+        Conflict names the session that already has the account; RateLimited when the installation
+        has `sessions_max` sessions that are not over.
+        """
+        try:
+            with self._database.transaction() as session:
+                session.execute(
+                    text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADMISSION_LOCK}
+                )
+                row = _living(session, spec.account_id)
+                if row is not None:
+                    raise _busy(spec.account_id, row.session_id)
+                _admit(session, sessions_max)
+                row = _new_row(spec, order_info_store)
+                session.add(row)
+                if audit is not None:
+                    add_audit(session, audit)
+                session.flush()
+                return _record(row)
+        except IntegrityError as error:
+            if _ONE_PER_ACCOUNT in str(error.orig):
+                raise _busy(spec.account_id, "of another request") from error
+            if "active_sessions_pkey" in str(error.orig):
+                raise Conflict(f"session {spec.session_id} exists already") from error
+            raise InvariantViolated(f"session {spec.session_id} could not be stored") from error
+
+    def get(self, session_id: str) -> SessionRecord:
+        """The session; NotFound where there is none."""
+        with self._database.read() as session:
+            return _record(_row(session, session_id))
+
+    def find(self, session_id: str) -> SessionRecord | None:
+        """The session, or None."""
+        with self._database.read() as session:
+            row = session.get(ActiveSession, session_id)
+            return None if row is None else _record(row)
+
+    def list_for_owner(
+        self, owner_id: str | None, *, over_max: int = 0, ids: Sequence[str] | None = None
+    ) -> list[SessionRecord]:
+        """Sessions of an owner (None: of everybody): those that are not over, newest first, then
+        the newest `over_max` that are."""
+        query = select(ActiveSession).order_by(ActiveSession.started_at.desc())
+        if owner_id is not None:
+            query = query.where(ActiveSession.owner_id == owner_id)
+        if ids is not None:
+            query = query.where(ActiveSession.session_id.in_(ids))
+        with self._database.read() as session:
+            rows = list(session.scalars(query.where(ActiveSession.state.not_in(OVER))))
+            if over_max:
+                over = query.where(ActiveSession.state.in_(OVER)).limit(over_max)
+                rows.extend(session.scalars(over))
+            return [_record(row) for row in rows]
+
+    def living_on_account(self, account_id: str) -> SessionRecord | None:
+        """The session of the account that is not over, if there is one."""
+        with self._database.read() as session:
+            row = _living(session, account_id)
+            return None if row is None else _record(row)
+
+    def set_desired(
+        self,
+        session_id: str,
+        desired: DesiredState,
+        end_state: EndState | None = None,
+        *,
+        audit: AuditEntry | None = None,
+    ) -> SessionRecord:
+        """Record what the owner wants, and its audit row; the session after it.
+
+        Repeating is harmless. Conflict when the session is over; NotFound where there is none.
+        """
+        with self._database.transaction() as session:
+            row = session.get(ActiveSession, session_id, with_for_update=True)
+            if row is None:
+                raise _unknown(session_id)
+            if SessionState(row.state).is_over:
+                raise Conflict(f"session {session_id} is over already ({row.state})")
+            row.desired = desired.value
+            if end_state is not None:
+                row.end_state = end_state.value
+            if audit is not None:
+                add_audit(session, audit)
+            session.flush()
+            return _record(row)
+
+    # --- leaders --------------------------------------------------------------------------------
+
+    def take_epoch(self, session_id: str) -> int:
+        """Raise the account's epoch and make it this session's: all older writers are out.
+
+        Conflict when the session is over. Taking twice is harmless: the last one counts.
+        """
+
+        def work(session: Session) -> int:
+            row = session.get(ActiveSession, session_id, with_for_update=True)
+            if row is None:
+                raise _unknown(session_id)
+            if SessionState(row.state).is_over:
+                raise Conflict(f"session {session_id} is over ({row.state}); it may not trade")
+            epoch = session.execute(
+                update(Account)
+                .where(Account.account_id == row.account_id)
+                .values(epoch=Account.epoch + 1)
+                .returning(Account.epoch)
+            ).scalar_one()
+            row.epoch = epoch
+            return epoch
+
+        return self._database.run_idempotent(work)
+
+    def record_leader(self, session_id: str, leader: Leader) -> None:
+        """Who leads the session from now on; NotFound where there is no session."""
+        self._update(
+            session_id,
+            None,
+            leader_pid=leader.pid,
+            leader_started_ticks=leader.started_ticks,
+            leader_host=leader.host,
+        )
+
+    def record_restart(self, session_id: str) -> int:
+        """Count one more start of the session's processes; how many restarts there were."""
+        with self._database.transaction() as session:
+            count = session.execute(
+                update(ActiveSession)
+                .where(ActiveSession.session_id == session_id)
+                .values(restarts=ActiveSession.restarts + 1)
+                .returning(ActiveSession.restarts)
+            ).scalar_one_or_none()
+        if count is None:
+            raise _unknown(session_id)
+        return count
+
+    def heartbeat(self, session_id: str, epoch: int, wall: datetime) -> Wishes:
+        """Say that the leader of `epoch` lives at `wall`; what the owner wants meanwhile."""
+        with self._database.transaction() as session:
+            row = session.execute(
+                update(ActiveSession)
+                .where(ActiveSession.session_id == session_id, ActiveSession.epoch == epoch)
+                .values(heartbeat_wall=wall)
+                .returning(ActiveSession.desired, ActiveSession.end_state, ActiveSession.state)
+            ).one_or_none()
+            if row is None:
+                raise _overtaken(session, session_id, epoch)
+            return Wishes(DesiredState(row[0]), EndState(row[1]), SessionState(row[2]))
+
+    def wishes(self, session_id: str) -> Wishes:
+        """What the owner wants of the session now."""
+        with self._database.read() as session:
+            row = _row(session, session_id)
+            return Wishes(
+                DesiredState(row.desired), EndState(row.end_state), SessionState(row.state)
+            )
+
+    def set_state(
+        self,
+        session_id: str,
+        state: SessionState,
+        at: datetime,
+        *,
+        reason: str = "",
+        epoch: int | None = None,
+    ) -> SessionRecord:
+        """Move the session to `state` at world time `at`; the session after it.
+
+        Moving to where it is is harmless (the first reason stays). Conflict for a move that
+        `REACHED_FROM` does not know; StaleWriter when `epoch` is given and is not the session's.
+        """
+        with self._database.transaction() as session:
+            row = session.get(ActiveSession, session_id, with_for_update=True)
+            if row is None:
+                raise _unknown(session_id)
+            if epoch is not None and row.epoch != epoch:
+                raise _stale(session_id, epoch, row.epoch)
+            now = SessionState(row.state)
+            if now is not state:
+                if now not in REACHED_FROM[state]:
+                    raise Conflict(f"session {session_id} is {now.value}; it cannot become {state}")
+                row.state = state.value
+                row.reason = reason or row.reason
+                if state.is_over:
+                    row.ended_at = at
+            session.flush()
+            return _record(row)
+
+    def set_initial_balance(self, session_id: str, epoch: int, balance: Decimal) -> None:
+        """What the account was worth when the session began; the first one stays."""
+        with self._database.transaction() as session:
+            row = session.get(ActiveSession, session_id, with_for_update=True)
+            if row is None:
+                raise _unknown(session_id)
+            if row.epoch != epoch:
+                raise _stale(session_id, epoch, row.epoch)
+            if row.initial_balance is None:
+                row.initial_balance = balance
+
+    def record_cycle(self, epoch: int, cycle: CycleRecord) -> None:
+        """Write the cycle as it is now (again and again while it goes on)."""
+        values: dict[str, Any] = {
+            "number": cycle.number,
+            "state": cycle.state,
+            "reason": cycle.reason,
+            "started_at": cycle.started_at,
+            "ended_at": cycle.ended_at,
+            "own_ms": cycle.own_ms,
+            "targets": None if cycle.targets is None else dict(cycle.targets),
+            "order_info": None if cycle.order_info is None else dict(cycle.order_info),
+            "digest": cycle.digest,
+        }
+
+        def work(session: Session) -> None:
+            changed = session.execute(
+                _guarded(cycle.session_id, epoch)
+                .values(
+                    cycle=func.greatest(ActiveSession.cycle, cycle.number),
+                    last_boundary=func.greatest(ActiveSession.last_boundary, cycle.boundary),
+                )
+                .returning(ActiveSession.session_id)
+            ).one_or_none()
+            if changed is None:
+                raise _overtaken(session, cycle.session_id, epoch)
+            statement = insert(Cycle).values(
+                session_id=cycle.session_id, boundary=cycle.boundary, **values
+            )
+            session.execute(
+                statement.on_conflict_do_update(
+                    index_elements=[Cycle.session_id, Cycle.boundary], set_=values
+                )
+            )
+
+        self._database.run_idempotent(work)
+
+    def latest_cycle(self, session_id: str) -> CycleRecord | None:
+        """The cycle of the latest boundary."""
+        found = self.cycles(session_id, 1)
+        return found[0] if found else None
+
+    def cycles(self, session_id: str, count_max: int) -> list[CycleRecord]:
+        """The latest cycles, newest first."""
+        with self._database.read() as session:
+            rows = session.scalars(
+                select(Cycle)
+                .where(Cycle.session_id == session_id)
+                .order_by(Cycle.boundary.desc())
+                .limit(count_max)
+            )
+            return [_cycle(row) for row in rows]
+
+    # --- the letter's copy ----------------------------------------------------------------------
+
+    def write_order_info(
+        self, session_id: str, document: Mapping[str, object], epoch: int, revision: int
+    ) -> None:
+        """Make the copy follow; StaleWriter when a newer (epoch, revision) is there."""
+
+        def work(session: Session) -> None:
+            statement = insert(OrderInfoMirror).values(
+                session_id=session_id, epoch=epoch, revision=revision, document=dict(document)
+            )
+            written = session.execute(
+                statement.on_conflict_do_update(
+                    index_elements=[OrderInfoMirror.session_id],
+                    set_={
+                        "epoch": statement.excluded.epoch,
+                        "revision": statement.excluded.revision,
+                        "document": statement.excluded.document,
+                    },
+                    where=tuple_(OrderInfoMirror.epoch, OrderInfoMirror.revision)
+                    <= tuple_(statement.excluded.epoch, statement.excluded.revision),
+                ).returning(OrderInfoMirror.session_id)
+            ).one_or_none()
+            if written is None:
+                raise StaleWriter(
+                    f"the letter of session {session_id} in Postgres is newer than "
+                    f"{(epoch, revision)}: another process took the session over"
+                )
+
+        self._database.run_idempotent(work)
+
+    def read_order_info(self, session_id: str) -> dict[str, object] | None:
+        """The last copy, or None."""
+        with self._database.read() as session:
+            row = session.get(OrderInfoMirror, session_id)
+            return None if row is None else dict(row.document)
+
+    # --- everybody ------------------------------------------------------------------------------
+
+    def active_sessions(self) -> list[SessionRecord]:
+        """All sessions that are not over, oldest first."""
+        with self._database.read() as session:
+            rows = session.scalars(
+                select(ActiveSession)
+                .where(ActiveSession.state.not_in(OVER))
+                .order_by(ActiveSession.started_at, ActiveSession.session_id)
+            )
+            return [_record(row) for row in rows]
+
+    def active(self) -> Sequence[str]:
+        """The ids of the sessions that are not over, oldest first."""
+        return [record.session_id for record in self.active_sessions()]
+
+    def watched(self, session_id: str) -> WatchedSession:
+        """The session as the finwatcher sees it; `targets` are those of the latest cycle that has
+        any."""
+        record = self.get(session_id)
+        with self._database.read() as session:
+            targets = session.scalars(
+                select(Cycle.targets)
+                .where(Cycle.session_id == session_id, Cycle.targets.is_not(None))
+                .order_by(Cycle.boundary.desc())
+                .limit(1)
+            ).first()
+        spec = record.spec
+        return WatchedSession(
+            session_id=session_id,
+            owner_id=spec.owner_id,
+            account_id=spec.account_id,
+            market=spec.market,
+            strategy_name=spec.strategy_name,
+            started_at=spec.started_at,
+            leverage=spec.leverage,
+            allocated=spec.allocated,
+            compounding=spec.compounding,
+            initial_balance=record.initial_balance,
+            is_over=record.state.is_over,
+            ended_at=record.ended_at,
+            targets=_weights(targets),
+        )
+
+    def _update(self, session_id: str, epoch: int | None, **values: object) -> None:
+        with self._database.transaction() as session:
+            statement = _guarded(session_id, epoch).values(**values)
+            changed = session.execute(statement.returning(ActiveSession.epoch)).one_or_none()
+            if changed is None:
+                raise _overtaken(session, session_id, epoch)
+
+
+class PostgresMirror:
+    """The copy of one session's letter, as the file store's `Mirror`."""
+
+    def __init__(self, sessions: SessionRepository, session_id: str) -> None:
+        self._sessions = sessions
+        self._session_id = session_id
+
+    def write(self, document: Mapping[str, object], epoch: int, revision: int) -> None:
+        """Follow the file."""
+        self._sessions.write_order_info(self._session_id, document, epoch, revision)
+
+    def read(self) -> Mapping[str, object] | None:
+        """The last copy."""
+        return self._sessions.read_order_info(self._session_id)
+
+
+def _living(session: Session, account_id: str) -> ActiveSession | None:
+    return session.scalars(
+        select(ActiveSession).where(
+            ActiveSession.account_id == account_id, ActiveSession.state.not_in(OVER)
+        )
+    ).one_or_none()
+
+
+def _admit(session: Session, sessions_max: int) -> None:
+    count = session.scalars(
+        select(func.count()).select_from(ActiveSession).where(ActiveSession.state.not_in(OVER))
+    ).one()
+    if count >= sessions_max:
+        raise RateLimited(
+            f"this installation runs {count} sessions and takes {sessions_max}; end one first",
+            retry_after_s=60.0,
+        )
+
+
+def _new_row(spec: SessionSpec, order_info_store: str) -> ActiveSession:
+    return ActiveSession(
+        session_id=spec.session_id,
+        owner_id=spec.owner_id,
+        account_id=spec.account_id,
+        state=SessionState.STARTING.value,
+        desired=DesiredState.RUNNING.value,
+        end_state=spec.on_end.value,
+        epoch=0,
+        spec=spec_to_json(spec),
+        order_info_store=order_info_store,
+        started_at=spec.started_at,
+        ends_at=spec.ends_at,
+        reason="",
+        cycle=0,
+        restarts=0,
+    )
+
+
+def _guarded(session_id: str, epoch: int | None) -> Update:
+    statement = update(ActiveSession).where(ActiveSession.session_id == session_id)
+    return statement if epoch is None else statement.where(ActiveSession.epoch == epoch)
+
+
+def _row(session: Session, session_id: str) -> ActiveSession:
+    row = session.get(ActiveSession, session_id)
+    if row is None:
+        raise _unknown(session_id)
+    return row
+
+
+def _unknown(session_id: str) -> NotFound:
+    return NotFound(f"there is no session {session_id[:32]!r}")
+
+
+def _busy(account_id: str, session_id: str) -> Conflict:
+    return Conflict(
+        f"account {account_id} already has session {session_id}; terminate it first, an account "
+        "has one session that may trade it"
+    )
+
+
+def _stale(session_id: str, epoch: int, newer: int) -> StaleWriter:
+    return StaleWriter(
+        f"session {session_id} is at epoch {newer}, not {epoch}: another process took it over"
+    )
+
+
+def _overtaken(session: Session, session_id: str, epoch: int | None) -> NotFound | StaleWriter:
+    row = session.get(ActiveSession, session_id)
+    if row is None or epoch is None:
+        return _unknown(session_id)
+    return _stale(session_id, epoch, row.epoch)
+
+
+def _record(row: ActiveSession) -> SessionRecord:
+    leader = None
+    if row.leader_pid is not None and row.leader_started_ticks is not None:
+        leader = Leader(row.leader_pid, row.leader_started_ticks, row.leader_host or "")
+    return SessionRecord(
+        spec=spec_from_json(row.spec),
+        state=SessionState(row.state),
+        desired=DesiredState(row.desired),
+        end_state=EndState(row.end_state),
+        epoch=row.epoch,
+        order_info_store=row.order_info_store,
+        ended_at=row.ended_at,
+        reason=row.reason,
+        cycle=row.cycle,
+        last_boundary=row.last_boundary,
+        heartbeat_wall=row.heartbeat_wall,
+        initial_balance=row.initial_balance,
+        leader=leader,
+        restarts=row.restarts,
+    )
+
+
+def _cycle(row: Cycle) -> CycleRecord:
+    return CycleRecord(
+        session_id=row.session_id,
+        boundary=row.boundary,
+        number=row.number,
+        state=row.state,
+        reason=row.reason,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        own_ms=row.own_ms,
+        targets=row.targets,
+        order_info=row.order_info,
+        digest=row.digest,
+    )
+
+
+def _weights(targets: Mapping[str, Any] | None) -> tuple[tuple[str, Decimal], ...]:
+    if not targets:
+        return ()
+    return tuple(
+        (symbol, parse_decimal(fields["weight"], name=f"target of {symbol}"))
+        for symbol, fields in sorted(targets.items())
+    )

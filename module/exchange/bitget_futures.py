@@ -1,0 +1,508 @@
+"""USDT futures of one Bitget account (classic, v2), one-way position mode: the `Venue` adapter."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Final, TypeVar
+
+from module.exchange import bitget_rows as rows
+from module.exchange.bitget_orders import by_symbol, place, requests_for, settle
+from module.exchange.bitget_rows import BadRow, Row
+from module.exchange.bitget_wire import BitgetWire, Endpoint, NoChange, endpoint
+from module.exchange.venue import (
+    CLIENT_ID_CLASH,
+    KeyReport,
+    PlacedStop,
+    Priority,
+    TradingMode,
+    VenueAccess,
+    same_order,
+)
+from module.model.accounts import (
+    AccountSnapshot,
+    Bill,
+    ClosedPosition,
+    MarginMode,
+    Position,
+    PositionMode,
+)
+from module.model.errors import (
+    Conflict,
+    NotFound,
+    OutcomeUnknown,
+    RateLimited,
+    Retryable,
+    Unavailable,
+)
+from module.model.market import Instrument, MarketType, Quote
+from module.model.money import plain
+from module.model.orders import (
+    Fill,
+    OrderReport,
+    OrderRequest,
+    Outcome,
+    SubmitResult,
+)
+from module.ports import Clock
+
+PRODUCT: Final = "USDT-FUTURES"
+COIN: Final = "USDT"
+BATCH_THREADS: Final = 5
+PAGES_MAX: Final = 60
+PAGE_LIMIT: Final = 100
+RULES_FRESH: Final = timedelta(hours=1)
+MODE_FRESH: Final = timedelta(minutes=5)
+HISTORY_REACH: Final = timedelta(days=89)
+SAME_ID_AGAIN_S: Final = 1.05
+_BASE: Final = {"productType": PRODUCT}
+
+ACCOUNTS = endpoint("privateMixGetV2MixAccountAccounts", 10)
+ACCOUNT = endpoint("privateMixGetV2MixAccountAccount", 10)
+POSITIONS = endpoint("privateMixGetV2MixPositionAllPosition", 5)
+CLOSED = endpoint("privateMixGetV2MixPositionHistoryPosition", 20)
+PENDING = endpoint("privateMixGetV2MixOrderOrdersPending", 10)
+DETAIL = endpoint("privateMixGetV2MixOrderDetail", 10)
+FILLS = endpoint("privateMixGetV2MixOrderFills", 10)
+BILLS = endpoint("privateMixGetV2MixAccountBill", 10)
+PLANS = endpoint("privateMixGetV2MixOrderOrdersPlanPending", 10)
+KEY_INFO = endpoint("privateSpotGetV2SpotAccountInfo", 1)
+CANCEL = endpoint("privateMixPostV2MixOrderCancelOrder", 10, is_write=True)
+SET_LEVERAGE = endpoint("privateMixPostV2MixAccountSetLeverage", 5, is_write=True)
+SET_MARGIN_MODE = endpoint("privateMixPostV2MixAccountSetMarginMode", 5, is_write=True)
+PLACE_STOP = endpoint("privateMixPostV2MixOrderPlaceTpslOrder", 10, is_write=True)
+CANCEL_PLAN = endpoint("privateMixPostV2MixOrderCancelPlanOrder", 10, is_write=True)
+CONTRACTS = endpoint("publicMixGetV2MixMarketContracts", 20)
+TICKERS = endpoint("publicMixGetV2MixMarketTickers", 20)
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Cache:
+    """What changes rarely: trading rules, modes by symbol."""
+
+    instruments: Mapping[str, Instrument] | None = None
+    instruments_at: datetime | None = None
+    modes: dict[str, tuple[TradingMode, datetime]] = field(default_factory=dict)
+    margin_modes: dict[str, MarginMode] = field(default_factory=dict)
+    account_mode: tuple[PositionMode, datetime] | None = None
+
+
+class BitgetFutures:
+    """Implements `module.exchange.venue.Venue`. Thread safe."""
+
+    def __init__(self, access: VenueAccess, wire: BitgetWire, clock: Clock) -> None:
+        self._access = access
+        self._wire = wire
+        self._clock = clock
+        self._cache = _Cache()
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(BATCH_THREADS, thread_name_prefix="venue")
+
+    def __repr__(self) -> str:
+        return f"BitgetFutures({self._access.account_id!r})"
+
+    @property
+    def market(self) -> MarketType:
+        """Futures."""
+        return MarketType.FUTURES
+
+    def close(self) -> None:
+        """End threads and connections."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._wire.close()
+
+    # --- reads ---------------------------------------------------------------------------------
+
+    def check_key(self) -> KeyReport:
+        """Ask the exchange who we are; Forbidden when it refuses the credentials."""
+        return key_report(
+            self._read(KEY_INFO, {}, rows.row_of, Priority.READ), trade_authority="coow"
+        )
+
+    def snapshot(self, *, priority: Priority = Priority.READ) -> AccountSnapshot:
+        """Wallet, positions, open orders: asked for at once, under one admission."""
+        self._wire.admit([ACCOUNTS, POSITIONS, PENDING], priority)
+        wallet_data, position_data, order_data = self._at_once(
+            lambda: self._wire.send(ACCOUNTS, _BASE),
+            lambda: self._wire.send(POSITIONS, {**_BASE, "marginCoin": COIN}),
+            lambda: self._wire.send(PENDING, {**_BASE, "limit": str(PAGE_LIMIT)}),
+        )
+        wallet = _understood(
+            lambda: next(row for row in rows.rows_of(wallet_data) if row.get("marginCoin") == COIN)
+        )
+        positions = self._positions_from(position_data)
+        orders = _understood(
+            lambda: [rows.order_report(r) for r in rows.rows_of(order_data, "entrustedList")]
+        )
+        mode = self._position_mode(position_data, priority)
+        equity = _understood(lambda: rows.number(wallet, "accountEquity"))
+        unrealized = sum((position.unrealized_pnl for position in positions), Decimal(0))
+        stated = _understood(lambda: rows.optional_number(wallet, "unrealizedPL"))
+        if stated is not None:
+            unrealized = stated
+        return AccountSnapshot(
+            account_id=self._access.account_id,
+            at=self._clock.now(),
+            wallet_balance=equity - unrealized,
+            unrealized_pnl=unrealized,
+            equity=equity,
+            available=_understood(lambda: rows.number(wallet, "available")),
+            margin_used=sum((position.margin_size for position in positions), Decimal(0)),
+            position_mode=mode,
+            positions=positions,
+            open_orders=tuple(orders),
+        )
+
+    def positions(self, *, priority: Priority = Priority.READ) -> tuple[Position, ...]:
+        """Open positions with their stops."""
+        data = self._wire.call(POSITIONS, {**_BASE, "marginCoin": COIN}, priority)
+        return self._positions_from(data)
+
+    def instruments(self) -> Mapping[str, Instrument]:
+        """Trading rules by symbol, at most an hour old."""
+        with self._lock:
+            at, known = self._cache.instruments_at, self._cache.instruments
+        now = self._clock.now()
+        if known is not None and at is not None and now - at <= RULES_FRESH:
+            return known
+        found = read_contracts(self._wire, Priority.READ)
+        with self._lock:
+            self._cache.instruments, self._cache.instruments_at = found, now
+        return found
+
+    def quotes(
+        self, symbols: Sequence[str], *, priority: Priority = Priority.READ
+    ) -> Mapping[str, Quote]:
+        """Prices now; NotFound names a symbol the venue does not have."""
+        data = self._wire.call(TICKERS, _BASE, priority)
+        return pick_quotes(data, symbols)
+
+    def trading_mode(
+        self, symbol: str, *, max_age_s: float = 0.0, priority: Priority = Priority.READ
+    ) -> TradingMode:
+        """Position mode, margin mode and leverage; at most `max_age_s` world seconds old."""
+        with self._lock:
+            known = self._cache.modes.get(symbol)
+        now = self._clock.now()
+        if known is not None and (now - known[1]).total_seconds() <= max_age_s and max_age_s > 0:
+            return known[0]
+        params = {**_BASE, "symbol": symbol, "marginCoin": COIN}
+        mode = self._read(
+            ACCOUNT, params, lambda d: rows.trading_mode(rows.row_of(d), symbol), priority
+        )
+        with self._lock:
+            self._cache.modes[symbol] = (mode, now)
+            self._cache.margin_modes[symbol] = mode.settings.margin_mode
+            self._cache.account_mode = (mode.position_mode, now)
+        return mode
+
+    def order(
+        self, symbol: str, client_id: str, *, priority: Priority = Priority.READ
+    ) -> OrderReport:
+        """By client id; NotFound when the exchange does not know it (yet)."""
+        params = {**_BASE, "symbol": symbol, "clientOid": client_id}
+        report = self._read(DETAIL, params, lambda d: rows.order_report(rows.row_of(d)), priority)
+        if report.client_id != client_id or report.symbol != symbol:
+            raise Unavailable(f"asked for order {client_id}, told of another; ask again")
+        return report
+
+    def fills(self, since: datetime) -> list[Fill]:
+        """Executions from `since` on, oldest first; the exchange knows 90 days."""
+        found = self._history(FILLS, "fillList", since, timedelta(days=80), rows.fill)
+        return sorted(found, key=lambda item: (item.at, item.trade_id))
+
+    def bills(self, since: datetime) -> list[Bill]:
+        """Movements of the wallet from `since` on, oldest first; 90 days at most."""
+        found = self._history(BILLS, "bills", since, timedelta(days=29), rows.bill)
+        return sorted(found, key=lambda item: (item.at, item.bill_id))
+
+    def closed_positions(self, since: datetime) -> list[ClosedPosition]:
+        """Positions that ended from `since` on, oldest first; 90 days at most."""
+        found = self._history(CLOSED, "list", since, timedelta(days=80), rows.closed_position)
+        return sorted(found, key=lambda item: (item.closed_at, item.position_id))
+
+    def placed_stops(self, *, priority: Priority = Priority.PROTECTION) -> tuple[PlacedStop, ...]:
+        """All whole-position stops that the exchange holds for the account."""
+        found: list[PlacedStop] = []
+        params: dict[str, object] = {**_BASE, "planType": "profit_loss", "limit": str(PAGE_LIMIT)}
+        for _ in range(PAGES_MAX):
+            data = self._wire.call(PLANS, params, priority)
+            page = _understood(lambda d=data: rows.rows_of(d, "entrustedList"))  # type: ignore[misc]
+            found.extend(_understood(lambda p=page: rows.placed_stops(p)))  # type: ignore[misc]
+            end = rows.optional_text(rows.row_of(data), "endId") if page else ""
+            if len(page) < PAGE_LIMIT or not end:
+                break
+            params["idLessThan"] = end
+        return tuple(found)
+
+    # --- settings ------------------------------------------------------------------------------
+
+    def set_leverage(self, symbol: str, leverage: Decimal) -> None:
+        """Set it; the caller has seen that the symbol is flat and reads back."""
+        params = {**_BASE, "symbol": symbol, "marginCoin": COIN, "leverage": plain(leverage)}
+        self._set(SET_LEVERAGE, symbol, params)
+
+    def set_margin_mode(self, symbol: str, margin_mode: MarginMode) -> None:
+        """Set it; the caller has seen that the symbol is flat and reads back."""
+        params = {**_BASE, "symbol": symbol, "marginCoin": COIN, "marginMode": margin_mode.value}
+        self._set(SET_MARGIN_MODE, symbol, params)
+
+    def _set(self, target: Endpoint, symbol: str, params: Mapping[str, object]) -> None:
+        try:
+            self._wire.call(target, params, Priority.ORDER)
+        except NoChange:
+            pass
+        finally:
+            with self._lock:
+                self._cache.modes.pop(symbol, None)
+
+    # --- orders --------------------------------------------------------------------------------
+
+    def admit_orders(
+        self, orders: Sequence[OrderRequest], *, priority: Priority = Priority.ORDER
+    ) -> None:
+        """Take the request budget that submitting `orders` needs, all or nothing: RateLimited."""
+        for symbol in sorted({order.symbol for order in orders}):
+            self._margin_mode(symbol, priority)
+        self._wire.admit(requests_for(orders), priority)
+
+    def submit(self, orders: Sequence[OrderRequest]) -> list[SubmitResult]:
+        """Send admitted orders: one request per symbol, all at once."""
+        answers = self._at_once(
+            *(
+                partial(place, self._wire, self._common(symbol), group, self.look_up)
+                for symbol, group in by_symbol(orders).items()
+            )
+        )
+        by_id: dict[str, SubmitResult | Retryable] = {}
+        for answer in answers:
+            by_id.update(answer)
+        return settle([by_id[order.client_id] for order in orders], orders)
+
+    def look_up(self, order: OrderRequest, *, priority: Priority = Priority.ORDER) -> SubmitResult:
+        """Ask for an order that may have been sent: is it there, and is it this one (A6)?"""
+        try:
+            report = self.order(order.symbol, order.client_id, priority=priority)
+        except (NotFound, Retryable, OutcomeUnknown) as error:
+            return SubmitResult(order.client_id, Outcome.UNKNOWN, message=error.message)
+        if same_order(order, report):
+            return SubmitResult(order.client_id, Outcome.ACCEPTED, report.order_id)
+        return SubmitResult(
+            order.client_id,
+            Outcome.UNKNOWN,
+            report.order_id,
+            CLIENT_ID_CLASH,
+            f"another order lives under client id {order.client_id}",
+        )
+
+    def cancel(self, symbol: str, client_id: str) -> None:
+        """Cancel it; already over counts as done, after the exchange has confirmed it."""
+        params = {**_BASE, "symbol": symbol, "marginCoin": COIN, "clientOid": client_id}
+        try:
+            self._wire.call(CANCEL, params, Priority.CANCEL)
+        except NotFound as error:
+            report = self.order(symbol, client_id, priority=Priority.CANCEL)
+            if not report.status.is_terminal:
+                raise OutcomeUnknown(
+                    f"order {client_id} is {report.status} although it could not be cancelled "
+                    f"({error.message}); look again"
+                ) from error
+        except RateLimited as error:
+            raise RateLimited(error.message, retry_after_s=SAME_ID_AGAIN_S) from error
+
+    def _common(self, symbol: str) -> dict[str, object]:
+        return {
+            **_BASE,
+            "symbol": symbol,
+            "marginCoin": COIN,
+            "marginMode": self._margin_mode(symbol, Priority.ORDER).value,
+        }
+
+    def _margin_mode(self, symbol: str, priority: Priority) -> MarginMode:
+        """As last seen in positions or settings: an order must name what is set, never switch."""
+        with self._lock:
+            known = self._cache.margin_modes.get(symbol)
+        return known or self.trading_mode(symbol, priority=priority).settings.margin_mode
+
+    # --- stops ---------------------------------------------------------------------------------
+
+    def set_stop(
+        self,
+        symbol: str,
+        *,
+        is_stop_loss: bool,
+        protects_long: bool,
+        trigger_price: Decimal,
+        priority: Priority = Priority.PROTECTION,
+    ) -> None:
+        """Place or move the position's stop: an upsert on the exchange, triggered by the mark."""
+        params = {
+            **_BASE,
+            "symbol": symbol,
+            "marginCoin": COIN,
+            "planType": "pos_loss" if is_stop_loss else "pos_profit",
+            "triggerPrice": plain(trigger_price),
+            "triggerType": "mark_price",
+            "holdSide": "buy" if protects_long else "sell",
+        }
+        data = self._wire.call(PLACE_STOP, params, priority)
+        if not isinstance(data, Mapping) or not rows.optional_text(data, "orderId"):
+            raise OutcomeUnknown(f"{symbol}: the stop's answer names no order; read it back")
+
+    def remove_stop(self, stop: PlacedStop, *, priority: Priority = Priority.PROTECTION) -> None:
+        """Remove it under its own plan type (any other is answered with success and no effect)."""
+        params = {
+            **_BASE,
+            "symbol": stop.symbol,
+            "marginCoin": COIN,
+            "planType": "pos_loss" if stop.is_stop_loss else "pos_profit",
+            "orderIdList": [{"orderId": stop.order_id}],
+        }
+        try:
+            data = self._wire.call(CANCEL_PLAN, params, priority)
+            done = rows.rows_of(data, "successList")
+        except (NotFound, BadRow):
+            done = []
+        if any(row.get("orderId") == stop.order_id for row in done):
+            return
+        if any(left.order_id == stop.order_id for left in self.placed_stops(priority=priority)):
+            raise OutcomeUnknown(f"{stop.symbol}: stop {stop.order_id} is still there; look again")
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _read(
+        self,
+        target: Endpoint,
+        params: Mapping[str, object],
+        parse: Callable[[object], T],
+        priority: Priority,
+    ) -> T:
+        data = self._wire.call(target, params, priority)
+        return _understood(lambda: parse(data))
+
+    def _positions_from(self, data: object) -> tuple[Position, ...]:
+        found = _understood(lambda: [rows.position(row) for row in rows.rows_of(data)])
+        with self._lock:
+            self._cache.margin_modes.update({item.symbol: item.margin_mode for item in found})
+        return tuple(sorted((p for p in found if p.size), key=lambda item: item.symbol))
+
+    def _position_mode(self, position_data: object, priority: Priority) -> PositionMode:
+        held = _understood(lambda: rows.rows_of(position_data))
+        if held:
+            return _understood(lambda: rows.position_mode(held[0]))
+        with self._lock:
+            known = self._cache.account_mode
+        if known is not None and self._clock.now() - known[1] <= MODE_FRESH:
+            return known[0]
+        tradable = [item for item in self.instruments().values() if item.tradable]
+        if not tradable:
+            raise Unavailable("the exchange lists no tradable contract; ask again")
+        return self.trading_mode(tradable[0].symbol, priority=priority).position_mode
+
+    def _history(
+        self,
+        target: Endpoint,
+        key: str,
+        since: datetime,
+        span: timedelta,
+        parse: Callable[[Row], T],
+    ) -> list[T]:
+        """All rows from `since` until now, window by window, page by page."""
+        now = self._clock.now()
+        start = max(since, now - HISTORY_REACH)
+        found: list[T] = []
+        while start <= now:
+            end = min(start + span, now)
+            params: dict[str, object] = {
+                **_BASE,
+                "startTime": rows.to_ms(start),
+                "endTime": rows.to_ms(end),
+                "limit": str(PAGE_LIMIT),
+            }
+            found.extend(self._pages(target, key, params, parse))
+            start = end + timedelta(milliseconds=1)
+        return found
+
+    def _pages(
+        self, target: Endpoint, key: str, params: dict[str, object], parse: Callable[[Row], T]
+    ) -> list[T]:
+        found: list[T] = []
+        for _ in range(PAGES_MAX):
+            data = self._wire.call(target, params, Priority.READ)
+            page = _understood(lambda d=data: rows.rows_of(d, key))  # type: ignore[misc]
+            found.extend(_understood(lambda p=page: [parse(row) for row in p]))  # type: ignore[misc]
+            end = rows.optional_text(rows.row_of(data), "endId") if page else ""
+            if len(page) < PAGE_LIMIT or not end:
+                return found
+            params["idLessThan"] = end
+        raise Conflict(f"{target.method}: more than {PAGES_MAX} pages; ask for a shorter time")
+
+    def _at_once(self, *calls: Callable[[], T]) -> list[T]:
+        """Run all of them side by side; the first error is raised once all have ended."""
+        if len(calls) == 1:
+            return [calls[0]()]
+        futures = [self._threads.submit(call) for call in calls]
+        results: list[T] = []
+        first: BaseException | None = None
+        for future in futures:
+            error = future.exception()
+            if error is None:
+                results.append(future.result())
+            elif first is None:
+                first = error
+        if first is not None:
+            raise first
+        return results
+
+
+def key_report(info: Row, *, trade_authority: str) -> KeyReport:
+    """What a key may do. `wwow` is Bitget's word for withdrawals."""
+    found = info.get("authorities")
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+        raise Unavailable("the exchange does not say what the key may do; ask again")
+    authorities = tuple(found)
+    return KeyReport(
+        may_trade=trade_authority in authorities,
+        may_withdraw=any(item == "wwow" or "withdraw" in item.lower() for item in authorities),
+        authorities=authorities,
+    )
+
+
+def read_contracts(wire: BitgetWire, priority: Priority) -> dict[str, Instrument]:
+    """All USDT contracts by symbol."""
+    data = wire.call(CONTRACTS, _BASE, priority)
+    found = _understood(lambda: [rows.contract(row) for row in rows.rows_of(data)])
+    return {item.symbol: item for item in found}
+
+
+def pick_quotes(data: object, symbols: Sequence[str]) -> dict[str, Quote]:
+    """The quotes of `symbols` out of a list of tickers; NotFound names what is missing."""
+    wanted = set(symbols)
+    found = _understood(
+        lambda: {
+            row["symbol"]: rows.quote(row)
+            for row in rows.rows_of(data)
+            if row.get("symbol") in wanted
+        }
+    )
+    missing = sorted(wanted - {str(symbol) for symbol in found})
+    if missing:
+        raise NotFound(f"the exchange has no price of {', '.join(missing)[:200]}")
+    return {symbol: found[symbol] for symbol in symbols}
+
+
+def _understood(parse: Callable[[], T]) -> T:
+    """What `parse` makes of an answer to a read; Unavailable when it has another shape."""
+    try:
+        return parse()
+    except (BadRow, StopIteration) as error:
+        raise Unavailable(
+            f"the exchange's answer is not as published ({error}); ask again", retry_after_s=0.5
+        ) from error

@@ -1,0 +1,292 @@
+"""The venue port: what the gateway asks of an exchange, the same words for every exchange.
+
+Adapters (Bitget first, through ccxt) stand behind it; `tests/contract/exchange` is the suite that
+every adapter passes. Only the gateway imports this.
+
+What an adapter promises:
+
+- A write's answer is believed only when it has the venue's own shape; anything else is *unknown*.
+- Nothing is repeated inside. Nothing waits. Where the request budget is used up, RateLimited is
+  raised before anything of the call has left.
+- Numbers arrive as text and become Decimal; no float in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import IntEnum
+from typing import Protocol
+
+from module.model.accounts import (
+    AccountSnapshot,
+    Bill,
+    ClosedPosition,
+    MarginMode,
+    Position,
+    PositionMode,
+    SymbolSettings,
+    TradeEnv,
+)
+from module.model.errors import NotFound, Rejected
+from module.model.market import Candle, Frequency, Instrument, MarketType, Quote
+from module.model.orders import Fill, OrderReport, OrderRequest, StopPrices, SubmitResult
+from module.security.credentials import Credentials
+
+CLIENT_ID_CLASH = "client-id-clash"
+NOT_SENT = "not-sent"
+
+
+class Priority(IntEnum):
+    """Who goes first when requests are scarce; higher keeps more of the budget for itself."""
+
+    MARKET_DATA = 0
+    READ = 1
+    ORDER = 2
+    CANCEL = 3
+    PROTECTION = 4
+
+
+class RequestGate(Protocol):
+    """The request budget as an adapter sees it."""
+
+    def admit(self, requests: Sequence[RequestKind], priority: Priority) -> None:
+        """Take all of `requests` at once or none: RateLimited says when there is room."""
+        ...
+
+    def penalise(self, seconds: float, *, whole_address: bool) -> None:
+        """The venue said stop: nothing is admitted for so long (world seconds)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKind:
+    """One kind of request and its limit per second: by key where `private`, else by address."""
+
+    endpoint: str
+    per_second: int
+    private: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VenueAccess:
+    """How to reach one account: where, as whom. repr shows no secret."""
+
+    account_id: str
+    base_url: str
+    market: MarketType
+    trade_env: TradeEnv
+    credentials: Credentials = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyReport:
+    """What an exchange says of a key: may it trade here, may it withdraw."""
+
+    may_trade: bool
+    may_withdraw: bool
+    authorities: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedStop:
+    """One stop order of a position as the exchange lists it."""
+
+    symbol: str
+    order_id: str
+    is_stop_loss: bool
+    protects_long: bool
+    trigger_price: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class TradingMode:
+    """How the account trades one symbol: the answer to a settings read."""
+
+    position_mode: PositionMode
+    settings: SymbolSettings
+
+
+class WrongSideOfPrice(Rejected):
+    """A stop that would trigger at once: the market is already beyond it."""
+
+    code = "stop-on-wrong-side"
+
+
+class NoPosition(NotFound):
+    """There is no position (any more) for what was asked."""
+
+    code = "no-position"
+
+
+class Venue(Protocol):
+    """One account on one exchange."""
+
+    @property
+    def market(self) -> MarketType:
+        """Futures or spot."""
+        ...
+
+    def check_key(self) -> KeyReport:
+        """Ask the exchange who we are; Forbidden when it refuses the credentials."""
+        ...
+
+    def snapshot(self, *, priority: Priority = Priority.READ) -> AccountSnapshot:
+        """Balances, positions with their stops, open orders."""
+        ...
+
+    def positions(self, *, priority: Priority = Priority.READ) -> tuple[Position, ...]:
+        """Open positions with their stops; none on spot."""
+        ...
+
+    def instruments(self) -> Mapping[str, Instrument]:
+        """Trading rules by symbol, cached for a while."""
+        ...
+
+    def quotes(
+        self, symbols: Sequence[str], *, priority: Priority = Priority.READ
+    ) -> Mapping[str, Quote]:
+        """Prices now; NotFound names a symbol the venue does not have."""
+        ...
+
+    def trading_mode(
+        self, symbol: str, *, max_age_s: float = 0.0, priority: Priority = Priority.READ
+    ) -> TradingMode:
+        """Position mode, margin mode and leverage; at most `max_age_s` world seconds old."""
+        ...
+
+    def set_leverage(self, symbol: str, leverage: Decimal) -> None:
+        """Set it; the caller has seen that the symbol is flat and reads back."""
+        ...
+
+    def set_margin_mode(self, symbol: str, margin_mode: MarginMode) -> None:
+        """Set it; the caller has seen that the symbol is flat and reads back."""
+        ...
+
+    def admit_orders(
+        self, orders: Sequence[OrderRequest], *, priority: Priority = Priority.ORDER
+    ) -> None:
+        """Take the request budget that submitting `orders` needs, all or nothing: RateLimited."""
+        ...
+
+    def submit(self, orders: Sequence[OrderRequest]) -> list[SubmitResult]:
+        """Send orders that were admitted, concurrently; one result per order, in the order given.
+
+        RateLimited or Unavailable only when certainly none of them reached the exchange. A result
+        with the code `CLIENT_ID_CLASH` means that another order lives under that client id.
+        """
+        ...
+
+    def order(
+        self, symbol: str, client_id: str, *, priority: Priority = Priority.READ
+    ) -> OrderReport:
+        """By client id; NotFound when the exchange does not know it (yet)."""
+        ...
+
+    def look_up(self, order: OrderRequest, *, priority: Priority = Priority.ORDER) -> SubmitResult:
+        """What became of an order that may have been sent: accepted, or unknown.
+
+        Another order under its client id is unknown with the code `CLIENT_ID_CLASH`; not found
+        (yet), or no answer, is plainly unknown.
+        """
+        ...
+
+    def cancel(self, symbol: str, client_id: str) -> None:
+        """Cancel it; already over counts as done."""
+        ...
+
+    def set_stop(
+        self,
+        symbol: str,
+        *,
+        is_stop_loss: bool,
+        protects_long: bool,
+        trigger_price: Decimal,
+        priority: Priority = Priority.PROTECTION,
+    ) -> None:
+        """Place or move the position's stop (an upsert); WrongSideOfPrice, NoPosition."""
+        ...
+
+    def placed_stops(self, *, priority: Priority = Priority.PROTECTION) -> tuple[PlacedStop, ...]:
+        """All whole-position stops that the exchange holds for the account."""
+        ...
+
+    def remove_stop(self, stop: PlacedStop, *, priority: Priority = Priority.PROTECTION) -> None:
+        """Remove it; already gone counts as done."""
+        ...
+
+    def fills(self, since: datetime) -> list[Fill]:
+        """Executions from `since` on, oldest first."""
+        ...
+
+    def bills(self, since: datetime) -> list[Bill]:
+        """Movements of the wallet from `since` on, oldest first."""
+        ...
+
+    def closed_positions(self, since: datetime) -> list[ClosedPosition]:
+        """Positions that ended from `since` on, oldest first."""
+        ...
+
+    def close(self) -> None:
+        """End threads and connections."""
+        ...
+
+
+class PublicMarket(Protocol):
+    """Public data of one exchange, without keys."""
+
+    def instruments(self, market: MarketType) -> Mapping[str, Instrument]:
+        """Trading rules by symbol."""
+        ...
+
+    def candles(
+        self,
+        market: MarketType,
+        symbol: str,
+        frequency: Frequency,
+        end: datetime,
+        limit: int,
+    ) -> list[Candle]:
+        """Up to `limit` closed bars that close at or before `end`, oldest first; gaps stay gaps."""
+        ...
+
+    def close(self) -> None:
+        """End connections."""
+        ...
+
+
+class VenueFactory(Protocol):
+    """Makes adapters; the gateway's composition root passes one."""
+
+    def open_venue(self, venue: str, access: VenueAccess, gate: RequestGate) -> Venue:
+        """The adapter for one account; InvalidInput for an unknown venue."""
+        ...
+
+    def open_public(self, venue: str, base_url: str, gate: RequestGate) -> PublicMarket:
+        """The public side of a venue."""
+        ...
+
+
+def same_order(order: OrderRequest, report: OrderReport) -> bool:
+    """Whether the exchange's order is the one that was asked for (A6, A26)."""
+    return (
+        report.client_id == order.client_id
+        and report.symbol == order.symbol
+        and report.side is order.side
+        and report.size == order.size
+        and report.reduce_only == order.reduce_only
+    )
+
+
+def stops_of(placed: Sequence[PlacedStop], symbol: str, *, protects_long: bool) -> StopPrices:
+    """The stop prices among `placed` that protect this position."""
+    loss = profit = None
+    for stop in placed:
+        if stop.symbol == symbol and stop.protects_long == protects_long:
+            if stop.is_stop_loss:
+                loss = stop.trigger_price
+            else:
+                profit = stop.trigger_price
+    return StopPrices(loss, profit)

@@ -1,0 +1,398 @@
+"""One account as this gateway process holds it: keys in use, what it last knew, who may write.
+
+`AccountDesk` opens accounts at first use and keeps them. The desk decides whether a write may
+proceed: with Postgres by the account's row, without it by what was known last (and then only for
+writes that reduce or protect).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from module.db.repositories.accounts import LEASE_LOST, AccountRecord
+from module.db.repositories.gateway_writes import (
+    Author,
+    KnownWrite,
+    WriteEntry,
+    WriteOutcome,
+)
+from module.db.repositories.wanted_stops import WantedStops
+from module.exchange.venue import Priority, Venue, VenueAccess, VenueFactory
+from module.gateway.budget import RequestBudget
+from module.gateway.limits import Limits, read_limits
+from module.gateway.stores import AccountStore, LeaseStore, WantedStopStore, WriteLog
+from module.model.accounts import Position
+from module.model.canonical import instant_text
+from module.model.errors import (
+    AifapError,
+    Conflict,
+    StaleWriter,
+    Unavailable,
+)
+from module.model.market import Quote
+from module.model.orders import WriteStamp
+from module.ports import Clock
+from module.security.credentials import open_credentials
+
+log = logging.getLogger(__name__)
+
+POSITIONS_FRESH = timedelta(seconds=3)
+QUOTES_FRESH = timedelta(seconds=3)
+LATE_WRITES_MAX = 1000
+IN_FLIGHT_S = 2.0
+ONE_WAY_HINT = (
+    "one-way position mode is required: while the account is flat and has no open orders, switch "
+    "it at the exchange (Bitget: Futures, Settings, Position mode, One-way mode)"
+)
+
+LateWrite = tuple[Author, WriteEntry, WriteOutcome, dict[str, object], datetime]
+
+
+@dataclass(slots=True)
+class OwnedAccount:
+    """What this process knows of one account. Fields are guarded by `lock` unless said."""
+
+    record: AccountRecord
+    venue: Venue
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    gate: threading.Lock = field(default_factory=threading.Lock)
+    limits: Limits = field(default_factory=Limits)
+    epoch: int = 0
+    lease_held: bool = False
+    recovered: bool = False
+    positions: dict[str, Position] | None = None
+    positions_at: datetime | None = None
+    quotes: dict[str, tuple[Quote, datetime]] = field(default_factory=dict)
+    in_flight: dict[str, tuple[str, Decimal, datetime | None]] = field(default_factory=dict)
+    order_times: deque[datetime] = field(default_factory=deque)
+    wanted: dict[str, WantedStops] = field(default_factory=dict)
+    wanted_dirty: set[str] = field(default_factory=set)
+    unresolved: dict[int, KnownWrite] = field(default_factory=dict)
+    late: deque[LateWrite] = field(default_factory=lambda: deque(maxlen=LATE_WRITES_MAX))
+
+    @property
+    def account_id(self) -> str:
+        return self.record.account_id
+
+    def orders_last_minute(self, now: datetime) -> int:
+        """How many orders left in the last sixty world seconds."""
+        while self.order_times and self.order_times[0] <= now - timedelta(seconds=60):
+            self.order_times.popleft()
+        return len(self.order_times)
+
+    def exposure_in_flight(self, now: datetime) -> dict[str, Decimal]:
+        """Signed size by symbol of opening orders that positions may not show yet."""
+        with self.lock:
+            for client_id, (_, _, until) in list(self.in_flight.items()):
+                if until is not None and until <= now:
+                    del self.in_flight[client_id]
+            total: dict[str, Decimal] = {}
+            for symbol, signed, _ in self.in_flight.values():
+                total[symbol] = total.get(symbol, Decimal(0)) + signed
+            return total
+
+    def keep_positions(self, positions: tuple[Position, ...], at: datetime) -> None:
+        """Remember a reading until a write or a few seconds make it old."""
+        with self.lock:
+            self.positions = {position.symbol: position for position in positions}
+            self.positions_at = at
+
+    def forget_positions(self) -> None:
+        """A write may have changed them."""
+        with self.lock:
+            self.positions = None
+            self.positions_at = None
+
+    def fresh_positions(self, now: datetime) -> dict[str, Position] | None:
+        """The last reading, if it is only seconds old and nothing was written since."""
+        with self.lock:
+            if self.positions_at is None or now - self.positions_at > POSITIONS_FRESH:
+                return None
+            return self.positions
+
+    def fresh_quotes(self, symbols: set[str], now: datetime) -> dict[str, Quote]:
+        """Those of the last readings that are only seconds old."""
+        with self.lock:
+            return {
+                symbol: self.quotes[symbol][0]
+                for symbol in symbols
+                if symbol in self.quotes and now - self.quotes[symbol][1] <= QUOTES_FRESH
+            }
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """A write that may proceed. `audited` False: Postgres is away, reduce and protect only."""
+
+    author: Author
+    audited: bool
+
+
+class AccountDesk:
+    """All accounts of this process. Thread safe."""
+
+    def __init__(
+        self,
+        *,
+        accounts: AccountStore,
+        leases: LeaseStore,
+        writes: WriteLog,
+        stops: WantedStopStore,
+        venues: VenueFactory,
+        budget: RequestBudget,
+        clock: Clock,
+        credentials_key: str,
+    ) -> None:
+        self._accounts = accounts
+        self._leases = leases
+        self.writes = writes
+        self._stops = stops
+        self._venues = venues
+        self._budget = budget
+        self.clock = clock
+        self._credentials_key = credentials_key
+        self._owned: dict[str, OwnedAccount] = {}
+        self._lock = threading.Lock()
+        self.on_write: Callable[[str], None] = _nobody
+
+    def __repr__(self) -> str:
+        return f"AccountDesk({len(self._owned)} accounts)"
+
+    def open(self, account_id: str) -> OwnedAccount:
+        """The account, with its adapter; NotFound where there is none."""
+        with self._lock:
+            owned = self._owned.get(account_id)
+            if owned is not None:
+                return owned
+        record = self._accounts.get(account_id)
+        sealed = self._accounts.sealed_credentials(account_id)
+        credentials = open_credentials(sealed, account_id, self._credentials_key)
+        access = VenueAccess(
+            account_id, record.base_url, record.market, record.trade_env, credentials
+        )
+        gate = self._budget.for_account(record.base_url, credentials.api_key)
+        with self._lock:
+            owned = self._owned.get(account_id)
+            if owned is None:
+                venue = self._venues.open_venue(record.venue, access, gate)
+                owned = OwnedAccount(record, venue, epoch=record.epoch)
+                owned.limits = read_limits(record.limits)
+                self._owned[account_id] = owned
+            return owned
+
+    def all_owned(self) -> list[OwnedAccount]:
+        """The accounts that are open here."""
+        with self._lock:
+            return list(self._owned.values())
+
+    def active_ids(self) -> list[str]:
+        """All active accounts of the installation; Unavailable without Postgres."""
+        return [record.account_id for record in self._accounts.list_active()]
+
+    def close(self) -> None:
+        """End adapters and give the leases back."""
+        with self._lock:
+            owned, self._owned = list(self._owned.values()), {}
+        for account in owned:
+            account.venue.close()
+        self._leases.close()
+
+    # --- who may write -----------------------------------------------------------------------
+
+    def permit(self, owned: OwnedAccount, stamp: WriteStamp) -> Permission:
+        """The first check of every write: owner of the account, epoch, `not_after`.
+
+        Without Postgres the permission is not audited, and only for the last known epoch of an
+        account that this process owned. StaleWriter, Unavailable.
+        """
+        self.check_deadline(stamp)
+        author = self.author(owned, stamp.session_id, stamp.epoch)
+        try:
+            self.own(owned)
+            record = self._accounts.get(owned.account_id)
+        except Unavailable as error:
+            if not owned.lease_held or error.code == LEASE_LOST:
+                raise
+            if stamp.epoch != owned.epoch:
+                raise Unavailable(
+                    f"Postgres does not answer, and epoch {stamp.epoch} is not the last known "
+                    f"epoch {owned.epoch} of account {owned.account_id}; nothing was sent"
+                ) from error
+            return Permission(author, audited=False)
+        if not record.active:
+            raise Conflict(f"account {owned.account_id} is switched off")
+        with owned.lock:
+            owned.record = record
+            owned.epoch = record.epoch
+            owned.limits = read_limits(record.limits)
+        if stamp.epoch != record.epoch:
+            raise StaleWriter(
+                f"epoch {stamp.epoch} may not write to account {owned.account_id}: its epoch is "
+                f"{record.epoch}; nothing was sent"
+            )
+        self.write_late(owned)
+        return Permission(author, audited=True)
+
+    def author(self, owned: OwnedAccount, session_id: str, epoch: int) -> Author:
+        """Who writes, for the audit."""
+        return Author(owned.account_id, session_id, epoch, self._leases.gateway_id)
+
+    def check_deadline(self, stamp: WriteStamp) -> None:
+        """StaleWriter once `not_after` has passed in world time."""
+        now = self.clock.now()
+        if now > stamp.not_after:
+            raise StaleWriter(
+                f"not_after {instant_text(stamp.not_after)} passed, it is {instant_text(now)}; "
+                "nothing was sent"
+            )
+
+    def own(self, owned: OwnedAccount) -> None:
+        """Take the lease, and at the first time read back what the process before left behind."""
+        try:
+            self._leases.claim(owned.account_id)
+        except Unavailable as error:
+            if error.code == LEASE_LOST:
+                owned.lease_held = False
+            raise
+        owned.lease_held = True
+        if not owned.recovered:
+            wanted = self._stops.list_for_account(owned.account_id)
+            unresolved = self.writes.unresolved(owned.account_id)
+            with owned.lock:
+                for row in wanted:
+                    owned.wanted.setdefault(row.symbol, row)
+                for write in unresolved:
+                    owned.unresolved.setdefault(write.write_id, write)
+                owned.recovered = True
+
+    def keep_owning(self, owned: OwnedAccount) -> None:
+        """As `own`, but an account that was owned stays so while Postgres is away."""
+        try:
+            self.own(owned)
+        except Unavailable as error:
+            if not owned.lease_held or error.code == LEASE_LOST:
+                raise
+
+    def fenced(self, owned: OwnedAccount, error: AifapError) -> None:
+        """A store refused a write: when another gateway took over, stop owning at once."""
+        if error.code == LEASE_LOST:
+            self._leases.lost()
+            owned.lease_held = False
+            owned.recovered = False
+
+    # --- wanted stops ------------------------------------------------------------------------
+
+    def want_stops(self, owned: OwnedAccount, wanted: WantedStops) -> None:
+        """Keep these stops from now on; they are written down as soon as Postgres answers."""
+        with owned.lock:
+            current = owned.wanted.get(wanted.symbol)
+            if current is not None and current.epoch > wanted.epoch:
+                return
+            owned.wanted[wanted.symbol] = wanted
+            owned.wanted_dirty.add(wanted.symbol)
+        self.save_wanted(owned)
+        self.on_write(owned.account_id)
+
+    def unwant_stops(self, owned: OwnedAccount, symbol: str) -> None:
+        """Nothing is wanted for this symbol any more."""
+        with owned.lock:
+            owned.wanted.pop(symbol, None)
+            owned.wanted_dirty.add(symbol)
+        self.save_wanted(owned)
+
+    def save_wanted(self, owned: OwnedAccount) -> None:
+        """Bring Postgres to what is wanted; what cannot be written stays marked for later."""
+        with owned.lock:
+            symbols = sorted(owned.wanted_dirty)
+        for symbol in symbols:
+            with owned.lock:
+                wanted = owned.wanted.get(symbol)
+            try:
+                if wanted is None:
+                    self._stops.remove(owned.account_id, symbol)
+                else:
+                    self._stops.put(wanted)
+            except Unavailable as error:
+                log.warning("wanted stop of %s is not written down yet: %s", symbol, error.message)
+                return
+            with owned.lock:
+                if owned.wanted.get(symbol) is wanted:
+                    owned.wanted_dirty.discard(symbol)
+
+    # --- audit -------------------------------------------------------------------------------
+
+    def record(
+        self,
+        owned: OwnedAccount,
+        outcomes: dict[int, tuple[WriteOutcome, dict[str, object]]],
+    ) -> None:
+        """Write outcomes down. Without Postgres they stay unresolved, and are asked for later."""
+        try:
+            self.writes.record_outcomes(outcomes, self.clock.now())
+        except Unavailable as error:
+            log.warning("outcomes of %d writes are not on record: %s", len(outcomes), error.message)
+            owned.recovered = False
+
+    def record_late(
+        self,
+        owned: OwnedAccount,
+        author: Author,
+        entry: WriteEntry,
+        outcome: WriteOutcome,
+        answer: dict[str, object],
+    ) -> None:
+        """Write down what was sent without a row before it; kept here until Postgres answers."""
+        with owned.lock:
+            owned.late.append((author, entry, outcome, answer, self.clock.now()))
+        self.write_late(owned)
+
+    def write_late(self, owned: OwnedAccount) -> None:
+        """Bring on record what left without a row, oldest first, while Postgres answers."""
+        while True:
+            with owned.lock:
+                if not owned.late:
+                    return
+                late = owned.late[0]
+            author, entry, outcome, answer, at = late
+            try:
+                self.writes.add_late(author, [(entry, outcome, answer, at)])
+            except Unavailable:
+                return
+            with owned.lock:
+                if owned.late and owned.late[0] is late:
+                    owned.late.popleft()
+
+    # --- readings ----------------------------------------------------------------------------
+
+    def read_positions(self, owned: OwnedAccount, priority: Priority) -> dict[str, Position]:
+        """Positions by symbol, from the exchange, remembered for a few seconds."""
+        positions = owned.venue.positions(priority=priority)
+        by_symbol = {position.symbol: position for position in positions}
+        if len(by_symbol) != len(positions):
+            raise Conflict(
+                f"account {owned.account_id} holds two positions of one symbol; {ONE_WAY_HINT}"
+            )
+        owned.keep_positions(positions, self.clock.now())
+        return by_symbol
+
+    def read_quotes(self, owned: OwnedAccount, symbols: set[str]) -> dict[str, Quote]:
+        """Quotes of `symbols`, at most a few seconds old."""
+        now = self.clock.now()
+        quotes = owned.fresh_quotes(symbols, now)
+        missing = sorted(symbols - set(quotes))
+        if missing:
+            fresh = owned.venue.quotes(missing, priority=Priority.ORDER)
+            with owned.lock:
+                owned.quotes.update({symbol: (quote, now) for symbol, quote in fresh.items()})
+            quotes.update(fresh)
+        return quotes
+
+
+def _nobody(account_id: str) -> None:
+    """Before the protection loop is attached nobody needs to know of a write."""

@@ -1,0 +1,282 @@
+"""The gateway: the only code that holds exchange keys and talks to an exchange.
+
+`api/routers/gateway.py` translates HTTP to the calls of `Gateway`; a test may call them directly.
+Everything it needs is an argument; `module/gateway/assembly.py` puts the real parts together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+from module.exchange.venue import PublicMarket, VenueFactory
+from module.gateway.account_opening import AccountOpening, NewAccount, OpeningRules
+from module.gateway.budget import RequestBudget
+from module.gateway.order_path import CLIENT_ID, OrderPath
+from module.gateway.owned_account import AccountDesk
+from module.gateway.protection import PositionGuard
+from module.gateway.protection_loop import ProtectionLoop
+from module.gateway.stores import (
+    AccountStore,
+    LeaseStore,
+    PaperExchange,
+    WantedStopStore,
+    WriteLog,
+)
+from module.model.accounts import (
+    AccountSnapshot,
+    Bill,
+    ClosedPosition,
+    MarginMode,
+    SymbolSettings,
+)
+from module.model.errors import InvalidInput, NotFound
+from module.model.market import Candle, Frequency, Instrument, MarketType, Quote
+from module.model.orders import (
+    Fill,
+    OrderReport,
+    OrderRequest,
+    StopPrices,
+    SubmitResult,
+    WriteStamp,
+)
+from module.ports import AlertSink, Clock
+
+SYMBOLS_MAX = 500
+CANDLES_MAX = 1000
+SETTINGS_FRESH_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRules:
+    """What differs between installations. `market_urls`: market_id → (venue, base URL)."""
+
+    installation: str
+    opening: OpeningRules
+    market_urls: Mapping[str, tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayStores:
+    """Where the gateway remembers; the repositories of `finplatform`."""
+
+    accounts: AccountStore
+    leases: LeaseStore
+    writes: WriteLog
+    stops: WantedStopStore
+
+
+@dataclass(slots=True)
+class _Markets:
+    """Public sides of venues, opened at first use."""
+
+    venues: VenueFactory
+    budget: RequestBudget
+    urls: Mapping[str, tuple[str, str]]
+    opened: dict[str, PublicMarket] = field(default_factory=dict)
+
+    def get(self, market_id: str) -> PublicMarket:
+        found = self.opened.get(market_id)
+        if found is not None:
+            return found
+        if market_id not in self.urls:
+            raise NotFound(
+                f"this gateway has no market {market_id[:64]!r}; it has {sorted(self.urls)}"
+            )
+        venue, base_url = self.urls[market_id]
+        gate = self.budget.for_account(base_url, "public")
+        return self.opened.setdefault(market_id, self.venues.open_public(venue, base_url, gate))
+
+
+class Gateway:
+    """One account at a time, by its id. Callers have been let in by their grant already."""
+
+    def __init__(
+        self,
+        *,
+        stores: GatewayStores,
+        venues: VenueFactory,
+        paper: PaperExchange | None,
+        clock: Clock,
+        make_loop_clock: Callable[[], Clock],
+        alerts: AlertSink | None,
+        rules: GatewayRules,
+    ) -> None:
+        """`clock` serves request handlers (an observer in a stepped world: it never waits);
+        `make_loop_clock` is called in the protection thread and makes the participant
+        `module.gateway.protection.PARTICIPANT`.
+        """
+        budget = RequestBudget(clock)
+        self._clock = clock
+        self._desk = AccountDesk(
+            accounts=stores.accounts,
+            leases=stores.leases,
+            writes=stores.writes,
+            stops=stores.stops,
+            venues=venues,
+            budget=budget,
+            clock=clock,
+            credentials_key=rules.opening.credentials_key,
+        )
+        self._orders = OrderPath(self._desk)
+        self._guard = PositionGuard(self._desk, self._orders, rules.installation, alerts)
+        self._loop = ProtectionLoop(self._desk, self._guard, make_loop_clock)
+        self._opening = AccountOpening(
+            accounts=stores.accounts,
+            venues=venues,
+            budget=budget,
+            paper=paper,
+            clock=clock,
+            rules=rules.opening,
+        )
+        self._markets = _Markets(venues, budget, rules.market_urls)
+
+    def start(self) -> None:
+        """Begin to protect: call once, after the process has its final pid."""
+        self._desk.on_write = self._loop.nudge
+        self._loop.start()
+
+    def stop(self) -> None:
+        """End the protection loop and every connection."""
+        self._loop.stop()
+        self._desk.close()
+        for market in self._markets.opened.values():
+            market.close()
+
+    def health(self) -> dict[str, object]:
+        """What the protection loop says of itself."""
+        return self._loop.health()
+
+    # --- reads of one account ------------------------------------------------------------------
+
+    def snapshot(self, account_id: str) -> AccountSnapshot:
+        """See `ports.Exchange.snapshot`."""
+        owned = self._desk.open(account_id)
+        snapshot = owned.venue.snapshot()
+        owned.keep_positions(snapshot.positions, self._clock.now())
+        return snapshot
+
+    def instruments(self, account_id: str) -> Mapping[str, Instrument]:
+        """See `ports.Exchange.instruments`."""
+        return self._desk.open(account_id).venue.instruments()
+
+    def quotes(self, account_id: str, symbols: Sequence[str]) -> Mapping[str, Quote]:
+        """See `ports.Exchange.quotes`."""
+        _check_symbols(symbols)
+        return self._desk.open(account_id).venue.quotes(symbols)
+
+    def symbol_settings(
+        self, account_id: str, symbols: Sequence[str]
+    ) -> Mapping[str, SymbolSettings]:
+        """See `ports.Exchange.symbol_settings`; at most half a minute old.
+
+        Asks the exchange symbol by symbol: where the budget ends in the middle, RateLimited is
+        raised, and the repeated call goes on from there.
+        """
+        _check_symbols(symbols)
+        venue = self._desk.open(account_id).venue
+        if venue.market is not MarketType.FUTURES:
+            raise InvalidInput("a spot account has neither leverage nor margin mode")
+        return {
+            symbol: venue.trading_mode(symbol, max_age_s=SETTINGS_FRESH_S).settings
+            for symbol in symbols
+        }
+
+    def order(self, account_id: str, symbol: str, client_id: str) -> OrderReport:
+        """See `ports.Exchange.order`."""
+        if not CLIENT_ID.match(client_id):
+            raise InvalidInput(f"not a client id: {client_id[:40]!r}")
+        return self._desk.open(account_id).venue.order(symbol, client_id)
+
+    def fills(self, account_id: str, since: datetime) -> list[Fill]:
+        """See `ports.Exchange.fills`."""
+        return self._desk.open(account_id).venue.fills(since)
+
+    def bills(self, account_id: str, since: datetime) -> list[Bill]:
+        """See `ports.Exchange.bills`."""
+        return self._desk.open(account_id).venue.bills(since)
+
+    def closed_positions(self, account_id: str, since: datetime) -> list[ClosedPosition]:
+        """See `ports.Exchange.closed_positions`."""
+        return self._desk.open(account_id).venue.closed_positions(since)
+
+    # --- writes --------------------------------------------------------------------------------
+
+    def submit(
+        self, account_id: str, stamp: WriteStamp, orders: Sequence[OrderRequest]
+    ) -> list[SubmitResult]:
+        """See `ports.Exchange.submit`."""
+        return self._orders.submit(self._desk.open(account_id), stamp, orders)
+
+    def cancel(self, account_id: str, stamp: WriteStamp, symbol: str, client_id: str) -> None:
+        """See `ports.Exchange.cancel`."""
+        self._orders.cancel(self._desk.open(account_id), stamp, symbol, client_id)
+
+    def apply_symbol_settings(
+        self,
+        account_id: str,
+        stamp: WriteStamp,
+        symbol: str,
+        leverage: Decimal,
+        margin_mode: MarginMode,
+    ) -> SymbolSettings:
+        """See `ports.Exchange.apply_symbol_settings`."""
+        owned = self._desk.open(account_id)
+        return self._orders.apply_settings(owned, stamp, symbol, leverage, margin_mode)
+
+    def set_stops(
+        self, account_id: str, stamp: WriteStamp, symbol: str, stops: StopPrices
+    ) -> StopPrices:
+        """See `ports.Exchange.set_stops`."""
+        return self._guard.set_stops(self._desk.open(account_id), stamp, symbol, stops)
+
+    # --- public market data ----------------------------------------------------------------------
+
+    def market_instruments(self, market_id: str, market: MarketType) -> Mapping[str, Instrument]:
+        """Trading rules of a public market."""
+        return self._markets.get(market_id).instruments(market)
+
+    def market_candles(
+        self,
+        market_id: str,
+        market: MarketType,
+        symbol: str,
+        frequency: Frequency,
+        end: datetime,
+        limit: int,
+    ) -> list[Candle]:
+        """Up to `limit` closed bars that close at or before `end`, oldest first."""
+        if not 1 <= limit <= CANDLES_MAX:
+            raise InvalidInput(f"limit must be within 1 and {CANDLES_MAX}, got {limit}")
+        return self._markets.get(market_id).candles(market, symbol, frequency, end, limit)
+
+    # --- accounts --------------------------------------------------------------------------------
+
+    def open_paper_account(
+        self, owner_id: str, label: str, market: MarketType, balance: Decimal
+    ) -> str:
+        """A new paper account; its account id."""
+        return self._opening.open_paper(owner_id, label, market, balance)
+
+    def deposit(self, account_id: str, amount: Decimal) -> None:
+        """Transfer USDT into a paper account."""
+        self._opening.deposit(account_id, amount)
+
+    def add_account(self, account: NewAccount) -> str:
+        """Check and save a real or demo account; its account id."""
+        return self._opening.add(account)
+
+    # --- protection ------------------------------------------------------------------------------
+
+    def protect_now(self, account_id: str) -> tuple[str, ...]:
+        """Look at one account at once, as the loop does; symbols that stay unprotected."""
+        owned = self._desk.open(account_id)
+        self._desk.own(owned)
+        return self._guard.look(owned, thorough=True).unprotected
+
+
+def _check_symbols(symbols: Sequence[str]) -> None:
+    if not 1 <= len(symbols) <= SYMBOLS_MAX:
+        raise InvalidInput(f"name 1 to {SYMBOLS_MAX} symbols, got {len(symbols)}")

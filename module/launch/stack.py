@@ -1,0 +1,189 @@
+"""The services of a standalone installation, started in order, watched, and stopped in reverse.
+
+A service that ends is started again, with growing pauses; one that keeps ending brings the stack
+down with a message that names its log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from module.launch.life_line import PARENT_VARIABLE
+from module.logs import open_log
+from module.model.errors import Unavailable
+from module.ports import Clock
+
+READY_WAIT_S = 60.0
+READY_PAUSE_S = 0.05
+STOP_GRACE_S = 20.0
+RESTARTS_MAX = 5
+RESTART_WINDOW_S = 600.0
+WATCH_PAUSE_S = 0.2
+LOG_TAIL_LINES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One process: how it starts, how one sees that it is ready."""
+
+    name: str
+    command: Sequence[str]
+    ready: Callable[[], bool]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Running:
+    service: Service
+    process: subprocess.Popen[bytes]
+    starts: deque[float] = field(default_factory=deque)
+    retry_at: float = 0.0
+
+
+class Stack:
+    """Services by name. `logs` is the folder for `<name>.log`."""
+
+    def __init__(self, logs: Path, clock: Clock) -> None:
+        self._logs = logs
+        self._clock = clock
+        self._running: dict[str, _Running] = {}
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._watcher: threading.Thread | None = None
+        self.failure: str | None = None
+
+    def start(self, service: Service) -> None:
+        """Start it and wait until it is ready; Unavailable quotes its log when it is not."""
+        process = self._spawn(service)
+        with self._lock:
+            self._running[service.name] = _Running(
+                service, process, deque([self._clock.monotonic()])
+            )
+        deadline = self._clock.monotonic() + READY_WAIT_S
+        while not service.ready():
+            code = process.poll()
+            if code is not None:
+                raise Unavailable(
+                    f"{service.name} ended with code {code} while starting:\n{self._said(service)}"
+                )
+            if self._clock.monotonic() > deadline:
+                raise Unavailable(
+                    f"{service.name} was not ready within {READY_WAIT_S:.0f} s:\n"
+                    f"{self._said(service)}"
+                )
+            self._clock.pause(READY_PAUSE_S)
+
+    def watch(self) -> None:
+        """Restart what ends, from now on, in a thread."""
+        self._watcher = threading.Thread(target=self._watch, name="stack-watch", daemon=True)
+        self._watcher.start()
+
+    def stop(self) -> None:
+        """End everything that was started, newest first; returns when it is gone."""
+        self._stopping.set()
+        if self._watcher is not None:
+            self._watcher.join(timeout=STOP_GRACE_S)
+        with self._lock:
+            running = list(reversed(self._running.values()))
+            self._running.clear()
+        for item in running:
+            self._end(item.process)
+
+    def pids(self) -> dict[str, int]:
+        """Who runs now."""
+        with self._lock:
+            return {name: item.process.pid for name, item in self._running.items()}
+
+    def _spawn(self, service: Service) -> subprocess.Popen[bytes]:
+        environment = {
+            **os.environ,
+            **service.environment,
+            PARENT_VARIABLE: str(os.getpid()),
+        }
+        with open_log(self._logs / f"{service.name}.log") as log:
+            return subprocess.Popen(
+                list(service.command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def _watch(self) -> None:
+        while not self._stopping.is_set():
+            with self._lock:
+                ended = [item for item in self._running.values() if item.process.poll() is not None]
+            for item in ended:
+                self._revive(item)
+            self._clock.pause(WATCH_PAUSE_S)
+
+    def _revive(self, item: _Running) -> None:
+        now = self._clock.monotonic()
+        if now < item.retry_at or self._stopping.is_set():
+            return
+        while item.starts and now - item.starts[0] > RESTART_WINDOW_S:
+            item.starts.popleft()
+        if len(item.starts) > RESTARTS_MAX:
+            self.failure = (
+                f"{item.service.name} ended {len(item.starts)} times within ten minutes:\n"
+                f"{self._said(item.service)}"
+            )
+            return
+        item.retry_at = now + 0.2 * 2 ** len(item.starts)
+        item.starts.append(now)
+        item.process = self._spawn(item.service)
+
+    def _said(self, service: Service) -> str:
+        """The end of its log, for a person."""
+        path = self._logs / f"{service.name}.log"
+        lines = path.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+        return "\n".join(f"  {line}" for line in lines) or "  (it said nothing)"
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            process.wait(STOP_GRACE_S)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(5)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def require_free(host: str, port: int, option: str) -> None:
+    """Unavailable, in one readable line, when `port` is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise Unavailable(
+                f"port {port} on {host} cannot be used ({error.strerror}); choose another with "
+                f"{option}"
+            ) from error
+
+
+def answers(host: str, port: int) -> bool:
+    """Whether somebody accepts connections there."""
+    try:
+        with socket.create_connection((host, port), timeout=1.0):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,329 @@
+"""Bitget's futures order endpoints: place, batch, modify, cancel, close, look up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from module.simulator.bitget_account import (
+    HISTORY_REACH_MS,
+    check_margin_coin,
+    is_usdt_futures,
+    page,
+    traded_symbol,
+)
+from module.simulator.bitget_codes import WireError, wire_error
+from module.simulator.bitget_params import Params, missing
+from module.simulator.bitget_rows import (
+    Row,
+    fill_row,
+    order_detail_row,
+    order_history_row,
+    order_list_row,
+)
+from module.simulator.engine_records import OrderRecord
+from module.simulator.engine_types import (
+    EngineRejected,
+    Force,
+    FuturesOrderCommand,
+    MarginMode,
+    ModifyOrderCommand,
+    OrderStatus,
+    OrderType,
+    PositionSide,
+    PresetStop,
+    RejectReason,
+    Side,
+    TradeSide,
+    TriggerType,
+)
+from module.simulator.venue import Call
+
+BATCH_MAX = 50
+_CLOSE_SIDES = {"long": PositionSide.LONG, "short": PositionSide.SHORT}
+
+
+def answer_of(order: OrderRecord) -> Row:
+    """What placing and cancelling answer."""
+    return {"clientOid": order.client_id, "orderId": order.order_id}
+
+
+def success_of(order: OrderRecord) -> Row:
+    """An item of a successList."""
+    return {"orderId": order.order_id, "clientOid": order.client_id}
+
+
+def failure_of(error: WireError, params: Params) -> Row:
+    """An item of a failureList."""
+    return {
+        "orderId": params.text("orderId") or "",
+        "clientOid": params.text("clientOid") or "",
+        "errorMsg": error.message,
+        "errorCode": error.code,
+    }
+
+
+def each_alone(
+    items: list[Params], work: Callable[[Params], Row], family: str
+) -> dict[str, list[Row]]:
+    """Do each item by itself: one that is refused does not keep the others back."""
+    done: list[Row] = []
+    failed: list[Row] = []
+    for item in items:
+        try:
+            done.append(work(item))
+        except EngineRejected as error:
+            failed.append(failure_of(wire_error(error, family), item))
+        except WireError as error:
+            failed.append(failure_of(error, item))
+    return {"successList": done, "failureList": failed}
+
+
+def preset(params: Params, price: str, execute: str, trigger: str) -> PresetStop | None:
+    """A stop that travels with an order; None when its price is absent or 0."""
+    trigger_price = params.positive(price)
+    if trigger_price is None:
+        return None
+    kind = params.choice(trigger, TriggerType) or TriggerType.FILL_PRICE
+    return PresetStop(trigger_price, params.positive(execute), kind)
+
+
+def order_command(params: Params) -> FuturesOrderCommand:
+    """The engine's command for the words of place-order, batch items and plan orders."""
+    order_type = params.needed_choice("orderType", OrderType)
+    limit = order_type is OrderType.LIMIT
+    if limit and params.text("price") is None:
+        raise missing("price")
+    force = params.choice("force", Force) or Force.GTC
+    return FuturesOrderCommand(
+        symbol=params.symbol(),
+        side=params.needed_choice("side", Side),
+        order_type=order_type,
+        size=params.needed_positive("size"),
+        price=params.needed_positive("price") if limit else None,
+        force=force if limit else Force.GTC,
+        trade_side=params.choice("tradeSide", TradeSide),
+        reduce_only=params.yes("reduceOnly"),
+        margin_mode=params.choice("marginMode", MarginMode),
+        client_id=params.text("clientOid"),
+        take_profit=preset(
+            params,
+            "presetStopSurplusPrice",
+            "presetStopSurplusExecutePrice",
+            "presetStopSurplusTriggerType",
+        ),
+        stop_loss=preset(
+            params,
+            "presetStopLossPrice",
+            "presetStopLossExecutePrice",
+            "presetStopLossTriggerType",
+        ),
+    )
+
+
+# -- commands ---------------------------------------------------------------------------------
+
+
+def place_order(call: Call) -> object:
+    """`POST /api/v2/mix/order/place-order`: acceptance only, the fill comes later."""
+    traded_symbol(call)
+    return answer_of(call.engine.place_order(call.account_id, order_command(call.params)))
+
+
+def batch_place_order(call: Call) -> object:
+    """`POST /api/v2/mix/order/batch-place-order`: up to 50 orders of one symbol."""
+    traded_symbol(call)
+    items = call.params.items("orderList", most=BATCH_MAX, code_too_many="40912")
+    if not items:
+        raise missing("orderList")
+    shared = ("symbol", "marginMode", "marginCoin", "productType")
+
+    def place(item: Params) -> Row:
+        words = Params({**item.values, "symbol": call.params.symbol()})
+        command = order_command(words.with_defaults(call.params, shared))
+        return success_of(call.engine.place_order(call.account_id, command))
+
+    return each_alone(items, place, "mix")
+
+
+def modify_order(call: Call) -> object:
+    """`POST /api/v2/mix/order/modify-order`: size and price together make a new order."""
+    params = call.params
+    order_id, client_id = _ids(params)
+    traded_symbol(call)
+    command = ModifyOrderCommand(
+        new_client_id=params.text("newClientOid"),
+        new_size=params.positive("newSize"),
+        new_price=params.positive("newPrice"),
+        new_take_profit=preset(
+            params,
+            "newPresetStopSurplusPrice",
+            "newPresetStopSurplusExecutePrice",
+            "newPresetStopSurplusTriggerType",
+        ),
+        new_stop_loss=preset(
+            params,
+            "newPresetStopLossPrice",
+            "newPresetStopLossExecutePrice",
+            "newPresetStopLossTriggerType",
+        ),
+    )
+    order = call.engine.modify_order(
+        call.account_id, command, order_id=order_id, client_id=client_id
+    )
+    return success_of(order)
+
+
+def cancel_order(call: Call) -> object:
+    """`POST /api/v2/mix/order/cancel-order`."""
+    traded_symbol(call)
+    order_id, client_id = _ids(call.params)
+    order = call.engine.cancel_order(call.account_id, order_id=order_id, client_id=client_id)
+    return success_of(order)
+
+
+def batch_cancel_orders(call: Call) -> object:
+    """`POST /api/v2/mix/order/batch-cancel-orders`: without a list, everything of the symbol."""
+    _require_usdt_futures(call)
+    items = call.params.items("orderIdList", most=BATCH_MAX, code_too_many="40912")
+    if items is None:
+        return _all_cancelled(call)
+
+    def cancel(item: Params) -> Row:
+        order_id, client_id = _ids(item)
+        engine = call.engine
+        return success_of(
+            engine.cancel_order(call.account_id, order_id=order_id, client_id=client_id)
+        )
+
+    return each_alone(items, cancel, "mix")
+
+
+def cancel_all_orders(call: Call) -> object:
+    """`POST /api/v2/mix/order/cancel-all-orders`: 22001 when there is nothing."""
+    _require_usdt_futures(call)
+    answer = _all_cancelled(call)
+    if not answer["successList"]:
+        raise EngineRejected(RejectReason.ORDER_DONE, "no live order")
+    return answer
+
+
+def close_positions(call: Call) -> object:
+    """`POST /api/v2/mix/order/close-positions`: closes at market what matches, even dust."""
+    _require_usdt_futures(call)
+    params = call.params
+    side = _CLOSE_SIDES.get((params.text("holdSide") or "").lower())
+    orders = call.engine.close_positions(call.account_id, params.optional_symbol(), side)
+    return {
+        "successList": [{**success_of(order), "symbol": order.symbol} for order in orders],
+        "failureList": [],
+    }
+
+
+def _all_cancelled(call: Call) -> dict[str, list[Row]]:
+    orders = call.engine.cancel_all(call.account_id, call.params.optional_symbol())
+    return {"successList": [success_of(order) for order in orders], "failureList": []}
+
+
+# -- questions --------------------------------------------------------------------------------
+
+
+def order_detail(call: Call) -> object:
+    """`GET /api/v2/mix/order/detail`: 40109 when there is no such order."""
+    symbol = traded_symbol(call)
+    order_id, client_id = _ids(call.params)
+    order = call.engine.order(call.account_id, order_id=order_id, client_id=client_id)
+    if order.symbol != symbol:
+        raise EngineRejected(RejectReason.ORDER_UNKNOWN, f"{order.order_id} is not of {symbol}")
+    return order_detail_row(order)
+
+
+def orders_pending(call: Call) -> object:
+    """`GET /api/v2/mix/order/orders-pending`: null instead of an empty list."""
+    if not is_usdt_futures(call.params):
+        return _entrusted([], None)
+    status = call.params.choice("status", OrderStatus)
+    orders = call.engine.open_orders(call.account_id, call.params.optional_symbol())
+    chosen = [order for order in _with_ids(orders, call) if status in (None, order.status)]
+    rows, end_id = _order_page(chosen, call.params)
+    return _entrusted([order_list_row(order) for order in rows], end_id)
+
+
+def orders_history(call: Call) -> object:
+    """`GET /api/v2/mix/order/orders-history`: filled and cancelled, 90 days back."""
+    if not is_usdt_futures(call.params):
+        return _entrusted([], None)
+    source = call.params.text("orderSource")
+    earliest_ms = call.now_ms - HISTORY_REACH_MS
+    orders = call.engine.order_history(call.account_id, call.params.optional_symbol())
+    chosen = [
+        order
+        for order in _with_ids(orders, call)
+        if order.updated_ms >= earliest_ms and source in (None, order.source.value)
+    ]
+    rows, end_id = _order_page(chosen, call.params)
+    return _entrusted([order_history_row(order) for order in rows], end_id)
+
+
+def fills(call: Call) -> object:
+    """`GET /api/v2/mix/order/fills`: newest first, 90 days back."""
+    if not is_usdt_futures(call.params):
+        return {"fillList": None, "endId": None}
+    earliest_ms = call.now_ms - HISTORY_REACH_MS
+    found = call.engine.fills(
+        call.account_id, call.params.optional_symbol(), call.params.text("orderId")
+    )
+    rows, end_id = page(
+        [fill for fill in found if fill.at_ms >= earliest_ms],
+        call.params,
+        key=lambda fill: fill.trade_id,
+        at_ms=lambda fill: fill.at_ms,
+        limit=100,
+    )
+    return {"fillList": [fill_row(fill) for fill in rows] or None, "endId": end_id}
+
+
+def fill_history(call: Call) -> object:
+    """`GET /api/v2/mix/order/fill-history`: as fills; demo accounts do not have it."""
+    if call.key is not None and call.key.environment == "demo":
+        raise WireError("40404", "Request URL NOT FOUND", status=404)
+    return fills(call)
+
+
+def _order_page(orders: list[OrderRecord], params: Params) -> tuple[list[OrderRecord], str | None]:
+    return page(
+        orders,
+        params,
+        key=lambda order: order.order_id,
+        at_ms=lambda order: order.created_ms,
+        limit=100,
+    )
+
+
+def _with_ids(orders: list[OrderRecord], call: Call) -> list[OrderRecord]:
+    order_id, client_id = call.params.text("orderId"), call.params.text("clientOid")
+    return [
+        order
+        for order in orders
+        if order_id in (None, order.order_id) and client_id in (None, order.client_id)
+    ]
+
+
+def _entrusted(rows: list[Row], end_id: str | None) -> Row:
+    return {"entrustedList": rows or None, "endId": end_id}
+
+
+def _ids(params: Params) -> tuple[str | None, str | None]:
+    """orderId and clientOid, of which one is needed."""
+    order_id, client_id = params.text("orderId"), params.text("clientOid")
+    if order_id is None and client_id is None:
+        raise WireError("40924", "orderId and clientOid cannot both be empty")
+    return order_id, client_id
+
+
+def _require_usdt_futures(call: Call) -> None:
+    check_margin_coin(call.params)
+    symbol = call.params.optional_symbol()
+    if not is_usdt_futures(call.params):
+        raise EngineRejected(RejectReason.SYMBOL_UNKNOWN, symbol or "productType")
+    if symbol is not None and symbol not in call.engine.futures_instruments():
+        raise EngineRejected(RejectReason.SYMBOL_UNKNOWN, symbol)

@@ -1,0 +1,273 @@
+"""A seeded market without beginning or end: one factor, jumps, volatility clusters.
+
+Daily levels are sums of value noise over octaves of 1 to 256 days (a random walk that stays within
+its range for ever), so any day is computed without walking from the beginning of time. Within a
+day every symbol follows beta x factor + its own noise, bridged between the two daily levels: a
+day's last close is the next day's first open. Standard library only; `random.Random` seeded with
+text is the same on every machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+from random import Random
+from typing import TypeVar
+
+from module.simulator.instruments import (
+    FuturesInstrument,
+    SpotInstrument,
+    futures_instrument,
+    spot_instrument,
+)
+from module.simulator.market_source import HOUR_MS, MINUTE_MS, Bar, FundingPoint
+from module.simulator.tick_bars import TickBlock, TickScale
+
+DAY_MINUTES = 1440
+FUNDING_MS = 8 * HOUR_MS
+_OCTAVES = 9
+_DAYS_KEPT = 400
+_FACTOR = "factor"
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolModel:
+    """How one symbol moves: price it hovers around, share of the factor, own daily volatility."""
+
+    symbol: str
+    price: Decimal
+    beta: float
+    own_volatility: float
+    turnover_usdt_per_minute: float
+
+
+FACTOR_VOLATILITY = 0.022
+MODELS = (
+    SymbolModel("ADAUSDT", Decimal("0.7213"), 1.35, 0.026, 250_000),
+    SymbolModel("AVAXUSDT", Decimal("27.413"), 1.40, 0.027, 200_000),
+    SymbolModel("BCHUSDT", Decimal("431.57"), 1.15, 0.024, 150_000),
+    SymbolModel("BNBUSDT", Decimal("612.34"), 0.85, 0.014, 300_000),
+    SymbolModel("BTCUSDT", Decimal("68431.7"), 1.00, 0.006, 4_000_000),
+    SymbolModel("DOGEUSDT", Decimal("0.18243"), 1.45, 0.033, 700_000),
+    SymbolModel("ETHUSDT", Decimal("3187.42"), 1.15, 0.014, 2_500_000),
+    SymbolModel("LINKUSDT", Decimal("15.873"), 1.30, 0.025, 200_000),
+    SymbolModel("LTCUSDT", Decimal("91.37"), 1.05, 0.022, 150_000),
+    SymbolModel("SOLUSDT", Decimal("163.291"), 1.40, 0.024, 1_200_000),
+    SymbolModel("SUIUSDT", Decimal("2.8713"), 1.50, 0.034, 350_000),
+    SymbolModel("XRPUSDT", Decimal("0.9137"), 1.20, 0.027, 800_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _DayShape:
+    """The noise of one name on one day: cumulated minute returns and their volatility."""
+
+    path: list[float]
+    """1441 values, from 0 to 0: the walk with its trend taken out."""
+    volatility: list[float]
+    """Standard deviation of each of the 24 hours' minute returns."""
+
+
+class SyntheticMarket:
+    """A market made from a seed; the same seed gives the same bars for ever."""
+
+    def __init__(self, seed: int, models: Sequence[SymbolModel] = MODELS) -> None:
+        self._seed = seed
+        self._models = {model.symbol: model for model in models}
+        names = sorted(self._models)
+        self._futures = tuple(futures_instrument(n, self._models[n].price) for n in names)
+        self._spot = tuple(spot_instrument(n, self._models[n].price) for n in names)
+        self._scales = {
+            rules.symbol: TickScale(rules.price_step, rules.size_step) for rules in self._futures
+        }
+        self._blocks: OrderedDict[tuple[str, int], TickBlock] = OrderedDict()
+        self._factor_days: OrderedDict[int, _DayShape] = OrderedDict()
+        self._noise = lru_cache(maxsize=65_536)(self._draw)
+
+    # -- MarketSource -------------------------------------------------------------------------
+
+    @property
+    def market_id(self) -> str:
+        """`synthetic:<seed>`."""
+        return f"synthetic:{self._seed}"
+
+    def futures(self) -> Sequence[FuturesInstrument]:
+        """One contract per model."""
+        return self._futures
+
+    def spot(self) -> Sequence[SpotInstrument]:
+        """One pair per model."""
+        return self._spot
+
+    def span(self, symbol: str | None = None) -> tuple[int | None, int | None]:
+        """Endless both ways."""
+        return None, None
+
+    def bar(self, symbol: str, open_ms: int) -> Bar | None:
+        """The minute that opens at `open_ms`; there is always one."""
+        return self.merged_bar(symbol, open_ms, 1)
+
+    def latest_bar(self, symbol: str, open_ms: int) -> Bar | None:
+        """The same as `bar`."""
+        return self.bar(symbol, open_ms - open_ms % MINUTE_MS)
+
+    def merged_bar(self, symbol: str, open_ms: int, minutes: int) -> Bar | None:
+        """Minutes as one bar, day by day."""
+        if symbol not in self._models or minutes <= 0:
+            return None
+        first = open_ms // MINUTE_MS
+        end = first + minutes
+        parts: list[tuple[tuple[int, int, int, int], int, int]] = []
+        while first < end:
+            day, minute = divmod(first, DAY_MINUTES)
+            count = min(end - first, DAY_MINUTES - minute)
+            part = self._block(symbol, day).merged(minute, minute + count)
+            if part is not None:
+                parts.append(part)
+            first += count
+        ticks = (
+            parts[0][0][0],
+            max(part[0][1] for part in parts),
+            min(part[0][2] for part in parts),
+            parts[-1][0][3],
+        )
+        lots = sum(part[1] for part in parts)
+        return self._scales[symbol].bar(open_ms, ticks, lots, sum(part[2] for part in parts))
+
+    def next_funding(self, symbol: str, after_ms: int) -> FundingPoint | None:
+        """Every eight hours."""
+        if symbol not in self._models:
+            return None
+        settlement_ms = (after_ms // FUNDING_MS + 1) * FUNDING_MS
+        return FundingPoint(settlement_ms, self._funding_rate(symbol, settlement_ms))
+
+    def funding_between(self, symbol: str, first_ms: int, last_ms: int) -> Sequence[FundingPoint]:
+        """The settlements of [first_ms, last_ms]."""
+        if symbol not in self._models:
+            return ()
+        first = -(-first_ms // FUNDING_MS) * FUNDING_MS
+        return tuple(
+            FundingPoint(moment, self._funding_rate(symbol, moment))
+            for moment in range(first, last_ms + 1, FUNDING_MS)
+        )
+
+    def _funding_rate(self, symbol: str, settlement_ms: int) -> Decimal:
+        """Around 0.01 %, sometimes negative, within +-0.075 %."""
+        random = _seeded(f"{self._seed}:funding:{symbol}:{settlement_ms}")
+        millionths = round(100 + random.gauss(0.0, 90.0))
+        return Decimal(max(-750, min(750, millionths))).scaleb(-6)
+
+    # -- daily levels -------------------------------------------------------------------------
+
+    def _draw(self, name: str, octave: int, index: int) -> float:
+        return _seeded(f"{self._seed}:{name}:{octave}:{index}").gauss(0.0, 1.0)
+
+    def _value_noise(self, name: str, day: int, octave: int) -> float:
+        index, rest = divmod(day, 1 << octave)
+        share = rest / (1 << octave)
+        here = self._noise(name, octave, index)
+        return here + (self._noise(name, octave, index + 1) - here) * share if share else here
+
+    def _level(self, name: str, day: int, volatility: float) -> float:
+        """Log level at the start of a day. Daily changes have about `volatility`."""
+        total = 0.0
+        for octave in range(_OCTAVES):
+            total += math.sqrt(1 << octave) * self._value_noise(name, day, octave)
+        return total * volatility / 2.0
+
+    def _log_price(self, symbol: str, day: int) -> float:
+        model = self._models[symbol]
+        level = model.beta * self._level(_FACTOR, day, FACTOR_VOLATILITY)
+        return level + self._level(symbol, day, model.own_volatility)
+
+    # -- one day ------------------------------------------------------------------------------
+
+    def _shape(self, name: str, day: int, volatility: float) -> _DayShape:
+        """Minute noise with volatility clusters and, on some days, a jump."""
+        random = _seeded(f"{self._seed}:day:{name}:{day}")
+        calm = math.exp(0.45 * self._value_noise(name + ":volatility", day, 2))
+        minute_volatility = volatility * calm / math.sqrt(DAY_MINUTES)
+        jump_at = random.randrange(DAY_MINUTES) if random.random() < 0.12 else -1
+        jump = random.gauss(0.0, 1.3 * volatility)
+        path = [0.0]
+        hours: list[float] = []
+        level = 0.0
+        state = random.gauss(0.0, 0.35)
+        gauss = random.gauss
+        for minute in range(DAY_MINUTES):
+            if minute % 60 == 0:
+                state = 0.8 * state + gauss(0.0, 0.25)
+                hours.append(minute_volatility * math.exp(state))
+            level += gauss(0.0, hours[-1])
+            if minute == jump_at:
+                level += jump
+            path.append(level)
+        trend = level / DAY_MINUTES
+        return _DayShape([value - trend * i for i, value in enumerate(path)], hours)
+
+    def _factor_day(self, day: int) -> _DayShape:
+        found = self._factor_days.get(day)
+        if found is None:
+            found = self._shape(_FACTOR, day, FACTOR_VOLATILITY)
+            _keep(self._factor_days, day, found, _DAYS_KEPT)
+        return found
+
+    def _block(self, symbol: str, day: int) -> TickBlock:
+        key = (symbol, day)
+        found = self._blocks.get(key)
+        if found is None:
+            found = self._make_block(symbol, day)
+            _keep(self._blocks, key, found, _DAYS_KEPT * len(self._models))
+        return found
+
+    def _make_block(self, symbol: str, day: int) -> TickBlock:
+        model = self._models[symbol]
+        factor = self._factor_day(day)
+        own = self._shape(symbol, day, model.own_volatility)
+        start, end = self._log_price(symbol, day), self._log_price(symbol, day + 1)
+        drift = (end - start) / DAY_MINUTES
+        scale = self._scales[symbol]
+        base = float(model.price / scale.price_step)
+        beta = model.beta
+        marks = [
+            max(1, round(base * math.exp(start + drift * i + beta * common + alone)))
+            for i, (common, alone) in enumerate(zip(factor.path, own.path, strict=True))
+        ]
+        random = _seeded(f"{self._seed}:bars:{symbol}:{day}")
+        block = TickBlock()
+        lots_per_minute = model.turnover_usdt_per_minute / float(model.price * scale.size_step)
+        for minute in range(DAY_MINUTES):
+            hour = minute // 60
+            spread = math.hypot(beta * factor.volatility[hour], own.volatility[hour])
+            opened, closed = marks[minute], marks[minute + 1]
+            high, low = (opened, closed) if opened >= closed else (closed, opened)
+            reach = opened * spread * 0.5
+            ticks = (
+                opened,
+                high + round(reach * random.expovariate(1.0)),
+                max(1, low - round(reach * random.expovariate(1.0))),
+                closed,
+            )
+            surprise = abs(closed - opened) / (opened * spread)
+            lots = lots_per_minute * (0.3 + 0.5 * surprise + random.expovariate(2.0))
+            block.append(ticks, max(1, round(lots)))
+        return block
+
+
+def _seeded(text: str) -> Random:
+    """A generator that depends on `text` alone, on every machine."""
+    return Random(text)  # noqa: S311  prices of a simulation, not a secret
+
+
+def _keep(cache: OrderedDict[Key, Value], key: Key, value: Value, size_max: int) -> None:
+    """Remember `value`, forgetting what was made longest ago."""
+    cache[key] = value
+    while len(cache) > size_max:
+        cache.popitem(last=False)

@@ -1,0 +1,66 @@
+"""What the finwatcher needs besides `module.ports`: sessions to watch, a store for results.
+
+Every call raises Unavailable while Postgres cannot be reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from module.model.results import (
+    CurvePoint,
+    GapRow,
+    HistoryRows,
+    MinuteRows,
+    StoredHistory,
+    StoredMinute,
+    WatchedSession,
+)
+
+
+class SessionRegistry(Protocol):
+    """Which sessions there are, as the finwatcher sees them."""
+
+    def watched(self, session_id: str) -> WatchedSession:
+        """The session now; NotFound if there is none."""
+        ...
+
+    def active(self) -> Sequence[str]:
+        """The ids of the sessions that are not over."""
+        ...
+
+
+class ResultsStore(Protocol):
+    """Rows of sessions (`module.db.repositories.results`). All writes may be repeated."""
+
+    def store_minute(
+        self, rows: MinuteRows, state: Mapping[str, object] | None = None
+    ) -> StoredMinute:
+        """Write a minute's rows, and with them the running indicator `state`, in one go."""
+        ...
+
+    def store_history(self, rows: HistoryRows) -> int:
+        """Add historical rows that are not there yet; how many were new."""
+        ...
+
+    def store_gaps(self, session: WatchedSession, gaps: Sequence[GapRow]) -> int:
+        """Record gaps for minutes that have neither row nor gap; how many were new."""
+        ...
+
+    def last_minute(self, session: WatchedSession) -> datetime | None:
+        """The last minute with a portfolio row or a recorded gap."""
+        ...
+
+    def indicator_state(self, session: WatchedSession) -> Mapping[str, object] | None:
+        """The running indicator state as last stored."""
+        ...
+
+    def curve(self, session: WatchedSession, after: datetime | None) -> Sequence[CurvePoint]:
+        """The stored curve after a minute (None: all of it), oldest first."""
+        ...
+
+    def history(self, session: WatchedSession, overlap: timedelta) -> StoredHistory:
+        """The stored history's sums, its newest times, and the ids within `overlap` of them."""
+        ...

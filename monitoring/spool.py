@@ -1,0 +1,172 @@
+"""Rows that Postgres could not take, kept in the session's folder until it is back.
+
+One JSON document a line, appended and fsynced; read back oldest first. Everything in it is keyed,
+so storing a line twice is harmless. Over `detail_bytes_max` only portfolio rows and gaps are kept
+(the detail of a long outage is compacted away by rule, never a minute); over four times that
+nothing is added and the missing minutes become gaps when the store is back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import types
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from typing import Union, cast, get_args, get_origin, get_type_hints
+
+from module.logs import get_logger
+from module.model.canonical import parse_instant
+from module.model.errors import InvariantViolated
+from module.model.results import GapRow, HistoryRows, MinuteRows
+
+DETAIL_BYTES_MAX = 32_000_000
+_HARD_LIMIT_FACTOR = 4
+_log = get_logger("monitoring.spool")
+
+SpoolRecord = MinuteRows | HistoryRows | GapRow
+_KINDS: dict[str, type] = {"minute": MinuteRows, "history": HistoryRows, "gap": GapRow}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+class Spool:
+    """The append-only file of one session; one process writes it at a time."""
+
+    def __init__(self, folder: Path, detail_bytes_max: int = DETAIL_BYTES_MAX) -> None:
+        self._path = folder / "finwatcher.spool"
+        self._detail_bytes_max = detail_bytes_max
+
+    def __bool__(self) -> bool:
+        """Whether anything waits."""
+        return self._path.exists()
+
+    def append(self, record: SpoolRecord) -> bool:
+        """Keep `record`; False when the file has reached its bound and it was not kept."""
+        size = self._path.stat().st_size if self._path.exists() else 0
+        if size > self._detail_bytes_max * _HARD_LIMIT_FACTOR:
+            return False
+        if size > self._detail_bytes_max and isinstance(record, MinuteRows):
+            record = dataclasses.replace(record, symbols=None, indicators=None)
+        line = json.dumps({"kind": _NAMES[type(record)], "record": _spell(record)}) + "\n"
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        with os.fdopen(os.open(self._path, flags, 0o600), "r+b", buffering=0) as file:
+            if not _ends_with_newline(file.fileno()):  # a line torn by a kill
+                file.write(b"\n")
+            file.write(line.encode())
+            os.fsync(file.fileno())
+        return True
+
+    def drain(self, store: Callable[[SpoolRecord], None]) -> int:
+        """Hand every record to `store`, oldest first; how many were stored.
+
+        When `store` raises, that record and the later ones stay. A line that cannot be read (torn
+        by a kill) is put aside in a file beside, with an error in the log.
+        """
+        if not self._path.exists():
+            return 0
+        lines = self._path.read_bytes().splitlines(keepends=True)
+        done = stored = 0
+        try:
+            for line in lines:
+                record = self._read(line)
+                if record is not None:
+                    store(record)
+                    stored += 1
+                done += 1
+        finally:
+            self._keep(lines[done:])
+        return stored
+
+    def _read(self, line: bytes) -> SpoolRecord | None:
+        if not line.strip():
+            return None
+        try:
+            document = json.loads(line)
+            kind = _KINDS[document["kind"]]
+            return cast(SpoolRecord, _read_value(kind, document["record"]))
+        except (ValueError, KeyError, TypeError, ArithmeticError, InvariantViolated):
+            aside = self._path.with_suffix(".unreadable")
+            _log.exception("spooled line cannot be read", kept_in=str(aside))
+            with aside.open("ab") as file:
+                file.write(line)
+            return None
+
+    def _keep(self, lines: list[bytes]) -> None:
+        if not lines:
+            self._path.unlink(missing_ok=True)
+            return
+        temporary = self._path.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._path)
+
+
+def _ends_with_newline(descriptor: int) -> bool:
+    size = os.fstat(descriptor).st_size
+    return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
+
+
+def _spell(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: _spell(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
+    if isinstance(value, (list, tuple)):
+        return [_spell(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()  # keeps microseconds
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    raise InvariantViolated(f"{type(value).__name__} cannot be spooled")
+
+
+@cache
+def _hints(kind: type) -> Mapping[str, object]:
+    return get_type_hints(kind)
+
+
+def _read_value(kind: object, value: object) -> object:
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        (kind,) = (choice for choice in get_args(kind) if choice is not type(None))
+        return _read_value(kind, value)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise TypeError(f"expected a list, got {type(value).__name__}")
+        return tuple(_read_value(get_args(kind)[0], item) for item in value)
+    if not isinstance(kind, type):
+        raise TypeError(f"no reader for {kind!r}")
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise TypeError(f"expected an object, got {type(value).__name__}")
+        hints = _hints(kind)
+        return kind(**{name: _read_value(hints[name], item) for name, item in value.items()})
+    return _read_plain(kind, value)
+
+
+def _read_plain(kind: type, value: object) -> object:
+    if kind is Decimal:
+        return Decimal(str(value))
+    if kind is datetime:
+        return parse_instant(str(value))
+    if issubclass(kind, Enum):
+        return kind(value)
+    if kind is float and isinstance(value, int):
+        return float(value)
+    if not isinstance(value, kind):
+        raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
+    return value

@@ -1,0 +1,95 @@
+"""A gateway whose every part is in memory, for tests of what it decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+
+from module.db.repositories.accounts import AccountRecord
+from module.gateway.account_opening import OpeningRules
+from module.gateway.service import Gateway, GatewayRules, GatewayStores
+from module.model.orders import OrderRequest, OrderType, Side, StopPrices, WriteStamp
+from tests.fakes.gateway_stores import (
+    CREDENTIALS_KEY,
+    MemoryAccounts,
+    MemoryLeases,
+    MemoryPaper,
+    MemoryPostgres,
+    MemoryWantedStops,
+    MemoryWrites,
+    account,
+)
+from tests.fakes.hand_clock import HandClock
+from tests.fakes.memory_venue import MemoryVenue, MemoryVenues
+from tests.fakes.watched_account import KeptAlerts
+
+SESSION = "2611211130-ab3x"
+
+
+@dataclass
+class GatewayRig:
+    """Everything, with handles on it."""
+
+    clock: HandClock = field(default_factory=HandClock)
+    postgres: MemoryPostgres = field(default_factory=MemoryPostgres)
+    paper: MemoryPaper = field(default_factory=MemoryPaper)
+    alerts: KeptAlerts = field(default_factory=KeptAlerts)
+    record: AccountRecord = field(default_factory=account)
+    gateway_id: str = "gw-1"
+
+    def __post_init__(self) -> None:
+        if self.record.account_id not in self.postgres.records:
+            self.postgres.put_account(self.record)
+        self.venue = MemoryVenue(self.clock)
+        self.venues = MemoryVenues(self.venue)
+        self.gateway = self.another(self.gateway_id)
+
+    def another(self, gateway_id: str) -> Gateway:
+        """A second gateway process over the same Postgres and exchange."""
+        return Gateway(
+            stores=GatewayStores(
+                accounts=MemoryAccounts(self.postgres),
+                leases=MemoryLeases(self.postgres, gateway_id),
+                writes=MemoryWrites(self.postgres),
+                stops=MemoryWantedStops(self.postgres),
+            ),
+            venues=self.venues,
+            paper=self.paper,
+            clock=self.clock,
+            make_loop_clock=lambda: self.clock,
+            alerts=self.alerts,
+            rules=GatewayRules(
+                installation="test",
+                opening=OpeningRules(
+                    simulator_url="http://127.0.0.1:9",
+                    paper_market_id="synthetic:7",
+                    allowed_venue_urls=("https://api.bitget.com",),
+                    credentials_key=CREDENTIALS_KEY,
+                ),
+                market_urls={},
+            ),
+        )
+
+    def stamp(self, epoch: int = 7, seconds: float = 30) -> WriteStamp:
+        return WriteStamp(SESSION, epoch, self.clock.now() + timedelta(seconds=seconds))
+
+
+def buy(client_id: str = "af-1", size: str = "0.0123", **changes: object) -> OrderRequest:
+    """An opening market buy of BTCUSDT, with whatever is changed."""
+    values: dict[str, object] = {
+        "client_id": client_id,
+        "symbol": "BTCUSDT",
+        "side": Side.BUY,
+        "size": Decimal(size),
+        "reduce_only": False,
+        "order_type": OrderType.MARKET,
+        "stops": StopPrices(),
+        **changes,
+    }
+    return OrderRequest(**values)  # type: ignore[arg-type]
+
+
+def sell(client_id: str = "af-2", size: str = "0.0123", **changes: object) -> OrderRequest:
+    """A reducing market sell of BTCUSDT, with whatever is changed."""
+    return buy(client_id, size, **{"side": Side.SELL, "reduce_only": True, **changes})

@@ -1,0 +1,242 @@
+"""The gateway's memory in memory: same promises as the repositories, and it can be away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from module.db.repositories.accounts import LEASE_LOST, AccountRecord
+from module.db.repositories.gateway_writes import (
+    Author,
+    KnownWrite,
+    Reservation,
+    WriteEntry,
+    WriteKind,
+    WriteOutcome,
+)
+from module.db.repositories.wanted_stops import WantedStops
+from module.model.accounts import TradeEnv
+from module.model.errors import Conflict, NotFound, StaleWriter, Unavailable
+from module.model.market import MarketType
+from module.security.credentials import (
+    Credentials,
+    SealedCredentials,
+    new_credentials,
+    seal_credentials,
+)
+
+CREDENTIALS_KEY = "k" * 43
+
+
+def account(account_id: str = "acc", **changes: object) -> AccountRecord:
+    """A paper futures account of epoch 7."""
+    record = AccountRecord(
+        account_id=account_id,
+        owner_id="owner",
+        label="mine",
+        venue="bitget",
+        market=MarketType.FUTURES,
+        market_id="synthetic:7",
+        trade_env=TradeEnv.PAPER,
+        base_url="http://127.0.0.1:9",
+        active=True,
+        epoch=7,
+        gateway_lease=None,
+        initial_balance=Decimal(10_007),
+        key_hint="…",
+        limits={},
+        created_at=datetime(2026, 11, 1, tzinfo=UTC),
+    )
+    return replace(record, **changes)  # type: ignore[arg-type]
+
+
+@dataclass
+class MemoryPostgres:
+    """All stores at once; `away` makes every call raise Unavailable."""
+
+    records: dict[str, AccountRecord] = field(default_factory=dict)
+    sealed: dict[str, SealedCredentials] = field(default_factory=dict)
+    writes: list[KnownWrite] = field(default_factory=list)
+    wanted: dict[tuple[str, str], WantedStops] = field(default_factory=dict)
+    owner: str | None = None
+    away: bool = False
+
+    def answer(self) -> None:
+        if self.away:
+            raise Unavailable("database finplatform does not answer")
+
+    def put_account(self, record: AccountRecord) -> None:
+        self.records[record.account_id] = record
+        self.sealed[record.account_id] = seal_credentials(
+            new_credentials(), record.account_id, CREDENTIALS_KEY
+        )
+
+    def orders(self) -> list[KnownWrite]:
+        return [write for write in self.writes if write.kind is WriteKind.ORDER]
+
+
+class MemoryAccounts:
+    def __init__(self, postgres: MemoryPostgres) -> None:
+        self._postgres = postgres
+
+    def get(self, account_id: str) -> AccountRecord:
+        self._postgres.answer()
+        record = self._postgres.records.get(account_id)
+        if record is None:
+            raise NotFound(f"there is no account {account_id}")
+        return record
+
+    def list_active(self) -> list[AccountRecord]:
+        self._postgres.answer()
+        return [record for record in self._postgres.records.values() if record.active]
+
+    def add(self, record: AccountRecord, sealed: SealedCredentials) -> None:
+        self._postgres.answer()
+        for known in self._postgres.records.values():
+            if (known.owner_id, known.label) == (record.owner_id, record.label):
+                raise Conflict("label")
+        self._postgres.records[record.account_id] = record
+        self._postgres.sealed[record.account_id] = sealed
+
+    def sealed_credentials(self, account_id: str) -> SealedCredentials:
+        self._postgres.answer()
+        return self._postgres.sealed[account_id]
+
+
+class MemoryLeases:
+    def __init__(self, postgres: MemoryPostgres, gateway_id: str = "gw-1") -> None:
+        self._postgres = postgres
+        self._gateway_id = gateway_id
+
+    @property
+    def gateway_id(self) -> str:
+        return self._gateway_id
+
+    def claim(self, account_id: str) -> None:
+        self._postgres.answer()
+        if self._postgres.owner not in (None, self._gateway_id):
+            raise Unavailable("another gateway", code=LEASE_LOST)
+        self._postgres.owner = self._gateway_id
+
+    def lost(self) -> None:
+        """Nothing is kept."""
+
+    def close(self) -> None:
+        if self._postgres.owner == self._gateway_id:
+            self._postgres.owner = None
+
+
+class MemoryWrites:
+    def __init__(self, postgres: MemoryPostgres) -> None:
+        self._postgres = postgres
+
+    def _compare(self, author: Author) -> None:
+        self._postgres.answer()
+        record = self._postgres.records[author.account_id]
+        if self._postgres.owner != author.gateway_id:
+            raise Unavailable("another gateway", code=LEASE_LOST)
+        if record.epoch != author.epoch:
+            raise StaleWriter(f"epoch {author.epoch} is not {record.epoch}")
+
+    def _append(self, author: Author, entry: WriteEntry, sent_at: datetime) -> KnownWrite:
+        write = KnownWrite(
+            write_id=len(self._postgres.writes) + 1,
+            kind=entry.kind,
+            client_id=entry.client_id,
+            symbol=entry.symbol,
+            epoch=author.epoch,
+            request=dict(entry.request),
+            outcome=None,
+            sent_at=sent_at,
+        )
+        self._postgres.writes.append(write)
+        return write
+
+    def reserve_orders(
+        self, author: Author, entries: Sequence[WriteEntry], sent_at: datetime
+    ) -> Reservation:
+        self._compare(author)
+        known = {write.client_id: write for write in self._postgres.orders()}
+        fresh: dict[str, int] = {}
+        seen: dict[str, KnownWrite] = {}
+        for entry in entries:
+            assert entry.client_id is not None
+            write = known.get(entry.client_id)
+            if write is None:
+                fresh[entry.client_id] = self._append(author, entry, sent_at).write_id
+            elif write.outcome is WriteOutcome.NOT_SENT:
+                self._postgres.writes[write.write_id - 1] = replace(write, outcome=None)
+                fresh[entry.client_id] = write.write_id
+            else:
+                seen[entry.client_id] = write
+        return Reservation(fresh, seen)
+
+    def reserve(self, author: Author, entry: WriteEntry, sent_at: datetime) -> int:
+        self._compare(author)
+        return self._append(author, entry, sent_at).write_id
+
+    def record_outcomes(
+        self,
+        outcomes: Mapping[int, tuple[WriteOutcome, Mapping[str, object]]],
+        answered_at: datetime,
+    ) -> None:
+        self._postgres.answer()
+        for write_id, (outcome, answer) in outcomes.items():
+            write = self._postgres.writes[write_id - 1]
+            if write.outcome in (None, WriteOutcome.UNKNOWN):
+                self._postgres.writes[write_id - 1] = replace(
+                    write, outcome=outcome, answer=dict(answer)
+                )
+
+    def add_late(
+        self,
+        author: Author,
+        entries: Iterable[tuple[WriteEntry, WriteOutcome, Mapping[str, object], datetime]],
+    ) -> None:
+        self._postgres.answer()
+        for entry, outcome, answer, at in entries:
+            write = self._append(author, entry, at)
+            self._postgres.writes[-1] = replace(write, outcome=outcome, answer=dict(answer))
+
+    def unresolved(self, account_id: str, limit: int = 200) -> list[KnownWrite]:
+        self._postgres.answer()
+        open_outcomes = (None, WriteOutcome.UNKNOWN)
+        kinds = (WriteKind.ORDER, WriteKind.STOPS)
+        return [w for w in self._postgres.writes if w.outcome in open_outcomes and w.kind in kinds]
+
+
+class MemoryWantedStops:
+    def __init__(self, postgres: MemoryPostgres) -> None:
+        self._postgres = postgres
+
+    def list_for_account(self, account_id: str) -> list[WantedStops]:
+        self._postgres.answer()
+        return [w for (owner, _), w in self._postgres.wanted.items() if owner == account_id]
+
+    def put(self, wanted: WantedStops) -> None:
+        self._postgres.answer()
+        self._postgres.wanted[(wanted.account_id, wanted.symbol)] = wanted
+
+    def remove(self, account_id: str, symbol: str) -> None:
+        self._postgres.answer()
+        self._postgres.wanted.pop((account_id, symbol), None)
+
+
+class MemoryPaper:
+    """The simulator's control door."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, tuple[Decimal, Decimal]] = {}
+        self.deposits: list[tuple[str, bool, Decimal]] = []
+        self.secrets: list[Credentials] = []
+
+    def open_account(
+        self, credentials: Credentials, *, futures_usdt: Decimal, spot_usdt: Decimal
+    ) -> None:
+        self.accounts[credentials.api_key] = (futures_usdt, spot_usdt)
+        self.secrets.append(credentials)
+
+    def deposit(self, api_key: str, *, is_futures: bool, amount: Decimal) -> None:
+        self.deposits.append((api_key, is_futures, amount))

@@ -1,0 +1,269 @@
+"""Promise 2: a position whose target has a stop has exactly that stop, whoever lives."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from module.exchange.venue import NoPosition, PlacedStop, WrongSideOfPrice
+from module.model.errors import Forbidden, NotFound, OutcomeUnknown, Rejected, Unavailable
+from module.model.orders import OrderType, Outcome, Side, StopPrices
+from tests.fakes.gateway_rig import GatewayRig, buy, sell
+
+STOPS = StopPrices(Decimal("55000.5"), Decimal("66000.1"))
+
+
+@pytest.fixture
+def rig() -> GatewayRig:
+    return GatewayRig()
+
+
+def stops_of(rig: GatewayRig, symbol: str = "BTCUSDT") -> StopPrices:
+    return next(p for p in rig.venue._positions() if p.symbol == symbol).stops
+
+
+def protected(rig: GatewayRig) -> None:
+    rig.gateway.submit("acc", rig.stamp(), [buy(stops=STOPS)])
+
+
+def test_a_preset_that_the_exchange_lost_is_placed_at_the_next_look(rig: GatewayRig) -> None:
+    rig.venue.presets_lost = True
+    protected(rig)
+    assert stops_of(rig).empty
+    assert rig.gateway.protect_now("acc") == ()
+    assert stops_of(rig) == STOPS
+
+
+def test_a_stop_that_somebody_moved_or_removed_is_put_back(rig: GatewayRig) -> None:
+    protected(rig)
+    rig.venue._place("BTCUSDT", True, True, Decimal("1000.1"))
+    del rig.venue.stops[("BTCUSDT", False)]
+    rig.gateway.protect_now("acc")
+    assert stops_of(rig) == STOPS
+
+
+def test_a_look_at_a_protected_position_changes_nothing(rig: GatewayRig) -> None:
+    protected(rig)
+    rig.gateway.protect_now("acc")
+    before = list(rig.venue.calls)
+    rig.gateway.protect_now("acc")
+    assert {"set_stop", "remove_stop", "submit"}.isdisjoint(rig.venue.calls[len(before) :])
+
+
+def test_a_position_that_nobody_asked_to_protect_is_left_alone(rig: GatewayRig) -> None:
+    rig.venue.hold("ETHUSDT", Decimal(-2))
+    rig.venue._place("ETHUSDT", True, False, Decimal("3500.5"))
+    assert rig.gateway.protect_now("acc") == ()
+    assert stops_of(rig, "ETHUSDT") == StopPrices(Decimal("3500.5"))
+
+
+def test_set_stops_makes_them_exactly_these_and_reads_them_back(rig: GatewayRig) -> None:
+    protected(rig)
+    only_loss = StopPrices(Decimal("54000.1"))
+    assert rig.gateway.set_stops("acc", rig.stamp(), "BTCUSDT", only_loss) == only_loss
+    assert set(rig.venue.stops) == {("BTCUSDT", True)}
+    rig.gateway.protect_now("acc")
+    assert stops_of(rig) == only_loss
+
+
+def test_set_stops_of_a_short_protects_the_short(rig: GatewayRig) -> None:
+    rig.venue.hold("ETHUSDT", Decimal(-2))
+    stops = StopPrices(Decimal("3300.01"), Decimal("2500.02"))
+    assert rig.gateway.set_stops("acc", rig.stamp(), "ETHUSDT", stops) == stops
+    assert rig.venue.stops[("ETHUSDT", True)].protects_long is False
+
+
+def test_set_stops_without_a_position_is_not_found(rig: GatewayRig) -> None:
+    with pytest.raises(NoPosition):
+        rig.gateway.set_stops("acc", rig.stamp(), "BTCUSDT", STOPS)
+    assert issubclass(NoPosition, NotFound)
+    assert rig.postgres.wanted == {}
+
+
+def test_set_stops_on_the_wrong_side_is_refused_and_nothing_is_closed(rig: GatewayRig) -> None:
+    protected(rig)
+    wrong = StopPrices(Decimal(70000))
+    with pytest.raises(WrongSideOfPrice):
+        rig.gateway.set_stops("acc", rig.stamp(), "BTCUSDT", wrong)
+    assert rig.postgres.wanted[("acc", "BTCUSDT")].stops == STOPS
+    rig.gateway.protect_now("acc")
+    assert stops_of(rig) == STOPS
+    assert rig.venue.held
+
+
+def test_B5_a_lost_stop_is_wanted_and_placed_again(rig: GatewayRig) -> None:
+    rig.venue.hold("BTCUSDT", Decimal("0.01"))
+    rig.venue.script["set_stop"].append(OutcomeUnknown("lost"))
+    with pytest.raises(OutcomeUnknown):
+        rig.gateway.set_stops("acc", rig.stamp(), "BTCUSDT", STOPS)
+    rig.gateway.protect_now("acc")
+    assert stops_of(rig) == STOPS
+
+
+def test_B5_a_stop_that_stays_unknown_for_thirty_seconds_closes_the_position(
+    rig: GatewayRig,
+) -> None:
+    rig.venue.presets_lost = True
+    protected(rig)
+    for _ in range(12):
+        rig.venue.script["set_stop"].append(OutcomeUnknown("lost"))
+        rig.gateway.protect_now("acc")
+        rig.clock.advance(3)
+    assert rig.venue.held == {}
+    assert len(rig.alerts.of_kind("protection")) == 1
+
+
+def test_B6_a_stop_on_the_wrong_side_closes_the_position_reduce_only(rig: GatewayRig) -> None:
+    rig.venue.presets_lost = True
+    protected(rig)
+    rig.venue.marks["BTCUSDT"] = Decimal("54321.9")
+    assert rig.gateway.protect_now("acc") == ("BTCUSDT",)
+    assert rig.venue.held == {}
+    close = [r for r in rig.venue.orders.values() if r.side is Side.SELL]
+    assert [(r.reduce_only, r.size) for r in close] == [(True, Decimal("0.0123"))]
+    assert rig.alerts.of_kind("protection")[0].owner_id == "owner"
+    assert any(w.kind == "guard" and w.client_id for w in rig.postgres.writes)
+
+
+def test_B7_a_stop_that_is_refused_does_not_stop_the_other_positions(rig: GatewayRig) -> None:
+    rig.venue.presets_lost = True
+    protected(rig)
+    eth = StopPrices(Decimal("2500.5"))
+    rig.gateway.submit("acc", rig.stamp(), [buy("af-2", "1", symbol="ETHUSDT", stops=eth)])
+    rig.venue.script["set_stop"].append(Rejected("too many trigger orders", code="40890"))
+    assert rig.gateway.protect_now("acc") == ("BTCUSDT",)
+    assert stops_of(rig, "ETHUSDT") == eth
+
+
+def test_B8_stops_of_a_position_that_is_gone_are_removed(rig: GatewayRig) -> None:
+    protected(rig)
+    rig.venue.hold("BTCUSDT", Decimal(0))
+    rig.venue.stops[("BTCUSDT", True)] = PlacedStop("BTCUSDT", "77", True, True, Decimal(50000))
+    rig.gateway.protect_now("acc")
+    assert rig.venue.stops == {}
+
+
+def test_stops_that_point_the_other_way_are_removed(rig: GatewayRig) -> None:
+    rig.venue.hold("BTCUSDT", Decimal("-0.5"))
+    rig.venue.stops[("BTCUSDT", True)] = PlacedStop("BTCUSDT", "77", True, True, Decimal(50000))
+    rig.gateway.protect_now("acc")
+    assert rig.venue.stops == {}
+
+
+def test_B10_a_new_process_protects_what_the_old_one_promised(rig: GatewayRig) -> None:
+    rig.venue.presets_lost = True
+    protected(rig)
+    rig.postgres.owner = None
+    second = rig.another("gw-2")
+    assert second.protect_now("acc") == ()
+    assert stops_of(rig) == STOPS
+
+
+def test_a_wanted_stop_is_forgotten_once_its_position_is_gone_for_good(rig: GatewayRig) -> None:
+    protected(rig)
+    rig.clock.advance(20)
+    rig.gateway.submit("acc", rig.stamp(), [sell()])
+    rig.clock.advance(20)
+    rig.gateway.protect_now("acc")
+    assert rig.postgres.wanted == {}
+
+
+def test_a_wanted_stop_stays_while_an_order_can_still_bring_the_position(rig: GatewayRig) -> None:
+    limit = buy(order_type=OrderType.LIMIT, price=Decimal(50000), stops=StopPrices(Decimal(40000)))
+    assert rig.gateway.submit("acc", rig.stamp(), [limit])[0].outcome is Outcome.ACCEPTED
+    rig.clock.advance(100)
+    rig.gateway.protect_now("acc")
+    assert ("acc", "BTCUSDT") in rig.postgres.wanted
+
+
+def test_the_guard_protects_while_postgres_is_away(rig: GatewayRig) -> None:
+    protected(rig)
+    rig.venue.stops.clear()
+    rig.postgres.away = True
+    loop = rig.gateway._loop
+    loop.step(rig.clock.now())
+    assert stops_of(rig) == STOPS
+    rig.postgres.away = False
+    rig.clock.advance(5)
+    loop.step(rig.clock.now())
+    assert any(write.kind == "guard" for write in rig.postgres.writes)
+
+
+def test_a_gateway_that_lost_an_account_to_another_does_not_touch_it(rig: GatewayRig) -> None:
+    protected(rig)
+    rig.postgres.owner = "gw-2"
+    rig.venue.stops.clear()
+    rig.gateway._loop.step(rig.clock.now())
+    assert rig.venue.stops == {}
+
+
+def test_the_loop_looks_soon_after_a_write_often_at_positions_seldom_at_nothing(
+    rig: GatewayRig,
+) -> None:
+    loop = rig.gateway._loop
+    rig.gateway._desk.on_write = loop.nudge
+
+    def wait_s() -> float:
+        return (loop.step(rig.clock.now()) - rig.clock.now()).total_seconds()
+
+    assert wait_s() == 60
+    protected(rig)
+    assert wait_s() == pytest.approx(0.2)
+    rig.clock.advance(0.2)
+    assert wait_s() == pytest.approx(0.8)
+    rig.clock.advance(0.8)
+    assert wait_s() == 3
+    rig.clock.advance(3)
+    assert wait_s() == 3
+
+
+def test_a_flat_account_costs_one_look_a_minute(rig: GatewayRig) -> None:
+    loop = rig.gateway._loop
+    loop.step(rig.clock.now())
+    before = len(rig.venue.calls)
+    for _ in range(59):
+        rig.clock.advance(1)
+        loop.step(rig.clock.now())
+    assert len(rig.venue.calls) == before
+
+
+def test_an_account_that_fails_does_not_keep_others_from_protection() -> None:
+    rig = GatewayRig()
+    from tests.fakes.gateway_stores import account
+    from tests.fakes.memory_venue import MemoryVenue
+
+    other = MemoryVenue(rig.clock, "bcc")
+    rig.postgres.put_account(account("bcc", label="other"))
+    rig.venues.by_account["bcc"] = other
+    rig.venue.presets_lost = True
+    protected(rig)
+    other.script["placed_stops"].append(Forbidden("key revoked", code="40037"))
+    rig.gateway._loop.step(rig.clock.now())
+    assert stops_of(rig) == STOPS
+    assert "key revoked" in str(rig.gateway.health()["errors"])
+
+
+def test_the_thread_wakes_for_a_write_and_ends_when_told(rig: GatewayRig) -> None:
+    rig.gateway.start()
+    try:
+        assert rig.gateway.health()["alive"]
+        protected(rig)
+        assert "gateway:protection" in rig.clock.woken
+    finally:
+        rig.gateway.stop()
+    assert rig.gateway.health()["alive"] is False
+    assert rig.venue.closed
+
+
+def test_an_exchange_that_is_away_is_looked_at_again(rig: GatewayRig) -> None:
+    loop = rig.gateway._loop
+    rig.venue.presets_lost = True
+    protected(rig)
+    rig.venue.script["set_stop"].append(Unavailable("maintenance"))
+    loop.step(rig.clock.now())
+    assert rig.gateway.health()["unprotected"] == {"acc": ["BTCUSDT"]}
+    rig.clock.advance(3)
+    loop.step(rig.clock.now())
+    assert rig.gateway.health()["unprotected"] == {}
+    assert stops_of(rig) == STOPS
