@@ -11,15 +11,18 @@ from __future__ import annotations
 import json
 import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
 from filelock import FileLock, Timeout
 
 from module.clock import SystemClock
+from module.db.database import Database
+from module.db.repositories.users import Role, UserRepository
 from module.launch.local import LocalLauncher
 from module.launch.stack import Service, Stack, answers, free_port, require_free
 from module.model.errors import Conflict, InvalidInput, Unavailable
@@ -97,17 +100,29 @@ class Standalone:
 
     def first_user(self, name: str) -> str | None:
         """A token for the installation's first user; None when there are users already."""
-        from module.db.database import Database
-        from module.db.repositories.users import Role, UserRepository
-
-        database = Database(self.settings, "finplatform", 1)
-        try:
-            users = UserRepository(database)
+        with self._users() as users:
             if users.list_all():
                 return None
             now = self._clock.wall()
             user = users.ensure(name, Role.SUPERVISOR, now)
             return users.issue_token(user.user_id, "first", now).secret
+
+    def new_token(self, label: str) -> str:
+        """A token of the oldest active supervisor's, good for a day."""
+        with self._users() as users:
+            able = [u for u in users.list_all() if u.role is Role.SUPERVISOR and u.active]
+            if not able:
+                raise Conflict("this installation has no active supervisor to act for")
+            now = self._clock.wall()
+            return users.issue_token(
+                able[0].user_id, label, now, expires_at=now + timedelta(days=1)
+            ).secret
+
+    @contextmanager
+    def _users(self) -> Iterator[UserRepository]:
+        database = Database(self.settings, "finplatform", 1)
+        try:
+            yield UserRepository(database)
         finally:
             database.close()
 

@@ -117,7 +117,8 @@ class HistoryLedger:
 
     def _is_new(self, source: str, exchange_id: str, at: datetime) -> bool:
         key = f"{source}:{exchange_id}"
-        if at < self.started_at or key in self._seen:
+        # At the very start: the deposit that opened the account is in the initial balance.
+        if at <= self.started_at or key in self._seen:
             return False
         self._seen[key] = at
         if at > self.newest.get(source, self.started_at):

@@ -130,6 +130,7 @@ class Finwatcher:
         minute = boundary_at_or_before(self._clock.now(), MINUTE)
         self._born = self._born or minute
         self._failed = []
+        look = self._look()  # before anything that may have to wait: a minute's row is second 0
         session = self._read_session(minute)
         if session is None:
             return StepReport(minute, False, False, 0, tuple(self._failed), False)
@@ -139,7 +140,7 @@ class Finwatcher:
         gaps = self._record_gaps(session, minute)
         outcome = Kept.NOWHERE
         if not self._is_past_end(session, minute):
-            outcome = self._measure(session, minute, final=final)
+            outcome = self._measure(session, minute, look, final=final)
             if self._last_minute is not None:
                 self._last_minute = max(self._last_minute, minute)
             gaps += self._record_gaps(session, minute + MINUTE)
@@ -217,17 +218,28 @@ class Finwatcher:
 
     # --- one minute -------------------------------------------------------------------------------
 
-    def _measure(self, session: WatchedSession, minute: datetime, *, final: bool) -> Kept:
-        """Measure one minute and keep its rows; without a portfolio row it becomes a gap."""
+    def _look(self) -> AccountSnapshot | tuple[GapCause, str]:
+        """The account now, or why it cannot be seen."""
         try:
-            snapshot = self._exchange.snapshot()
+            return self._exchange.snapshot()
         except AifapError as error:
-            self._known_gaps[minute] = (GapCause.EXCHANGE_UNREACHABLE, error.message)
-            _log.warning("no snapshot", minute=str(minute), error=error.message)
-            return Kept.NOWHERE
+            _log.warning("no snapshot", error=error.message)
+            return GapCause.EXCHANGE_UNREACHABLE, error.message
         except Exception as error:  # noqa: BLE001 (one minute's failure is a gap, not the end)
-            self._known_gaps[minute] = (GapCause.PART_FAILED, repr(error))
             self._part_failed("snapshot", repr(error))
+            return GapCause.PART_FAILED, repr(error)
+
+    def _measure(
+        self,
+        session: WatchedSession,
+        minute: datetime,
+        snapshot: AccountSnapshot | tuple[GapCause, str],
+        *,
+        final: bool,
+    ) -> Kept:
+        """Measure one minute and keep its rows; without a portfolio row it becomes a gap."""
+        if isinstance(snapshot, tuple):
+            self._known_gaps[minute] = snapshot
             return Kept.NOWHERE
         flags = self._collect_history(session)
         rows = self._rows(session, minute, snapshot, flags, final=final)
@@ -289,7 +301,7 @@ class Finwatcher:
         stacks = self._stacks or Stacks.of(session.market)
         ledger = self._ledger or HistoryLedger(session.started_at)
         totals = ledger.totals_at(snapshot.at)
-        late = not final and self._clock.now() - minute > LATE_AFTER
+        late = not final and snapshot.at - minute > LATE_AFTER
         portfolio: PortfolioRow | None = self._guard(
             stacks.portfolio.name,
             lambda: stacks.portfolio.measure(snapshot, session, totals, late=late, flags=flags),

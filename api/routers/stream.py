@@ -1,6 +1,6 @@
 """Server-sent events: the live page's one source, `/stream`.
 
-A connection sends everything of one's own sessions every two seconds, and asks each time whether
+A connection sends everything of one's own sessions every second, and asks each time whether
 the token still opens the door. The number of connections is bounded per person and process.
 """
 
@@ -24,7 +24,7 @@ from module.model.errors import AifapError, RateLimited, Retryable
 from module.security.tokens import bearer_token
 
 router = APIRouter(prefix="/stream", tags=["stream"])
-PERIOD_S: Final = 2.0
+PERIOD_S: Final = 1.0
 STREAMS_PER_USER_MAX: Final = 5
 STREAMS_MAX: Final = 100
 EVENTS_MAX: Final = 43_200  # a day; the page connects again

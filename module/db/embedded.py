@@ -19,7 +19,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -121,6 +121,8 @@ class EmbeddedPostgres:
             pid = self.pid
             if pid is not None:
                 self._end(pid)
+                with suppress(OSError):  # a short one elsewhere is nobody's once it is empty
+                    self._socket_folder().rmdir()
         self._reap()
 
     def kill(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from itertools import count
+from itertools import count, pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -265,12 +265,15 @@ def test_leverage_and_margin_mode_are_read_back(stage: Stage) -> None:
     stage.venue.set_leverage("ETHUSDT", Decimal(7))
     mode = stage.venue.trading_mode("ETHUSDT")
     assert mode.position_mode is PositionMode.ONE_WAY
-    assert (mode.settings.leverage, mode.settings.margin_mode) == (7, MarginMode.ISOLATED)
+    assert (mode.settings.leverage, mode.settings.margin_mode) == (
+        Decimal(7),
+        MarginMode.ISOLATED,
+    )
     stage.pass_time()
     stage.venue.set_leverage("ETHUSDT", Decimal(7))
     assert stage.send(stage.order(Side.BUY, "0.5", symbol="ETHUSDT")) == [Outcome.ACCEPTED]
     (position,) = stage.venue.positions()
-    assert (position.leverage, position.margin_mode) == (7, MarginMode.ISOLATED)
+    assert (position.leverage, position.margin_mode) == (Decimal(7), MarginMode.ISOLATED)
 
 
 def test_fills_are_told_oldest_first_from_a_moment_on(stage: Stage) -> None:
@@ -316,7 +319,7 @@ def test_candles_are_closed_oldest_first_and_on_the_grid(
         candles = market.candles(MarketType.FUTURES, "BTCUSDT", frequency, now, wanted)
         assert len(candles) == wanted, frequency
         opens = [candle.opens_at for candle in candles]
-        assert all(b - a == frequency.length for a, b in zip(opens, opens[1:], strict=False))
+        assert all(b - a == frequency.length for a, b in pairwise(opens))
         assert candles[-1].closes_at <= now < candles[-1].closes_at + frequency.length
         monday = datetime(1970, 1, 5, tzinfo=UTC)
         assert all((opened - monday) % frequency.length == opened - opened for opened in opens)

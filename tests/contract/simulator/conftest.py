@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from module.clock import WorldClock
-from tests.fakes.simulator_process import RawBitget, SimulatorProcess
+from tests.fakes.paper_exchange import RawBitget, SimulatorProcess
 
 _numbers = itertools.count(2)
 

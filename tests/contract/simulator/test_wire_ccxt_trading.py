@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from module.clock import WorldClock
-from tests.fakes.simulator_process import SimulatorProcess, ccxt_client
+from tests.fakes.paper_exchange import SimulatorProcess, ccxt_client
 
 pytestmark = pytest.mark.timeout(120)
 BTC = "BTC/USDT:USDT"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,7 +72,7 @@ def test_a_session_grant_without_an_account_is_not_minted() -> None:
         lambda t: mint_grant(session_grant("acc", "2611211130-ab3x", "u"), OTHER_KEY),
     ],
 )
-def test_S13_a_forged_token_is_nobody(forge) -> None:  # type: ignore[no-untyped-def]
+def test_S13_a_forged_token_is_nobody(forge: Callable[[str], str]) -> None:
     token = mint_grant(session_grant("acc", "2611211130-ab3x", "u"), KEY)
     with pytest.raises(Unauthenticated):
         read_grant(forge(token), KEY)

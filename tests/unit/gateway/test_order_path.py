@@ -71,7 +71,7 @@ def test_the_stops_of_a_rejected_order_are_not_wanted(rig: GatewayRig) -> None:
     assert rig.postgres.orders()[0].outcome is WriteOutcome.REJECTED
 
 
-# --- the stamp -----------------------------------------------------------------------------------
+# --- the stamp ----------
 
 
 @pytest.mark.parametrize("epoch", [6, 8])
@@ -112,7 +112,7 @@ def test_an_inactive_account_takes_no_writes(rig: GatewayRig) -> None:
         rig.gateway.submit("acc", rig.stamp(), [buy()])
 
 
-# --- the shape of a batch --------------------------------------------------------------------------
+# --- the shape of a batch ----------
 
 
 def test_a_batch_has_one_to_five_orders_with_ids_of_their_own(rig: GatewayRig) -> None:
@@ -150,7 +150,7 @@ def test_an_order_that_cannot_be_right_is_refused_with_its_reason(
     assert rig.venue.orders == {}
 
 
-# --- limits ----------------------------------------------------------------------------------------
+# --- limits ----------
 
 
 def with_limits(**limits: object) -> GatewayRig:
@@ -225,7 +225,7 @@ def test_I22_the_kill_switch_holds_from_the_next_order_on(rig: GatewayRig) -> No
     assert rig.gateway.submit("acc", rig.stamp(), [buy("af-2")])[0].code == "kill-switch"
 
 
-# --- reduce-only must be true ----------------------------------------------------------------------
+# --- reduce-only must be true ----------
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_A22_hedge_mode_is_refused_with_the_way_to_change_it(rig: GatewayRig) ->
     assert rig.venue.orders == {}
 
 
-# --- unknown outcomes --------------------------------------------------------------------------------
+# --- unknown outcomes ----------
 
 
 def test_A1_timeout_after_accept_is_unknown_and_found_by_asking(rig: GatewayRig) -> None:
@@ -351,7 +351,7 @@ def test_A6_another_order_under_our_client_id_halts(rig: GatewayRig) -> None:
     assert rig.postgres.orders()[0].outcome is WriteOutcome.UNKNOWN
 
 
-# --- nothing was sent ----------------------------------------------------------------------------
+# --- nothing was sent ----------
 
 
 def test_a_budget_that_is_used_up_leaves_no_trace_and_the_batch_may_be_repeated(
@@ -375,7 +375,7 @@ def test_A12_a_batch_that_the_exchange_did_not_take_may_be_repeated_under_its_id
     assert rig.postgres.orders()[0].outcome is WriteOutcome.ACCEPTED
 
 
-# --- without Postgres ------------------------------------------------------------------------------
+# --- without Postgres ----------
 
 
 def test_without_postgres_nothing_opens_and_reductions_of_the_last_epoch_leave(
@@ -417,7 +417,7 @@ def test_stops_can_be_set_without_postgres_and_are_kept(rig: GatewayRig) -> None
     assert rig.postgres.wanted[("acc", "BTCUSDT")].stops == STOPS
 
 
-# --- cancel and settings ---------------------------------------------------------------------------
+# --- cancel and settings ----------
 
 
 def test_a_cancel_is_on_record(rig: GatewayRig) -> None:

@@ -42,6 +42,7 @@ def test_the_same_item_counts_once_however_often_it_is_fetched() -> None:
 def test_what_happened_before_the_session_is_not_its_own() -> None:
     ledger = HistoryLedger(START)
     assert ledger.book_fills([fill(1, START - MINUTE)]) == ()
+    assert ledger.book_bills([bill(1, START, BillKind.TRANSFER, "10000")]) == ()
     assert ledger.since("fill") == START
 
 

@@ -461,3 +461,52 @@ def test_nothing_happens_by_itself_while_nobody_trades() -> None:
     assert engine.next_event_ms() == START_MS + 5000
     settle(engine, engine.close_positions("ann")[0])
     assert engine.next_event_ms() == NEVER_MS
+
+
+def test_the_walk_of_a_minute_does_not_depend_on_who_asked_when() -> None:
+    """The position opened inside the minute turns the next walk, not the one under way."""
+    seen: list[list[Decimal]] = []
+    for asks_early in (True, False):
+        market = ScriptedMarket()
+        market.bar_at("BTCUSDT", 0, "50000 50900 49800 50000")  # the low is nearer: it comes first
+        engine = new_engine(market)
+        if asks_early:
+            engine.ticker("BTCUSDT")
+        engine.open_account("bob", futures_usdt=D(10000))
+        market_short = market_order(Side.SELL, "0.1")
+        engine.place_order("bob", market_short)
+        prices = []
+        for second in range(1, 60, 5):
+            engine.advance_to(START_MS + second * 1000)
+            prices.append(engine.last_price("BTCUSDT"))
+        seen.append(prices)
+    assert seen[0] == seen[1]
+    assert seen[0][3] == D(49800)
+
+
+def test_the_walk_asked_for_only_after_a_trade_is_the_same() -> None:
+    """`exposure_at` answers for the minute's opening also when it is first asked later."""
+    engine = new_engine()
+    world = engine._world
+    minute_ms = START_MS
+    trade(engine, market_order(Side.BUY, "0.1"))
+    assert world.exposure_at("BTCUSDT", minute_ms) == 0
+    engine.advance_to(START_MS + MINUTE)
+    assert world.exposure_at("BTCUSDT", START_MS + MINUTE) == 1
+    settle(engine, engine.close_positions("ann")[0])
+    assert world.exposure_at("BTCUSDT", START_MS + MINUTE) == 1
+    engine.advance_to(START_MS + 2 * MINUTE)
+    assert world.exposure_at("BTCUSDT", START_MS + 2 * MINUTE) == 0
+
+
+def test_a_partial_fill_releases_its_share_of_the_reserve() -> None:
+    engine = new_engine(usdt="100000000")
+    depth = sum((size for price, size in engine.depth("BTCUSDT").asks if price <= 50001), D(0))
+    order = engine.place_order("ann", limit_order(Side.BUY, str(depth * 4), "50001"))
+    reserved = order.locked
+    settle(engine, order)
+    assert order.filled_size == depth
+    assert order.locked == reserved * 3 / 4
+    assert engine.futures_balance("ann").locked == order.locked
+    engine.cancel_all("ann")
+    assert engine.futures_balance("ann").locked == 0

@@ -1,0 +1,188 @@
+"""`aifap …`: the command line. Every failure is one readable line on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+from rich.console import Console
+
+from module.model.errors import AifapError
+
+if TYPE_CHECKING:
+    from module.settings import Settings
+
+DEFAULT_DATA = Path(".aifap/up")
+DEFAULT_RUN_DATA = Path(".aifap/run")
+DEFAULT_PORT = 8000
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Keeps crypto portfolios at their target weights.",
+)
+user_app = typer.Typer(no_args_is_help=True, help="People and their tokens.")
+db_app = typer.Typer(no_args_is_help=True, help="The databases.")
+app.add_typer(user_app, name="user")
+app.add_typer(db_app, name="db")
+
+Data = Annotated[Path, typer.Option("--data", help="The folder that holds everything.")]
+Port = Annotated[int, typer.Option(help="Where the API listens (on 127.0.0.1).")]
+Speed = Annotated[float, typer.Option(help="World seconds per second; 0: as fast as it goes.")]
+Seed = Annotated[int, typer.Option(help="Of the synthetic market.")]
+Candles = Annotated[
+    Optional[Path], typer.Option(help="Replay this folder: one file per symbol.")  # noqa: UP045
+]
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app()
+    except AifapError as error:
+        print(f"aifap: {error.message}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+@app.command()
+def run(
+    data: Data = DEFAULT_RUN_DATA,
+    port: Port = DEFAULT_PORT,
+    speed: Speed = 60.0,
+    seed: Seed = 7,
+    candles: Candles = None,
+    cycles: Annotated[int, typer.Option(min=1, help="End after so many.")] = 10,
+    interval: Annotated[str, typer.Option(help="Cycle length: 1m, 5m, 15m, 1h …")] = "5m",
+    strategy: Annotated[str, typer.Option(help="A built-in strategy.")] = "momentum",
+    balance: Annotated[str, typer.Option(help="USDT on the paper account.")] = "10000",
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the positions open.")] = False,
+    workers: Annotated[int, typer.Option(min=1, max=8, help="API workers.")] = 1,
+) -> None:
+    """Show the main job: a whole installation, one paper session, live progress, a summary."""
+    from api.demo import RunOptions
+    from api.demo import run as show
+    from api.standalone import StandaloneOptions
+
+    _check_candles(candles)
+    stack = StandaloneOptions(data, port, workers, speed, seed, candles)
+    options = RunOptions(
+        stack=stack,
+        fresh=True,
+        cycles=cycles,
+        interval=interval,
+        strategy=strategy,
+        keep=keep,
+        balance=_money(balance),
+    )
+    raise typer.Exit(show(options, Console()))
+
+
+@app.command()
+def up(
+    data: Data = DEFAULT_DATA,
+    port: Port = DEFAULT_PORT,
+    speed: Speed = 1.0,
+    seed: Seed = 7,
+    candles: Candles = None,
+    workers: Annotated[int, typer.Option(min=1, max=8, help="API workers.")] = 1,
+) -> None:
+    """Run the whole stack as a service until it is stopped."""
+    from api.service import serve_until_stopped
+    from api.standalone import StandaloneOptions
+
+    _check_candles(candles)
+    options = StandaloneOptions(data, port, workers, speed, seed, candles)
+    raise typer.Exit(serve_until_stopped(options, Console()))
+
+
+@app.command()
+def simulator(
+    api_key: Annotated[str, typer.Option(help="The key of its one account.")],
+    api_secret: Annotated[str, typer.Option()],
+    passphrase: Annotated[str, typer.Option()],
+    port: Annotated[int, typer.Option(help="0: any free port.")] = 0,
+    clock_port: Annotated[int, typer.Option(help="Of the world clock; 0: any.")] = 0,
+    balance: Annotated[str, typer.Option(help="USDT.")] = "100000",
+    candles: Candles = None,
+    seed: Seed = 7,
+    speed: Speed = 1.0,
+    position_mode: Annotated[str, typer.Option(help="one_way or hedge.")] = "one_way",
+    data: Annotated[
+        Optional[Path], typer.Option(help="Keep the world here; else nothing is kept.")  # noqa: UP045
+    ] = None,
+    start: Annotated[Optional[str], typer.Option(help="World time of a new world.")] = None,  # noqa: UP045
+) -> None:
+    """The paper exchange alone: any Bitget client can be pointed at it."""
+    from module.simulator.server import main as serve
+
+    arguments = ["--port", str(port), "--clock-port", str(clock_port), "--seed", str(seed)]
+    arguments += ["--api-key", api_key, "--api-secret", api_secret, "--passphrase", passphrase]
+    arguments += ["--balance", str(_money(balance)), "--speed", str(speed)]
+    arguments += ["--position-mode", position_mode]
+    for name, value in (("--candles", candles), ("--data", data), ("--start", start)):
+        if value is not None:
+            arguments += [name, str(value)]
+    raise typer.Exit(serve(arguments))
+
+
+@user_app.command("create")
+def create_user(
+    name: str,
+    role: Annotated[str, typer.Option(help="trader, manager or supervisor.")] = "trader",
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Create a user and print their token, once."""
+    from module.clock import SystemClock
+    from module.db.database import Database
+    from module.db.repositories.users import Role, UserRepository
+
+    try:
+        wanted = Role(role)
+    except ValueError as error:
+        raise AifapError(f"unknown role {role!r}; known are {', '.join(Role)}") from error
+    database = Database(_settings(data), "finplatform", 1)
+    now = SystemClock().wall()
+    try:
+        users = UserRepository(database)
+        user = users.add(name, wanted, now)
+        token = users.issue_token(user.user_id, "first", now)
+    finally:
+        database.close()
+    print(token.secret)
+
+
+@db_app.command("migrate")
+def migrate(data: Data = DEFAULT_DATA) -> None:
+    """Bring the three databases to this version's schema."""
+    from module.db.migrate import migrate_all
+
+    migrate_all(_settings(data))
+    print("the databases are up to date")
+
+
+def _settings(data: Path) -> Settings:
+    """The settings of the installation in `data` (the environment still wins)."""
+    from module.settings import Settings
+
+    os.environ["AIFAP_DATA_DIR"] = str(data.resolve())
+    return Settings()
+
+
+def _money(text: str) -> Decimal:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation as error:
+        raise AifapError(f"{text!r} is not an amount of USDT") from error
+    if not amount.is_finite() or amount <= 0:
+        raise AifapError(f"the balance must be above zero, got {text}")
+    return amount
+
+
+def _check_candles(folder: Path | None) -> None:
+    if folder is not None and not folder.is_dir():
+        raise AifapError(f"{folder} is not a folder with candle files")

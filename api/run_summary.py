@@ -1,0 +1,190 @@
+"""The end of `aifap run`: numbers from the stored rows, held against the exchange's own ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+
+from rich.console import Console
+from rich.table import Table
+
+from api.run_view import items, mapping, money, percent
+from api.session_views import watched_shape
+from module.db.database import Database
+from module.db.repositories.accounts import AccountRepository
+from module.db.repositories.results import ResultsRepository
+from module.db.repositories.sessions import SessionRecord, SessionRepository
+from module.model.errors import Unavailable
+from module.model.money import plain
+from module.model.sessions import SessionState
+from module.ports import CycleRecord
+from module.settings import Settings
+
+CYCLES_READ_MAX = 10_000
+FILLS_READ_MAX = 2_000
+FLAT_DIGEST = "flat"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a run came to; `line` is the JSON of the last line. `checks`: what was held against
+    the ledger, and whether it agreed."""
+
+    session_id: str
+    state: str
+    reason: str
+    line: Mapping[str, object]
+    checks: tuple[tuple[str, bool, str], ...]
+
+    @property
+    def good(self) -> bool:
+        """The session ended as asked and every number agrees with the ledger."""
+        return self.state == SessionState.ENDED and all(agrees for _, agrees, _ in self.checks)
+
+    def print(self, console: Console) -> None:
+        """A table for people, then one JSON object in one line."""
+        line = self.line
+        table = Table(title=f"session {self.session_id}: {self.reason}", title_justify="left")
+        table.add_column("what")
+        table.add_column("value", justify="right")
+        for name, value in (
+            ("cycles", str(line["cycles"])),
+            ("orders / fills", f"{line['orders']} / {line['fills']}"),
+            ("PV", money(line["pv"])),
+            ("net profit", money(line["netprofit"], signed=True)),
+            ("ROE", percent(line["roe"], signed=True)),
+            ("max drawdown", percent(line["max_drawdown"])),
+            ("seconds", str(line["seconds"])),
+        ):
+            table.add_row(name, value)
+        console.print(table)
+        for name, agrees, detail in self.checks:
+            mark = "[green]agrees[/green]" if agrees else "[bold red]DIFFERS[/bold red]"
+            console.print(f"{mark} with the exchange's ledger: {name} ({detail})")
+        print(json.dumps(line, separators=(", ", ": ")), flush=True)
+
+
+def summarize(settings: Settings, session_id: str, seconds: float) -> RunSummary:
+    """Read everything that was stored of the session, and the exchange's ledger."""
+    platform = Database(settings, "finplatform", 1)
+    results = Database(settings, "finwatcher", 1)
+    try:
+        sessions = SessionRepository(platform)
+        record = sessions.get(session_id)
+        cycles = sessions.cycles(session_id, CYCLES_READ_MAX)
+        key = AccountRepository(platform).get(record.account_id).key_hint
+        return _summary(record, cycles, ResultsRepository(results), _ledger(settings, key), seconds)
+    finally:
+        platform.close()
+        results.close()
+
+
+def _summary(
+    record: SessionRecord,
+    cycles: Sequence[CycleRecord],
+    reader: ResultsRepository,
+    ledger: Mapping[str, object],
+    seconds: float,
+) -> RunSummary:
+    watched = watched_shape(record)
+    latest = reader.latest(watched)
+    fills = reader.transactions(watched, "fill", FILLS_READ_MAX)
+    slices = [part for cycle in cycles for part in _slices(cycle)]
+    sent = {str(part["client_id"]) for part in slices if part.get("order_id")}
+    rebalances = [c for c in cycles if (c.order_info or {}).get("strategy_digest") != FLAT_DIGEST]
+    newest = max(rebalances, key=lambda cycle: cycle.boundary, default=None)
+    portfolio = None if latest is None else latest[0].row
+    indicators = None if latest is None else latest[2]
+    line: dict[str, object] = {
+        "cycles": record.cycle,
+        "orders": len(sent),
+        "fills": len(fills),
+        "weights": {} if newest is None else _weights(reader, record, newest),
+        "targets": {} if newest is None else _targets(newest),
+        "pv": None if portfolio is None else plain(portfolio.current_pv),
+        "netprofit": _plain(None if portfolio is None else portfolio.netprofit),
+        "roe": None if portfolio is None else portfolio.roe,
+        "max_drawdown": None if indicators is None else indicators.max_drawdown,
+        "seconds": round(seconds, 1),
+    }
+    stored = None if portfolio is None else portfolio.current_pv
+    return RunSummary(
+        session_id=record.session_id,
+        state=record.state,
+        reason=record.reason,
+        line=line,
+        checks=_checks(ledger, sent, len(fills), stored),
+    )
+
+
+def _checks(
+    ledger: Mapping[str, object], sent: set[str], fills: int, stored: Decimal | None
+) -> tuple[tuple[str, bool, str], ...]:
+    orders = {str(mapping(item).get("clientOid")) for item in items(ledger.get("orders"))}
+    known = len(items(ledger.get("fills")))
+    positions = len(items(ledger.get("positions")))
+    checks = [
+        ("every order is ours, none twice", orders == sent, f"{len(orders)} orders"),
+        ("fills", known == fills, f"{known} fills"),
+    ]
+    if positions == 0 and stored is not None:
+        equity = Decimal(str(mapping(ledger.get("futures")).get("accountEquity")))
+        checks.append(("PV to the last decimal", equity == stored, f"{equity} USDT"))
+    return tuple(checks)
+
+
+def _slices(cycle: CycleRecord) -> Sequence[Mapping[str, object]]:
+    legs = items((cycle.order_info or {}).get("legs"))
+    return [mapping(part) for leg in legs for part in items(mapping(leg).get("slices"))]
+
+
+def _targets(cycle: CycleRecord) -> dict[str, object]:
+    return {
+        symbol: mapping(fields).get("weight")
+        for symbol, fields in sorted((cycle.targets or {}).items())
+    }
+
+
+def _weights(
+    reader: ResultsRepository, record: SessionRecord, cycle: CycleRecord
+) -> dict[str, object]:
+    """The weights that were measured first after the last rebalance."""
+    watched = watched_shape(record)
+    since = cycle.boundary
+    for minutes in (2, 5):
+        rows = reader.symbol_series(
+            watched, since + timedelta(seconds=1), since + timedelta(minutes=minutes), 500
+        )
+        if rows:
+            first = min(item.minute for item in rows)
+            return {
+                item.row.symbol: None if item.row.weight is None else round(item.row.weight, 6)
+                for item in rows
+                if item.minute == first
+            }
+    return {}
+
+
+def _plain(value: Decimal | None) -> str | None:
+    return None if value is None else plain(value)
+
+
+def _ledger(settings: Settings, key_hint: str) -> Mapping[str, object]:
+    """The account as the paper exchange's own books have it."""
+    import urllib3
+
+    answer = urllib3.request(
+        "GET",
+        f"{settings.simulator_url}/control/ledger",
+        headers={"Authorization": f"Bearer {settings.secret('control_token')}"},
+        timeout=30.0,
+    )
+    if answer.status != 200:
+        raise Unavailable(f"the paper exchange's ledger answered {answer.status}")
+    for account in items(answer.json().get("accounts")):
+        if str(mapping(account).get("api_key", "")).endswith(key_hint[-4:]):
+            return mapping(account)
+    raise Unavailable("the paper exchange's ledger does not have the session's account")
