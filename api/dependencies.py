@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -32,7 +33,14 @@ from module.db.repositories.results import ResultsRepository
 from module.db.repositories.sessions import SessionRecord, SessionRepository
 from module.db.repositories.users import Role, UserRecord, UserRepository
 from module.files.strategy_store import StrategyStore
-from module.model.errors import Forbidden, InvalidInput, InvariantViolated, NotFound, Unavailable
+from module.model.errors import (
+    Forbidden,
+    InvalidInput,
+    InvariantViolated,
+    NotFound,
+    Retryable,
+    Unavailable,
+)
 from module.model.sessions import check_session_id
 from module.security.tokens import bearer_token, read_grant
 
@@ -44,6 +52,7 @@ if TYPE_CHECKING:
     from module.settings import Settings
 
 JSON_DIGITS_MAX: Final = 60
+_log = logging.getLogger(__name__)
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -113,9 +122,18 @@ async def anybody() -> None:
 
 
 def user_only(request: Request, doors: AtDoors) -> UserRecord:
-    """Whose token came with the request; looked up each time, so that revoking works at once."""
+    """Whose token came with the request; looked up each time, so that revoking works at once.
+
+    Without the database nobody is let in, and who is not in hears nothing of the inside.
+    """
     token = bearer_token(request.headers.get("authorization"))
-    return doors.users.authenticate(token, doors.clock.wall())
+    try:
+        return doors.users.authenticate(token, doors.clock.wall())
+    except Retryable as error:
+        _log.warning("nobody can be let in: %s", error.message)
+        raise Unavailable(
+            "tokens cannot be checked at the moment; ask again", retry_after_s=error.retry_after_s
+        ) from error
 
 
 SignedIn = Annotated[UserRecord, Depends(user_only)]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BODY_BYTES_MAX: Final = 640 * 1024  # a strategy of 256 kB, escaped as JSON, and its config
 BODY_SECONDS_MAX: Final = 20.0
+PROBED_PATHS: Final = frozenset({"/health/live", "/health/ready"})  # by pod address, not by name
 SECURITY_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -53,7 +54,8 @@ class Edge:
             await self._app(scope, receive, send)
             return
         headers = {name.lower(): value for name, value in scope["headers"]}
-        if _host_name(headers.get(b"host", b"")) not in self._hosts:
+        known = _host_name(headers.get(b"host", b"")) in self._hosts
+        if not known and scope["path"] not in PROBED_PATHS:
             await _refuse(421, "this server does not answer for that Host", scope, receive, send)
             return
         declared = headers.get(b"content-length", b"0")

@@ -84,10 +84,13 @@ class Standalone:
         self._stack.start(self._doors("gateway", gateway))
         self._stack.start(self._doors("market", market))
         self._stack.start(self._doors("platform", self._options.port))
-        self._stack.watch()
+        LocalLauncher(self.settings, self._clock).ensure_host()
+        self._stack.watch([self._guard_postgres, self._guard_host])
 
     def stop(self) -> None:
         """End everything that `start` started; sessions are handed over, Postgres stops last."""
+        self._stack.stop_watching()
+        self._stack.stop_one("platform")  # or a request that is under way might start a host
         LocalLauncher(self.settings, self._clock).shut_down()
         self._stack.stop()
         if self._postgres_runs:
@@ -151,6 +154,20 @@ class Standalone:
             EmbeddedPostgres(self.settings).start(ends_with_parent=True)
             self._postgres_runs = True
         migrate_all(self.settings)
+
+    def _guard_postgres(self) -> None:
+        """A Postgres that was killed comes back by itself; what was committed is there."""
+        from module.db.embedded import EmbeddedPostgres
+
+        server = EmbeddedPostgres(self.settings)
+        if self._postgres_runs and server.pid is None:
+            server.start()
+
+    def _guard_host(self) -> None:
+        """So does the session host; it adopts the sessions that run."""
+        launcher = LocalLauncher(self.settings, self._clock)
+        if not launcher.host_answers():
+            launcher.ensure_host()
 
     def _start_simulator(self) -> None:
         options = self._options

@@ -290,6 +290,7 @@ class WorldClock(SystemClock):
                 ready = self._wait_once(line, op, fds, until_ms)
             except OSError:
                 line.socket.close()
+                time.sleep(_BACKOFF_FIRST_S)
                 line.adopt(self._connect(line.participant))
                 continue
             if ready or (until_ms is not None and self._now_ms >= until_ms):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, SupportsIndex
 from zoneinfo import ZoneInfo
 
 from module.data_context import DataContext
@@ -55,6 +56,7 @@ class LiveDataContext(DataContext):
         names = [assets] if isinstance(assets, str) else list(assets)
         wanted = [fields] if isinstance(fields, str) else list(fields)
         length = Frequency.parse(frequency).length
+        window = _whole(window)
         _check(names, window, wanted)
         import pandas as pd
 
@@ -66,10 +68,17 @@ class LiveDataContext(DataContext):
         return frame
 
 
+def _whole(window: object) -> int:
+    """An int from anything that is one (numpy's too); a float or a bool is not."""
+    if isinstance(window, bool) or not isinstance(window, SupportsIndex):
+        raise InvalidInput(f"get_history takes a whole number of bars, got {window!r:.60}")
+    return operator.index(window)
+
+
 def _check(names: Sequence[str], window: int, wanted: Sequence[str]) -> None:
     if not names or len(names) > ASSETS_MAX:
         raise InvalidInput(f"get_history takes 1 to {ASSETS_MAX} assets, got {len(names)}")
-    if isinstance(window, bool) or not 1 <= int(window) <= WINDOW_MAX:
+    if not 1 <= window <= WINDOW_MAX:
         raise InvalidInput(f"get_history takes a window of 1 to {WINDOW_MAX} bars, got {window!r}")
     unknown = [name for name in wanted if name not in FIELDS]
     if unknown or not wanted:

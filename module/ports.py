@@ -257,6 +257,10 @@ class OrderInfoStore(Protocol):
         """Keep the ended cycle."""
         ...
 
+    def archived(self, count_max: int) -> Sequence[Mapping[str, object]]:
+        """The newest ended cycles, oldest first."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class CycleRecord:
@@ -293,6 +297,9 @@ class SessionRow(Wish, Protocol):
 
     @property
     def cycle(self) -> int: ...
+
+    @property
+    def last_boundary(self) -> datetime | None: ...
 
     @property
     def initial_balance(self) -> Decimal | None: ...

@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     strategy_memory_mb: int = Field(1024, ge=64)
     sandbox: Literal["landlock", "pod"] = "landlock"
     sessions_max: int = Field(200, ge=1)
+    session_host_elsewhere: bool = Field(
+        False, description="The session host is a pod of its own: never start one from here."
+    )
 
     slack_webhook_url: str = ""
     discord_webhook_url: str = ""

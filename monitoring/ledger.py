@@ -17,9 +17,8 @@ from module.model.accounts import Bill, BillKind, ClosedPosition
 from module.model.money import ZERO
 from module.model.orders import Fill
 from module.model.results import ClosedPositionRow, StoredHistory, SymbolTotals, TransactionRow
-from monitoring.metrics import Totals
+from monitoring.metrics import QUOTE_ASSET, Totals
 
-QUOTE_ASSET = "USDT"
 OVERLAP = timedelta(minutes=10)
 _NOTHING = SymbolTotals()
 Item = TypeVar("Item", Fill, Bill)

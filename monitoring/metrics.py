@@ -14,11 +14,12 @@ from dataclasses import dataclass, fields, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
-from module.model.accounts import AccountSnapshot, Position
+from module.model.accounts import AccountSnapshot, MarginMode, Position, SpotBalance
 from module.model.canonical import instant_text, parse_instant
 from module.model.errors import InvariantViolated, require
-from module.model.market import MarketType
-from module.model.money import ZERO
+from module.model.market import MarketType, Quote
+from module.model.money import ONE, ZERO
+from module.model.orders import NO_STOPS
 from module.model.results import (
     CurvePoint,
     IndicatorRow,
@@ -28,6 +29,7 @@ from module.model.results import (
     WatchedSession,
 )
 
+QUOTE_ASSET = "USDT"
 MINUTES_PER_YEAR = 365 * 24 * 60
 DAYS_PER_YEAR = 365
 STATE_VERSION = 1
@@ -72,6 +74,7 @@ def measure_symbols(
             totals=totals.by_symbol.get(symbol, _NOTHING),
             leverage=session.leverage,
             base=base,
+            has_entry=session.market is not MarketType.SPOT,
         )
         for symbol in symbols
     )
@@ -104,17 +107,14 @@ def measure_portfolio(
         available = session.initial_balance + totals.net_transfers
         netprofit = snapshot.equity - available
         roe = _ratio(netprofit, available, "roe", notes)
-    tied_up = net_value if session.market is MarketType.SPOT else margin
-    free_of_positions = (
-        snapshot.equity if session.market is MarketType.SPOT else snapshot.wallet_balance
-    )
+    spot = session.market is MarketType.SPOT
     return PortfolioRow(
         current_pv=snapshot.equity,
         netprofit=netprofit,
         roe=roe,
         position_value=net_value,
         gross_position_value=_total(abs(position.value) for position in snapshot.positions),
-        cash=free_of_positions - tied_up,
+        cash=_quote_balance(snapshot.balances) if spot else snapshot.wallet_balance - margin,
         unrealized_pnl=snapshot.unrealized_pnl,
         unrealized_roe=_ratio(snapshot.unrealized_pnl, margin, "", notes),
         margin_size=margin,
@@ -132,6 +132,42 @@ def measure_portfolio(
         late=late,
         flags=_joined(notes),
     )
+
+
+def spot_holdings(snapshot: AccountSnapshot, quotes: Mapping[str, Quote]) -> tuple[Position, ...]:
+    """The coins of a spot account that have a price, as positions at L = 1, by symbol.
+
+    What a coin once cost is not known: its entry price is its price now, its unrealised PnL 0.
+    """
+    held = []
+    for balance in snapshot.balances:
+        quote = quotes.get(balance.asset + QUOTE_ASSET)
+        size = balance.free + balance.locked
+        if quote is None or size == 0:
+            continue
+        held.append(
+            Position(
+                symbol=quote.symbol,
+                size=size,
+                entry_price=quote.mark,
+                mark_price=quote.mark,
+                margin_size=size * quote.mark,
+                unrealized_pnl=ZERO,
+                realized_pnl=ZERO,
+                fees=ZERO,
+                funding=ZERO,
+                leverage=ONE,
+                margin_mode=MarginMode.CROSSED,
+                liquidation_price=None,
+                stops=NO_STOPS,
+                opened_at=snapshot.at,
+            )
+        )
+    return tuple(sorted(held, key=lambda position: position.symbol))
+
+
+def _quote_balance(balances: Iterable[SpotBalance]) -> Decimal:
+    return _total(item.free + item.locked for item in balances if item.asset == QUOTE_ASSET)
 
 
 def rebalance_base(session: WatchedSession, equity: Decimal) -> Decimal | None:
@@ -153,6 +189,7 @@ def _symbol_row(
     totals: SymbolTotals,
     leverage: Decimal,
     base: Decimal | None,
+    has_entry: bool,
 ) -> SymbolRow:
     notes: set[str] = set()
     if position is not None:
@@ -164,7 +201,7 @@ def _symbol_row(
     return SymbolRow(
         symbol=symbol,
         size=ZERO if position is None else position.size,
-        entry_price=None if position is None else position.entry_price,
+        entry_price=position.entry_price if position is not None and has_entry else None,
         mark_price=None if position is None else position.mark_price,
         position_value=value,
         margin_size=margin,

@@ -20,7 +20,7 @@ from typing import TypeVar
 from module.alerts import messages
 from module.logs import get_logger
 from module.model.accounts import AccountSnapshot
-from module.model.errors import AifapError, NotFound, Unavailable, require
+from module.model.errors import AifapError, NotFound, Unavailable
 from module.model.results import (
     ClosedPositionRow,
     GapCause,
@@ -182,8 +182,6 @@ class Finwatcher:
 
         Without Postgres the history is counted afresh from what the exchange still tells.
         """
-        if self._stacks is None:
-            self._stacks = Stacks.of(session.market)
         if self._ledger is None or self._ledger_stale:
             loaded = self._load("history", lambda: self._load_ledger(session))
             self._ledger = loaded or self._ledger or HistoryLedger(session.started_at)
@@ -191,7 +189,7 @@ class Finwatcher:
         if not self._resumed and not self._spool:
             state = self._load("curve", lambda: (self._load_state(session),))
             if state is not None:
-                self._stacks.indicators.resume(state[0])
+                self._parts(session).indicators.resume(state[0])
                 self._resumed = True
 
     def _load(self, name: str, work: Callable[[], T]) -> T | None:
@@ -201,6 +199,11 @@ class Finwatcher:
         except Unavailable as error:
             self._say_spooling(error)
             return None
+
+    def _parts(self, session: WatchedSession) -> Stacks:
+        if self._stacks is None:
+            self._stacks = Stacks.of(session.market)
+        return self._stacks
 
     def _load_ledger(self, session: WatchedSession) -> HistoryLedger:
         stored = self._results.history(session, OVERLAP)
@@ -242,6 +245,13 @@ class Finwatcher:
             self._known_gaps[minute] = snapshot
             return Kept.NOWHERE
         flags = self._collect_history(session)
+        stacks, looked = self._parts(session), snapshot
+        complete = self._guard(
+            stacks.result.name, lambda: stacks.result.complete(looked, self._exchange)
+        )
+        if complete is None:
+            flags = (*flags, "holdings-unvalued")
+        snapshot = complete or snapshot
         rows = self._rows(session, minute, snapshot, flags, final=final)
         outcome = self._store(session, rows)
         if outcome is Kept.NOWHERE:
@@ -251,10 +261,8 @@ class Finwatcher:
 
     def _collect_history(self, session: WatchedSession) -> tuple[str, ...]:
         """Store what is new in the history; flags for a row whose sums may be stale."""
-        stacks, ledger = self._stacks, self._ledger
-        require(stacks is not None and ledger is not None, "a minute is measured after resuming")
-        assert stacks is not None
-        assert ledger is not None
+        stacks = self._parts(session)
+        ledger = self._ledger = self._ledger or HistoryLedger(session.started_at)
         transactions: tuple[TransactionRow, ...] | None = self._guard(
             stacks.transactions.name, lambda: stacks.transactions.collect(self._exchange, ledger)
         )
@@ -298,7 +306,7 @@ class Finwatcher:
         *,
         final: bool,
     ) -> MinuteRows:
-        stacks = self._stacks or Stacks.of(session.market)
+        stacks = self._parts(session)
         ledger = self._ledger or HistoryLedger(session.started_at)
         totals = ledger.totals_at(snapshot.at)
         late = not final and snapshot.at - minute > LATE_AFTER
@@ -330,7 +338,7 @@ class Finwatcher:
 
     def _store(self, session: WatchedSession, rows: MinuteRows) -> Kept:
         """Store a minute's rows, or keep them locally."""
-        stacks = self._stacks or Stacks.of(session.market)
+        stacks = self._parts(session)
         state = stacks.indicators.state if rows.indicators is not None else None
         names = {
             "symbols": stacks.result.name,

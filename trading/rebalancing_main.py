@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import enum
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,12 +22,11 @@ from typing import TypeVar
 
 from module.logs import get_logger
 from module.model.errors import (
+    PASSING,
     AifapError,
     Conflict,
     InvariantViolated,
-    Retryable,
     StaleWriter,
-    Unavailable,
 )
 from module.model.sessions import (
     DesiredState,
@@ -73,6 +73,7 @@ STRATEGY_FAILURES_MAX = 5
 FLAT_TRIES = 3
 RECOVERY_AGE_FRACTION = 2
 DATABASE_TRIES = 30
+UNSTORED_MAX = 50
 DATABASE_PAUSE_S = 1.0
 
 log = get_logger("trading.leader")
@@ -130,6 +131,7 @@ class _Leader:
         self._failures = 0
         self._beaten_at = float("-inf")
         self._stop_wanted: EndState | None = None
+        self._unstored: deque[CycleRecord] = deque(maxlen=UNSTORED_MAX)
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -145,16 +147,13 @@ class _Leader:
             boundary = boundary_at_or_after(
                 self._clock.now() + timedelta(milliseconds=1), self._spec.interval
             )
-            if (
-                self._wait_until(min(boundary, self._spec.ends_at))
-                and boundary <= self._clock.now()
-            ):
+            if self._wait_until(min(boundary, self._spec.ends_at)) and self._ending() is None:
                 self._cycle(boundary)
 
     def _start(self) -> None:
         spec, registry = self._spec, self._wiring.registry
         self._epoch = self._with_database(lambda: registry.take_epoch(spec.session_id))
-        row = registry.get(spec.session_id)
+        row = self._with_database(lambda: registry.get(spec.session_id))
         self._cycles_done = row.cycle
         if row.desired is DesiredState.STOPPED or row.state is SessionState.STOPPING:
             self._stop_wanted = row.end_state
@@ -165,11 +164,14 @@ class _Leader:
             raise Conflict(
                 f"the account already holds {held}; close it, or start with adopt_existing"
             )
-        registry.set_initial_balance(spec.session_id, self._epoch, snapshot.equity)
+        self._with_database(
+            lambda: registry.set_initial_balance(spec.session_id, self._epoch, snapshot.equity)
+        )
         document = self._wiring.store.read()
         self._last = None if document is None else from_json(document)
         self._wiring.finwatcher.start()
         self._wiring.strategy.start()
+        self._find_unstored(row.last_boundary)
         self._recover()
         if row.state is SessionState.STARTING:
             self._set_state(SessionState.RUNNING)
@@ -210,6 +212,7 @@ class _Leader:
             reason = f"interrupted, and {age.total_seconds():.0f} s old when it was found"
             settled = settle_open_slices(info, self._ports(), self._rules(), reason)
             self._journal(settled, info.cycle, None)
+        self._cycles_done = max(self._cycles_done, info.number)
 
     def _ending(self) -> tuple[EndState, str] | None:
         """Whether the session is to end now, how, and why."""
@@ -218,9 +221,14 @@ class _Leader:
         if self._clock.now() >= self._spec.ends_at:
             return self._spec.on_end, "its trading hours are over"
         limit = self._spec.cycles_max
-        if limit is not None and self._cycles_done >= limit:
+        if limit is not None and self._cycles_done >= limit and self._last_cycle_is_over():
             return self._spec.on_end, f"its {limit} cycles are done"
         return None
+
+    def _last_cycle_is_over(self) -> bool:
+        """A cycle lasts until the next boundary: its book is held that long."""
+        last = self._last
+        return last is None or self._clock.now() >= last.cycle + self._spec.interval
 
     def _finish(self, end_state: EndState, reason: str) -> Exit:
         self._set_state(SessionState.STOPPING, reason)
@@ -229,6 +237,7 @@ class _Leader:
         held = len(self._wiring.exchange.snapshot().positions)
         how = "flat" if held == 0 else f"protected, {held} positions open"
         self._set_state(SessionState.ENDED, f"{reason}; {how}")
+        self._store_journal()
         self._alert("stop", "info", "System Stopped", (("Reason", reason), ("Account", how)))
         return Exit.OVER
 
@@ -275,7 +284,7 @@ class _Leader:
         self._wiring.control.look()
         try:
             self._note(self._wiring.registry.wishes(self._spec.session_id))
-        except Retryable as error:
+        except PASSING as error:
             log.warning("desired state not read", detail=error.message)
 
     def _note(self, wish: Wish) -> None:
@@ -291,7 +300,7 @@ class _Leader:
         try:
             wall = self._clock.wall()
             self._note(self._wiring.registry.heartbeat(self._spec.session_id, self._epoch, wall))
-        except Retryable as error:
+        except PASSING as error:
             log.warning("heartbeat not stored", detail=error.message)
 
     def _stop_requested(self) -> bool:
@@ -395,27 +404,26 @@ class _Leader:
         self._last = info
         document = to_json(info)
         self._wiring.store.archive(document)
-        try:
-            self._wiring.registry.record_cycle(
-                self._epoch,
-                CycleRecord(
-                    session_id=self._spec.session_id,
-                    boundary=info.cycle,
-                    number=info.number,
-                    state=info.stage.value,
-                    reason=info.reason,
-                    started_at=started_at,
-                    ended_at=self._clock.now(),
-                    own_ms=own_ms,
-                    targets=dict(info.targets),
-                    order_info=document,
-                    digest=info.plan_digest,
-                ),
-            )
-        except Retryable as error:
-            log.warning(
-                "cycle not journalled in Postgres; the archive has it", detail=error.message
-            )
+        self._unstored.append(_cycle_record(info, started_at, self._clock.now(), own_ms))
+        self._store_journal()
+
+    def _store_journal(self) -> None:
+        """What Postgres does not have yet, oldest first; while it is away the archive has it."""
+        while self._unstored:
+            try:
+                self._wiring.registry.record_cycle(self._epoch, self._unstored[0])
+            except PASSING as error:
+                log.warning("cycle not stored in Postgres yet", detail=error.message)
+                return
+            self._unstored.popleft()
+
+    def _find_unstored(self, last_stored: datetime | None) -> None:
+        """Cycles that an earlier leader archived but could not store."""
+        for document in self._wiring.store.archived(UNSTORED_MAX):
+            info = from_json(document)
+            if last_stored is None or info.cycle > last_stored:
+                self._unstored.append(_cycle_record(info, info.cycle, info.cycle, None))
+        self._store_journal()
 
     # --- leaving flat ----------------------------------------------------------------------------
 
@@ -436,7 +444,7 @@ class _Leader:
             plan = plan_rebalance({}, book, flat_policy(self._spec))
             letter = requested(
                 self._spec.session_id,
-                self._clock.now(),
+                self._flat_cycle(),
                 self._cycles_done,
                 self._epoch,
                 0 if self._last is None else self._last.revision + 1,
@@ -449,6 +457,12 @@ class _Leader:
         if left:
             names = ", ".join(f"{position.symbol} {position.size}" for position in left)
             raise Conflict(f"the account could not be made flat after {FLAT_TRIES} tries: {names}")
+
+    def _flat_cycle(self) -> datetime:
+        """A time for a closing letter that no letter before it had: client ids are made of whole
+        seconds, and each letter needs ids of its own."""
+        now = self._clock.now()
+        return now if self._last is None else max(now, self._last.cycle + timedelta(seconds=1))
 
     # --- parts -----------------------------------------------------------------------------------
 
@@ -472,7 +486,7 @@ class _Leader:
         for attempt in range(DATABASE_TRIES):
             try:
                 return work()
-            except Unavailable as error:
+            except PASSING as error:
                 log.warning("waiting for Postgres", attempt=attempt, detail=error.message)
                 self._clock.pause(DATABASE_PAUSE_S)
         return work()
@@ -510,6 +524,24 @@ class _Leader:
                 at=self._clock.now(),
             )
         )
+
+
+def _cycle_record(
+    info: OrderInfo, started_at: datetime, ended_at: datetime, own_ms: float | None
+) -> CycleRecord:
+    return CycleRecord(
+        session_id=info.session_id,
+        boundary=info.cycle,
+        number=info.number,
+        state=info.stage.value,
+        reason=info.reason,
+        started_at=started_at,
+        ended_at=ended_at,
+        own_ms=own_ms,
+        targets=dict(info.targets),
+        order_info=to_json(info),
+        digest=info.plan_digest,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ Trusted: it holds a token for one account, never an exchange key. The user's cod
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from decimal import Decimal
 from itertools import pairwise
 
 from module.model.accounts import AccountSnapshot, PositionMode
-from module.model.errors import AifapError, Conflict, NotYet, require
+from module.model.errors import AifapError, Conflict, NotYet, Rejected, require
 from module.model.market import Candle, Frequency, Instrument, MarketType
 from module.model.money import decimal_from_float, plain
 from module.model.sessions import SessionSpec, TradeMode
@@ -239,7 +240,9 @@ class _AheadMarket:
         self._ready = {}
         for window in windows:
             key = (window.assets, window.frequency, window.window)
-            if key not in self._ready:
+            if key in self._ready:
+                continue
+            with contextlib.suppress(Rejected):  # if the strategy asks again, it reads why
                 self._ready[key] = market.closed_bars(
                     window.assets, window.frequency, window.window, at
                 )

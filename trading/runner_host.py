@@ -95,15 +95,17 @@ class _Host:
         poller.register(wake_read, select.POLLIN)
         poller.register(self._listener, select.POLLIN)
         while not self._stopping:
+            full = len(self._deadlines) >= CHILDREN_MAX
+            poller.modify(self._listener, 0 if full else select.POLLIN)
             for descriptor, _ in poller.poll(self._next_deadline_ms()):
                 if descriptor == wake_read:
                     with contextlib.suppress(BlockingIOError):
                         os.read(wake_read, 4096)
-                elif len(self._deadlines) < CHILDREN_MAX:
+                else:
                     self._fork()
             self._reap()
         for child in self._deadlines:
-            os.killpg(child, signal.SIGKILL)
+            _kill(child)
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
@@ -129,9 +131,7 @@ class _Host:
         now = self._clock.monotonic()
         for child, deadline in list(self._deadlines.items()):
             if now >= deadline:
-                for kill in (os.killpg, os.kill):
-                    with contextlib.suppress(ProcessLookupError):
-                        kill(child, signal.SIGKILL)
+                _kill(child)
         while self._deadlines:
             try:
                 ended, _ = os.waitpid(-1, os.WNOHANG)
@@ -141,6 +141,13 @@ class _Host:
             if ended == 0:
                 return
             self._deadlines.pop(ended, None)
+
+
+def _kill(child: int) -> None:
+    """The child and its group (it may not have made one yet)."""
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError):
+            kill(child, signal.SIGKILL)
 
 
 def _child(channel: socket.socket, limits: Limits, *, pod: bool) -> None:

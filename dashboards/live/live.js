@@ -11,6 +11,7 @@ const CURVE_EVERY_MS = 30000;
 const page = (id) => document.getElementById(id);
 const curves = new Map(); // session id → {points, asked}
 let connection = null; // what ends the connection that is open
+let visit = 0; // grows with every token that is entered, so that an older loop knows it is over
 
 function element(name, text, className) {
   const made = document.createElement(name);
@@ -322,12 +323,14 @@ async function listen(controller) {
 async function stay() {
   page("enter").hidden = true;
   page("leave").hidden = false;
+  visit += 1;
+  const mine = visit;
   let wait = RETRY_FIRST_MS;
-  while (sessionStorage.getItem(TOKEN)) {
+  while (sessionStorage.getItem(TOKEN) && visit === mine) {
     connection = new AbortController();
     const began = Date.now();
     const ended = await listen(connection).catch(() => "trouble");
-    if (!sessionStorage.getItem(TOKEN)) return;
+    if (!sessionStorage.getItem(TOKEN) || visit !== mine) return;
     if (ended === "refused") return askForToken("this token is not valid");
     wait = Date.now() - began > RETRY_MAX_MS ? RETRY_FIRST_MS : Math.min(wait * 2, RETRY_MAX_MS);
     say(`connection lost; trying again in ${Math.round(wait / 1000)} s`, "trouble");

@@ -15,13 +15,20 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
-from module.files.atomic import write_durably
+from module.files.atomic import make_private_folder, read_regular, write_durably
 from module.model.canonical import canonical_json, digest
-from module.model.errors import InvariantViolated, Retryable, StaleWriter, Unavailable
+from module.model.errors import (
+    InvariantViolated,
+    OutcomeUnknown,
+    Retryable,
+    StaleWriter,
+    Unavailable,
+)
 
 FILE_NAME = "order_info.txt"
 LOCK_TIMEOUT_S = 10.0
 ARCHIVE_MAX = 500
+BYTES_MAX = 16 * 1024 * 1024
 
 
 class Mirror(Protocol):
@@ -39,12 +46,18 @@ class Mirror(Protocol):
 class FileOrderInfoStore:
     """The letter of one session, in its folder. One truth: the file."""
 
-    def __init__(self, folder: Path, mirror: Mirror | None = None) -> None:
-        self._folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        mirror: Mirror | None = None,
+        *,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
+    ) -> None:
+        self._folder = make_private_folder(folder)
         self._path = folder / FILE_NAME
-        self._lock = FileLock(str(self._path) + ".lock", timeout=LOCK_TIMEOUT_S)
+        self._lock_timeout_s = lock_timeout_s
+        self._lock = FileLock(str(self._path) + ".lock", timeout=lock_timeout_s)
         self._mirror = mirror
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @property
     def path(self) -> Path:
@@ -76,18 +89,27 @@ class FileOrderInfoStore:
         if self._mirror is not None:
             try:
                 self._mirror.write(document, epoch, revision)
-            except Retryable:
+            except (Retryable, OutcomeUnknown):
                 return  # the next write carries everything; the file is the truth
 
     def archive(self, document: Mapping[str, object]) -> None:
         """Keep an ended cycle as `archive/<cycle>.json`; the oldest go beyond ARCHIVE_MAX."""
-        folder = self._folder / "archive"
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder = make_private_folder(self._folder / "archive")
         name = str(document["cycle"]).replace(":", "").replace("-", "")
         write_durably(folder / f"{name}.json", canonical_json(document).encode())
         kept = sorted(folder.glob("*.json"))
         for old in kept[: max(0, len(kept) - ARCHIVE_MAX)]:
             old.unlink(missing_ok=True)
+
+    def archived(self, count_max: int) -> list[Mapping[str, object]]:
+        """The newest ended cycles, oldest first; one that cannot be read is left out."""
+        found: list[Mapping[str, object]] = []
+        for path in sorted((self._folder / "archive").glob("*.json"))[-count_max:]:
+            with contextlib.suppress(ValueError, OSError):
+                document = json.loads(path.read_text())
+                if isinstance(document, dict):
+                    found.append(document)
+        return found
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -95,8 +117,10 @@ class FileOrderInfoStore:
             self._lock.acquire()
         except Timeout as error:
             raise Unavailable(
-                f"{self._path}.lock is held by another process for over {LOCK_TIMEOUT_S:.0f} s"
+                f"{self._path}.lock is held by another process for over {self._lock_timeout_s:g} s"
             ) from error
+        except OSError as error:
+            raise Unavailable(f"{self._path}.lock cannot be taken: {error}") from error
         try:
             yield
         finally:
@@ -104,19 +128,22 @@ class FileOrderInfoStore:
 
     def _read_file(self) -> Mapping[str, object] | None:
         try:
-            text = self._path.read_text()
+            content = read_regular(self._path, BYTES_MAX)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise Unavailable(f"{self._path} cannot be read: {error}; nothing is traded") from error
         try:
-            envelope = json.loads(text)
+            envelope = json.loads(content)
             document = envelope["document"]
             stated = envelope["sha256"]
-        except (ValueError, KeyError, TypeError) as error:
+            found = digest(document)
+        except (ValueError, KeyError, TypeError, InvariantViolated) as error:
             raise InvariantViolated(
                 f"{self._path} cannot be read ({error!r}); it is not empty, so nothing is traded "
                 "until it is mended or moved away"
             ) from error
-        if digest(document) != stated:
+        if found != stated:
             raise InvariantViolated(
                 f"{self._path} does not match its own digest: it was altered; nothing is traded "
                 "until it is mended or moved away"
@@ -126,6 +153,8 @@ class FileOrderInfoStore:
         return document
 
     def _replace(self, document: Mapping[str, object]) -> None:
+        for left in self._folder.glob(f".{FILE_NAME}.*.tmp"):
+            left.unlink(missing_ok=True)  # of a writer that was killed: we hold the lock
         text = canonical_json({"document": document, "sha256": digest(document)})
         write_durably(self._path, text.encode())
 

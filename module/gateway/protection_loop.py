@@ -21,7 +21,7 @@ from module.ports import Clock
 
 log = logging.getLogger(__name__)
 
-ACTIVE_PERIOD = timedelta(seconds=3)
+ACTIVE_PERIOD = timedelta(seconds=5)
 IDLE_PERIOD = timedelta(seconds=60)
 AFTER_WRITE = (timedelta(milliseconds=200), timedelta(seconds=1))
 CREDENTIALS_PAUSE = timedelta(minutes=5)

@@ -79,7 +79,10 @@ def _read_line(channel: socket.socket) -> dict[str, object]:
         if not part or len(data) > LINE_MAX:
             raise ConnectionResetError("the host closed the connection without an answer")
         data += part
-    loaded = json.loads(data)
+    try:
+        loaded = json.loads(data)
+    except ValueError as error:
+        raise ConnectionResetError("the host's answer is not JSON") from error
     if not isinstance(loaded, dict):
         raise ConnectionResetError("the host's answer is not an object")
     return loaded

@@ -19,6 +19,8 @@ from module.settings import Settings
 
 START_TRIES = 300
 START_PAUSE_S = 0.1
+ELSEWHERE_TRIES = 20
+ELSEWHERE_PAUSE_S = 0.5
 
 
 class LocalLauncher:
@@ -66,8 +68,14 @@ class LocalLauncher:
             self._started.wait(timeout=60)
 
     def ensure_host(self) -> None:
-        """Start a host unless one listens; returns when it does."""
+        """Start a host unless one listens; returns when it does.
+
+        Where the host is somebody else's to start (a pod of its own) it is waited for, bounded.
+        """
         if self.host_answers():
+            return
+        if self._settings.session_host_elsewhere:
+            self._wait_for_host()
             return
         folder = self._settings.data_dir / "run"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -79,6 +87,16 @@ class LocalLauncher:
             raise Unavailable("another process has been starting the session host for 30 s") from (
                 error
             )
+
+    def _wait_for_host(self) -> None:
+        for _ in range(ELSEWHERE_TRIES):
+            self._clock.pause(ELSEWHERE_PAUSE_S)
+            if self.host_answers():
+                return
+        raise Unavailable(
+            f"no session host of this build listens at {self._path}; it is started elsewhere "
+            "(AIFAP_SESSION_HOST_ELSEWHERE): look at its pod, then try again"
+        )
 
     def _spawn(self) -> None:
         environment = {

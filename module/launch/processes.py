@@ -97,11 +97,11 @@ class ProcessRecord:
         """Role → identity, dead ones included."""
         try:
             loaded = json.loads(self._path.read_text())
+            return {role: ProcessIdentity(**fields) for role, fields in loaded.items()}
         except FileNotFoundError:
             return {}
-        except ValueError as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise InvariantViolated(f"{self._path} is damaged: {error}") from error
-        return {role: ProcessIdentity(**fields) for role, fields in loaded.items()}
 
     def put(self, role: str, identity: ProcessIdentity) -> None:
         """Remember the newest process of a role."""

@@ -18,17 +18,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from module.launch.life_line import PARENT_VARIABLE
-from module.logs import open_log
-from module.model.errors import Unavailable
+from module.logs import get_logger, open_log
+from module.model.errors import AifapError, Unavailable
 from module.ports import Clock
 
-READY_WAIT_S = 60.0
+READY_WAIT_S = 120.0
 READY_PAUSE_S = 0.05
 STOP_GRACE_S = 20.0
 RESTARTS_MAX = 5
 RESTART_WINDOW_S = 600.0
 WATCH_PAUSE_S = 0.2
+GUARD_PAUSE_S = 1.0
 LOG_TAIL_LINES = 12
+
+log = get_logger("launch.stack")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Stack:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
+        self._guards: tuple[Callable[[], None], ...] = ()
         self.failure: str | None = None
 
     def start(self, service: Service) -> None:
@@ -82,20 +86,37 @@ class Stack:
                 )
             self._clock.pause(READY_PAUSE_S)
 
-    def watch(self) -> None:
-        """Restart what ends, from now on, in a thread."""
+    def watch(self, guards: Sequence[Callable[[], None]] = ()) -> None:
+        """Restart what ends, from now on, in a thread.
+
+        `guards` look after what is not a plain child (Postgres, the session host): each is called
+        every GUARD_PAUSE_S and starts what is missing; what it raises is said in the log.
+        """
+        self._guards = tuple(guards)
         self._watcher = threading.Thread(target=self._watch, name="stack-watch", daemon=True)
         self._watcher.start()
 
-    def stop(self) -> None:
-        """End everything that was started, newest first; returns when it is gone."""
+    def stop_watching(self) -> None:
+        """Nothing is restarted from now on."""
         self._stopping.set()
         if self._watcher is not None:
             self._watcher.join(timeout=STOP_GRACE_S)
+            self._watcher = None
+
+    def stop(self) -> None:
+        """End everything that was started, newest first; returns when it is gone."""
+        self.stop_watching()
         with self._lock:
             running = list(reversed(self._running.values()))
             self._running.clear()
         for item in running:
+            self._end(item.process)
+
+    def stop_one(self, name: str) -> None:
+        """End one service for good, before the others."""
+        with self._lock:
+            item = self._running.pop(name, None)
+        if item is not None:
             self._end(item.process)
 
     def pids(self) -> dict[str, int]:
@@ -120,12 +141,23 @@ class Stack:
             )
 
     def _watch(self) -> None:
+        guard_at = self._clock.monotonic() + GUARD_PAUSE_S
         while not self._stopping.is_set():
+            if self._clock.monotonic() >= guard_at:
+                self._guard()
+                guard_at = self._clock.monotonic() + GUARD_PAUSE_S
             with self._lock:
                 ended = [item for item in self._running.values() if item.process.poll() is not None]
             for item in ended:
                 self._revive(item)
             self._clock.pause(WATCH_PAUSE_S)
+
+    def _guard(self) -> None:
+        for guard in self._guards:
+            try:
+                guard()
+            except AifapError as error:
+                log.warning("could not be started again; trying on", detail=error.message)
 
     def _revive(self, item: _Running) -> None:
         now = self._clock.monotonic()

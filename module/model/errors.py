@@ -125,6 +125,11 @@ class OutcomeUnknown(AifapError):
     code = "outcome-unknown"
 
 
+# What a repeatable call may meet and simply be repeated after: it did not work now, or it did and
+# nobody heard.
+PASSING = (Retryable, OutcomeUnknown)
+
+
 class InvariantViolated(AifapError):
     """Something that cannot be is: our bug. Halt, leave the account protected, alert."""
 

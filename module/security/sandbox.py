@@ -1,10 +1,11 @@
 """The wall around user code: what a child gives up before it runs a line of it.
 
 Called in a fresh child of the runner host, in this order: own session, dies with its host, no
-descriptors but its channel, resource limits, no new privileges, Landlock. Landlock leaves read
-access to the interpreter and its packages and nothing else: no other file, no TCP, no signal to
-anybody outside, no ptrace. Where the kernel has no Landlock the child refuses to run, unless the
-installation declares that a pod is the boundary.
+descriptors but its channel, resource limits, no new privileges, Landlock, seccomp. Landlock leaves
+read access to the interpreter and its packages and nothing else: no other file, no TCP, no signal
+to anybody outside. Seccomp takes the rest: no new process, no socket, no ptrace (`seccomp.py`).
+Where the kernel has not both the child refuses to run, unless the installation declares that a pod
+is the boundary.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from module.model.errors import Forbidden
+from module.security.seccomp import refuse_system_calls
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -39,6 +41,7 @@ _ACCESS_NET_TCP = 0b11
 _SCOPE_ABSTRACT_UNIX_AND_SIGNALS = 0b11
 _ABI_NET = 4
 _ABI_SCOPE = 6
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # packages imported later
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +63,21 @@ def lock_down(limits: Limits, channel: int, *, pod_is_boundary: bool) -> None:
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     _close_descriptors(channel)
     os.environ.clear()
+    os.environ.update(_ENVIRONMENT)
     _limit(limits)
     readable = _interpreter_folders()
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise Forbidden("the kernel refused no_new_privs: strategies are not run here")
     abi = libc.syscall(_SYS_LANDLOCK_CREATE_RULESET, None, 0, _RULESET_VERSION)
-    if abi < 1:
-        if pod_is_boundary:
-            return
+    if abi >= 1:
+        _restrict(libc, abi, readable)
+    if (not refuse_system_calls(libc) or abi < 1) and not pod_is_boundary:
+        missing = "Landlock" if abi < 1 else "a seccomp filter for this machine"
         raise Forbidden(
-            "this kernel has no Landlock, so strategies cannot be walled in; run them in a pod of "
-            "their own and set AIFAP_SANDBOX=pod"
+            f"this kernel has not {missing}, so strategies cannot be walled in; run them in a pod "
+            "of their own and set AIFAP_SANDBOX=pod"
         )
-    _restrict(libc, abi, readable)
 
 
 def _close_descriptors(channel: int) -> None:

@@ -31,6 +31,7 @@ from module.simulator.bitget_rows import (
     position_row,
 )
 from module.simulator.bitget_spot_rows import spot_asset_row, spot_fill_row, spot_order_row
+from module.simulator.clock_status import status_json
 from module.simulator.engine_types import EngineRejected, MarketType, PositionMode
 from module.simulator.faults import parse_rule, rule_json
 from module.simulator.venue import (
@@ -41,7 +42,7 @@ from module.simulator.venue import (
     NewAccount,
     Venue,
 )
-from module.simulator.world_clock import WorldClockServer, status_json
+from module.simulator.world_clock import WorldClockServer
 
 PREFIX = "/control/"
 _STATUS_OF = ((InvalidInput, 422), (Conflict, 409), (NotFound, 404))

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 from module.model.errors import InvalidInput
+from module.simulator.clock_status import ClockStatus, ParticipantStatus, status_json
 
 _LINE_BYTES_MAX = 65_536
 _PACE_DEBT_S_MAX = 0.1
@@ -68,28 +69,6 @@ class _Participant:
     since_s: float
     wait: _Wait | None = None
     woken: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ParticipantStatus:
-    """How one participant stands; `since_s` is real seconds in this state."""
-
-    name: str
-    busy: bool
-    since_s: float
-    until_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class ClockStatus:
-    """The clock at one moment. `expected`: names that are given time to come back; `alarms`: how
-    many observers sleep."""
-
-    now_ms: int
-    speed: float
-    participants: tuple[ParticipantStatus, ...]
-    expected: tuple[str, ...]
-    alarms: int
 
 
 @dataclass(slots=True)
@@ -397,20 +376,21 @@ class WorldClockServer:
         """Everybody whose time has come is busy, then told, in the order of their names."""
         now_ms = self._world.now_ms
         now_s = self._loop_time()
-        released = False
+        told: list[tuple[_Connection, int]] = []
         for _, participant in sorted(self._participants.items()):
             wait = participant.wait
             if wait is not None and wait.until_ms is not None and wait.until_ms <= now_ms:
                 participant.wait = None
                 participant.since_s = now_s
-                participant.connection.send({"op": "due", "seq": wait.seq, "now_ms": now_ms})
-                released = True
+                told.append((participant.connection, wait.seq))
+        if told:
+            self._mark()
         for (connection, seq), until_ms in list(self._alarms.items()):
             if until_ms <= now_ms:
                 del self._alarms[connection, seq]
-                connection.send({"op": "due", "seq": seq, "now_ms": now_ms})
-        if released:
-            self._mark()
+                told.append((connection, seq))
+        for connection, seq in told:
+            connection.send({"op": "due", "seq": seq, "now_ms": now_ms})
 
     def _mark(self) -> None:
         self._marked_s = self._loop_time()
@@ -499,25 +479,6 @@ class _Connection(asyncio.Protocol):
                 self.send({"op": "status", **status_json(self._server.status())})
             case _:
                 raise InvalidInput(f"unknown op {op!r}")
-
-
-def status_json(status: ClockStatus) -> dict[str, object]:
-    """The status as it goes over wires."""
-    return {
-        "now_ms": status.now_ms,
-        "speed": status.speed,
-        "participants": [
-            {
-                "name": each.name,
-                "state": "busy" if each.busy else "waiting",
-                "since_s": round(each.since_s, 3),
-                "until_ms": each.until_ms,
-            }
-            for each in status.participants
-        ],
-        "expected": list(status.expected),
-        "alarms": status.alarms,
-    }
 
 
 def _parse_line(line: bytes) -> dict[str, object]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -80,7 +81,7 @@ class SimulatorProcess:
         """A clock in its world."""
         return WorldClock("127.0.0.1", self.clock_port, participant)
 
-    def control(self, method: str, path: str, words: dict[str, object] | None = None) -> Any:
+    def control(self, method: str, path: str, words: Mapping[str, object] | None = None) -> Any:
         """Call the control door; the answer's JSON."""
         status, answer = self.control_raw(method, path, words)
         assert status == 200, answer
@@ -90,7 +91,7 @@ class SimulatorProcess:
         self,
         method: str,
         path: str,
-        words: dict[str, object] | None = None,
+        words: Mapping[str, object] | None = None,
         token: str = CONTROL_TOKEN,
     ) -> tuple[int, Any]:
         """Status and JSON of a control call."""

@@ -15,6 +15,7 @@ from module.model.accounts import (
     MarginMode,
     Position,
     PositionMode,
+    SpotBalance,
     SymbolSettings,
 )
 from module.model.errors import AifapError, NotFound, Unavailable
@@ -206,6 +207,8 @@ class AccountExchange:
     slow_s: float = 0.0
     down: AifapError | None = None
     history_down: Exception | None = None
+    balances: tuple[SpotBalance, ...] = ()
+    marks: dict[str, Decimal] = field(default_factory=dict)
     asked_since: list[datetime] = field(default_factory=list)
 
     def snapshot(self) -> AccountSnapshot:
@@ -226,6 +229,7 @@ class AccountExchange:
             position_mode=PositionMode.ONE_WAY,
             positions=self.positions,
             open_orders=(),
+            balances=self.balances,
         )
 
     def fills(self, since: datetime) -> Sequence[Fill]:
@@ -241,10 +245,21 @@ class AccountExchange:
         return [item for item in self.all_closed if item.closed_at >= since]
 
     def instruments(self) -> Mapping[str, Instrument]:
-        raise NotImplementedError
+        one = Decimal(1)
+        return {
+            symbol: Instrument(
+                symbol, symbol[:-4], "USDT", MarketType.SPOT, one, one, one, one, one, one, one, one
+            )
+            for symbol in self.marks
+        }
 
     def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
-        raise NotImplementedError
+        at = self.clock.now()
+        return {
+            symbol: Quote(symbol, price, price, price, price, at)
+            for symbol, price in self.marks.items()
+            if symbol in symbols
+        }
 
     def symbol_settings(self, symbols: Sequence[str]) -> Mapping[str, SymbolSettings]:
         raise NotImplementedError

@@ -50,7 +50,7 @@ def status_of(raw: bytes) -> int:
 )
 def test_S39_a_host_that_is_not_ours_is_refused(address: tuple[str, int], host: str) -> None:
     raw = speak(
-        address, f"GET /health/live HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+        address, f"GET /dashboard/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
     )
     assert status_of(raw) in (400, 421)
 
@@ -58,15 +58,21 @@ def test_S39_a_host_that_is_not_ours_is_refused(address: tuple[str, int], host: 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8000", "[::1]:80", "LOCALHOST"])
 def test_S39_our_own_hosts_are_answered(address: tuple[str, int], host: str) -> None:
     raw = speak(
-        address, f"GET /health/live HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+        address, f"GET /dashboard/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
     )
     assert status_of(raw) == 200
+
+
+def test_health_is_probed_by_address(platform: FakePlatform) -> None:
+    prober = AsgiClient(platform.app, headers={"host": "10.1.2.3:8000"})
+    assert prober.get("/health/live").status == 200
+    assert prober.get("/health/ready").status == 200
 
 
 def test_S39_further_hosts_are_a_setting(postgres: Settings, tmp_path: Path) -> None:
     made = fake_platform(postgres, tmp_path, api_hosts=("aifap.example",))
     client = AsgiClient(made.app, headers={"host": "aifap.example:8443"})
-    assert client.get("/health/live").status == 200
+    assert client.get("/dashboard/").status == 200
     made.close()
 
 
@@ -190,6 +196,7 @@ def test_S55_without_the_database_nothing_is_allowed(tmp_path: Path) -> None:
     answer = AsgiClient(made.app, "aifap_" + "A" * 43).get("/command/session-check")
     assert answer.status == 503
     assert answer.json()["code"] == "unavailable"
+    assert "127.0.0.1" not in answer.json()["detail"]
     ready = made.anonymous.get("/health/ready")
     assert (ready.status, ready.json()["checks"]) == (503, {"postgres": "failed"})
     assert made.anonymous.get("/health/live").status == 200

@@ -15,8 +15,16 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from module.model.accounts import AccountSnapshot, MarginMode
-from module.model.errors import Conflict, NotFound, OutcomeUnknown, Rejected, StaleWriter
+from module.model.errors import (
+    Conflict,
+    NotFound,
+    OutcomeUnknown,
+    Rejected,
+    Retryable,
+    StaleWriter,
+)
 from module.model.market import Instrument, MarketType
+from module.model.money import round_down
 from module.model.orders import (
     NO_STOPS,
     OrderRequest,
@@ -47,6 +55,7 @@ SETTLE_LIMIT_S = 30.0
 POLL_FIRST_S = 0.06
 POLL_MAX_S = 1.0
 POLLS_MAX = 400
+STOP_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +154,9 @@ class _Execution:
         sent: dict[str, LegRecord] = {}
         for record in records:
             instrument = instruments.get(record.leg.symbol)
-            size_max = instrument.market_size_max if instrument else record.leg.size
+            size_max = record.leg.size
+            if instrument is not None:
+                size_max = round_down(instrument.market_size_max, instrument.size_step)
             sliced = next_slice(record, size_max, self._identify(info))
             sent[record.leg.leg_id] = with_current(sliced, LegState.SENT, not_after=not_after)
         info = self.save(info.with_legs(sent))
@@ -153,13 +164,13 @@ class _Execution:
         stamp = self._stamp(info, not_after)
         try:
             results = self.ports.exchange.submit(stamp, orders)
-        except OutcomeUnknown as error:
-            results = [
-                SubmitResult(order.client_id, Outcome.UNKNOWN, message=error.message)
-                for order in orders
-            ]
-        except StaleWriter:
-            raise
+        except (OutcomeUnknown, Retryable) as error:
+            # Retryable says that nothing was sent; it is proven like any other absence.
+            results = _unknown(orders, error.message)
+        except StaleWriter as error:
+            if self.ports.clock.now() <= not_after:
+                raise  # another leader owns the account
+            results = _unknown(orders, error.message)
         except Rejected as error:
             results = [
                 SubmitResult(order.client_id, Outcome.REJECTED, None, error.code, error.message)
@@ -220,8 +231,8 @@ class _Execution:
                 current = record.current
                 if current is None or not _acknowledged(record) or current.client_id in canceled:
                     continue
-                self._cancel(info, record)
-                canceled.add(current.client_id)
+                if self._cancel(info, record):
+                    canceled.add(current.client_id)
             if any(_is_open(record) and not _acknowledged(record) for record in info.legs):
                 self.ports.clock.sleep(delay_s)
             delay_s = min(delay_s * 2, POLL_MAX_S)
@@ -259,15 +270,17 @@ class _Execution:
         absences[current.client_id] = absences.get(current.client_id, 0) + 1
         return absences[current.client_id] >= 2
 
-    def _cancel(self, info: OrderInfo, record: LegRecord) -> None:
+    def _cancel(self, info: OrderInfo, record: LegRecord) -> bool:
+        """Whether the exchange took it; if not, the next look tries again."""
         assert record.current is not None
         not_after = self.ports.clock.now() + timedelta(seconds=SEND_WINDOW_S)
         try:
             self.ports.exchange.cancel(
                 self._stamp(info, not_after), record.leg.symbol, record.current.client_id
             )
-        except OutcomeUnknown:
-            return  # asked again on the next look
+        except (OutcomeUnknown, Retryable):
+            return False
+        return True
 
     # --- opening ---------------------------------------------------------------------------------
 
@@ -338,23 +351,26 @@ class _Execution:
             wanted = info.stops.get(position.symbol)
             if wanted is None or wanted == position.stops:
                 continue
+            weight = Decimal(info.targets.get(position.symbol, {}).get("weight", "0"))
+            if weight * position.size <= 0:
+                continue  # its flip did not happen: these stops are the other side's
             self._set_stops(info, position.symbol, wanted)
         return info
 
     def _set_stops(self, info: OrderInfo, symbol: str, wanted: StopPrices) -> None:
         not_after = self.ports.clock.now() + timedelta(seconds=SEND_WINDOW_S)
         stamp = self._stamp(info, not_after)
-        for attempt in range(2):
+        seen: StopPrices | str = NO_STOPS
+        for _ in range(STOP_TRIES):
             try:
-                found = self.ports.exchange.set_stops(stamp, symbol, wanted)
-            except OutcomeUnknown:
-                continue  # an upsert: the same request again is harmless
+                seen = self.ports.exchange.set_stops(stamp, symbol, wanted)
+            except OutcomeUnknown as error:
+                seen = f"unknown ({error.message})"  # an upsert: the same again is harmless
             except NotFound:
                 return  # the position ended meanwhile; there is nothing to protect
-            if found == wanted:
+            if seen == wanted:
                 return
-            if attempt:
-                raise Conflict(f"{symbol}: stops are {found} after they were set to {wanted}")
+        raise Conflict(f"{symbol}: stops are {seen} after they were set to {wanted}")
 
 
 def _request(record: LegRecord) -> OrderRequest:
@@ -368,6 +384,10 @@ def _request(record: LegRecord) -> OrderRequest:
         reduce_only=record.leg.reduce_only,
         stops=NO_STOPS if record.leg.reduce_only else record.leg.stops,
     )
+
+
+def _unknown(orders: Sequence[OrderRequest], message: str) -> list[SubmitResult]:
+    return [SubmitResult(order.client_id, Outcome.UNKNOWN, message=message) for order in orders]
 
 
 def _apply(sent: dict[str, LegRecord], results: Sequence[SubmitResult]) -> dict[str, LegRecord]:

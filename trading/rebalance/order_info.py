@@ -13,7 +13,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from module.model.canonical import digest, instant_text, parse_instant
-from module.model.errors import InvariantViolated, require
+from module.model.errors import InvalidInput, InvariantViolated, require
 from module.model.money import ZERO, parse_decimal, plain
 from module.model.orders import NO_STOPS, OrderReport, OrderStatus, Side, StopPrices
 from trading.rebalance.leg_state import LegState, move
@@ -267,10 +267,10 @@ def from_json(document: Mapping[str, object]) -> OrderInfo:
                 for name, stops in _mapping(document["stops"]).items()
             },
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, InvalidInput) as error:
         raise InvariantViolated(f"order_info cannot be read: {error!r}") from error
     require(
-        info.plan_digest == document["plan_digest"],
+        info.plan_digest == document.get("plan_digest"),
         "order_info: the plan does not match its digest",
     )
     return info

@@ -136,11 +136,18 @@ def plan_rebalance(targets: Mapping[str, Target], book: Book, policy: Policy) ->
                 reducing.append(part)
             else:
                 opening.append(part)
-        if target.weight != 0 and symbol in book.marks and symbol in book.instruments:
+        will_hold = _holds_side(book, target) or any(leg.symbol == symbol for leg in opening)
+        if will_hold and symbol in book.marks and symbol in book.instruments:
             wanted = wanted_stops(target, book.marks[symbol], book.instruments[symbol], policy)
             if _stops_fit(wanted, book.marks[symbol], is_long=target.weight > 0):
                 stops[symbol] = wanted
     return OrderPlan(tuple(reducing + opening), tuple(skipped), stops)
+
+
+def _holds_side(book: Book, target: Target) -> bool:
+    """Whether what is held is on the target's side: only then are the target's stops its own."""
+    position = book.positions.get(target.symbol)
+    return position is not None and position.size * target.weight > 0
 
 
 def _symbols(targets: Mapping[str, Target], book: Book, policy: Policy) -> Iterable[str]:
@@ -157,7 +164,7 @@ def process_symbol(target: Target, book: Book, policy: Policy) -> Sequence[Leg |
     mark = book.marks.get(symbol)
     instrument = book.instruments.get(symbol)
     if instrument is None or mark is None or mark <= 0:
-        return _without_price(target, position, policy)
+        return _without_price(target, position, book, policy)
     current = held * mark / policy.leverage / book.base
     wanted = size_for_notional(target.weight * book.base * policy.leverage, mark, instrument)
     diff = _Diff(target, current, held, wanted, mark, instrument, book, policy)
@@ -167,23 +174,26 @@ def process_symbol(target: Target, book: Book, policy: Policy) -> Sequence[Leg |
         return [diff.skip(SkipReason.NOT_TRADABLE)]
     if held == 0:
         return diff.open(DiffCase.NEW, abs(wanted))
+    if abs(target.weight - current) < policy.threshold:
+        return [diff.skip(SkipReason.BELOW_THRESHOLD)] if wanted != held else []
     if (held > 0) != (target.weight > 0):
         close = diff.close(DiffCase.OPPOSITE)
         opened = diff.open(DiffCase.OPPOSITE, abs(wanted), after=close.leg_id)
         return [close, *opened]
-    if abs(target.weight - current) < policy.threshold:
-        return [diff.skip(SkipReason.BELOW_THRESHOLD)] if wanted != held else []
     if abs(wanted) > abs(held):
         return diff.open(DiffCase.INCREASE, abs(wanted) - abs(held))
     return diff.reduce(abs(held) - abs(wanted))
 
 
 def _without_price(
-    target: Target, position: Position | None, policy: Policy
+    target: Target, position: Position | None, book: Book, policy: Policy
 ) -> Sequence[Leg | SkippedLeg]:
     """A symbol whose price or rules are missing: a held one still closes, nothing else trades."""
     if position is None:
+        if target.weight == 0:
+            return []
         return [SkippedLeg(target.symbol, SkipReason.NO_PRICE, ZERO, target.weight)]
+    current = position.value / policy.leverage / book.base
     if target.weight == 0:
         return [
             Leg(
@@ -192,13 +202,13 @@ def _without_price(
                 case=DiffCase.GONE,
                 side=Side.SELL if position.size > 0 else Side.BUY,
                 size=abs(position.size),
-                reduce_only=policy.market is MarketType.FUTURES,
+                reduce_only=True,
                 reference_price=position.mark_price,
-                current_weight=ZERO,
+                current_weight=current,
                 target_weight=ZERO,
             )
         ]
-    return [SkippedLeg(target.symbol, SkipReason.NO_PRICE, ZERO, target.weight)]
+    return [SkippedLeg(target.symbol, SkipReason.NO_PRICE, current, target.weight)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +232,7 @@ class _Diff:
         return self._leg("close", case, abs(self.held), opening=False)
 
     def reduce(self, size: Decimal) -> Sequence[Leg | SkippedLeg]:
-        if size < self.instrument.size_min:
+        if size == 0 or size < self.instrument.size_min:
             return [self.skip(SkipReason.BELOW_MIN_SIZE)]
         if size * self.mark < self.instrument.notional_min:
             return [self.skip(SkipReason.BELOW_MIN_NOTIONAL)]
@@ -233,7 +243,7 @@ class _Diff:
     ) -> Sequence[Leg | SkippedLeg]:
         if abs(self.target.weight) < self.policy.threshold and case is DiffCase.NEW:
             return [self.skip(SkipReason.BELOW_THRESHOLD)]
-        if size < self.instrument.size_min:
+        if size == 0 or size < self.instrument.size_min:
             return [self.skip(SkipReason.BELOW_MIN_SIZE)]
         if size * self.mark < self.instrument.notional_min:
             return [self.skip(SkipReason.BELOW_MIN_NOTIONAL)]

@@ -17,6 +17,7 @@ from module.model.orders import NO_STOPS, StopPrices
 
 WEIGHT_SUM_TOLERANCE = Decimal("1e-9")
 SYMBOLS_MAX = 500
+PRICE_MAX = Decimal("1e12")
 _STOP_KEYS = {
     "presetStopSurplusPrice": "take_profit",
     "presetStopLossPrice": "stop_loss",
@@ -84,9 +85,16 @@ def _read_target(
         }
     except InvalidInput as error:
         raise StrategyFailed(f"the strategy's answer cannot be used: {error.message}") from error
+    if abs(weight) > ONE + WEIGHT_SUM_TOLERANCE:
+        raise StrategyFailed(
+            f"weight of {symbol} is {weight:.6g}; at most 1 is allowed. Nothing is traded"
+        )
     for name, price in stops.items():
-        if price <= 0:
-            raise StrategyFailed(f"the strategy returned {name} {price} for {symbol}; must be > 0")
+        if not 0 < price <= PRICE_MAX:
+            raise StrategyFailed(
+                f"the strategy returned {name} {price:.6g} for {symbol}; "
+                f"it must be above 0 and at most {PRICE_MAX:g}"
+            )
     if market is MarketType.SPOT and weight < 0:
         raise StrategyFailed(f"weight of {symbol} is {weight}: a spot account cannot be short")
     return Target(

@@ -6,6 +6,7 @@ known by pid and start time and watched through a pidfd, so it need not be the l
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 from collections.abc import Sequence
@@ -49,6 +50,8 @@ class StrategyProcess:
     def start(self) -> None:
         """Fork one and wait (real time) until it rang that it is ready."""
         self.stop()
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._ready)  # a late ring of the one before is not this one's
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         try:
             self._child = self._forker.fork("strategy", [*self._bells, read_end])

@@ -469,7 +469,7 @@ def test_both_stops_at_once_and_a_cancel_under_the_wrong_kind_that_does_nothing(
     )
     assert [row["stopLossClientOid"] for row in rows] == ["", "my-loss"]
     cancel = f"{MIX}/order/cancel-plan-order"
-    nothing = {"successList": [], "failureList": []}
+    nothing: dict[str, list[object]] = {"successList": [], "failureList": []}
     ids = [{"orderId": row["orderId"]} for row in rows]
     assert raw.post(cancel, **BTC, planType="profit_loss", orderIdList=ids) == nothing
     assert len(raw.get(PENDING, **STOPS)["entrustedList"]) == 2

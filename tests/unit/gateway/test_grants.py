@@ -103,15 +103,16 @@ def test_a_header_without_a_bearer_token_is_nobody(header: str | None) -> None:
 def test_sealed_credentials_open_for_their_account_only() -> None:
     sealed = seal_credentials(SECRETS, "acc", KEY)
     assert open_credentials(sealed, "acc", KEY) == SECRETS
-    for wrong in (
-        lambda: open_credentials(sealed, "bcc", KEY),
-        lambda: open_credentials(sealed, "acc", OTHER_KEY),
-        lambda: open_credentials(SealedCredentials(2, sealed.ciphertext), "acc", KEY),
-        lambda: open_credentials(SealedCredentials(1, sealed.ciphertext[:-1]), "acc", KEY),
-        lambda: open_credentials(SealedCredentials(1, b""), "acc", KEY),
-    ):
+    moved: list[tuple[SealedCredentials, str, str]] = [
+        (sealed, "bcc", KEY),
+        (sealed, "acc", OTHER_KEY),
+        (SealedCredentials(2, sealed.ciphertext), "acc", KEY),
+        (SealedCredentials(1, sealed.ciphertext[:-1]), "acc", KEY),
+        (SealedCredentials(1, b""), "acc", KEY),
+    ]
+    for wrong, account_id, key in moved:
         with pytest.raises(InvariantViolated):
-            wrong()
+            open_credentials(wrong, account_id, key)
 
 
 def test_S30_what_is_stored_holds_nothing_of_the_secrets_and_is_never_the_same() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from module.model.accounts import AccountSnapshot
+from module.model.accounts import AccountSnapshot, SpotBalance
 from module.model.errors import InvariantViolated
 from module.model.market import MarketType
 from module.model.results import CurvePoint, SymbolTotals
@@ -25,6 +25,7 @@ from monitoring.metrics import (
     rebalance_base,
     replay,
 )
+from monitoring.stacks import StackSpotResult
 from tests.fakes.watched_account import (
     MINUTE,
     START,
@@ -74,10 +75,22 @@ def test_short_positions_are_negative_and_gross_counts_both_sides() -> None:
     assert row.unprotected == 1
 
 
-def test_spot_cash_and_positions_add_up_to_pv() -> None:
-    coin = position(margin="3100", pnl="50")
-    row = measure_portfolio(look("10000", coin), session(market=MarketType.SPOT), NOTHING)
+def test_spot_coins_are_positions_at_their_price_and_add_up_to_pv() -> None:
+    exchange = AccountExchange(WatchClock(START), Decimal("10037.5"))
+    exchange.balances = (
+        SpotBalance("BTC", Decimal("0.05"), Decimal("0.01")),
+        SpotBalance("DUST", Decimal(3), Decimal(0)),
+        SpotBalance("USDT", Decimal("6000"), Decimal("317.5")),
+    )
+    exchange.marks = {"BTCUSDT": Decimal(62_000)}
+    snapshot = StackSpotResult().complete(exchange.snapshot(), exchange)
+    watched = session(market=MarketType.SPOT, leverage=Decimal(1))
+    row = measure_portfolio(snapshot, watched, NOTHING)
+    assert (row.cash, row.position_value) == (Decimal("6317.5"), Decimal(3_720))
     assert row.cash + row.position_value == row.current_pv
+    (coin,) = measure_symbols(snapshot, watched, NOTHING)
+    assert (coin.size, coin.entry_price) == (Decimal("0.06"), None)
+    assert coin.weight == 0.372
 
 
 def test_symbols_are_those_held_or_wanted_with_weight_and_target() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -23,6 +25,7 @@ START = from_epoch_ms(START_MS)
 WORKER = """
 import sys
 from datetime import timedelta
+from functools import partial
 from module.clock import WorldClock, from_epoch_ms
 port, name, what = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 clock = WorldClock("127.0.0.1", port, name)
@@ -48,10 +51,15 @@ def clock_of(server: ClockThread, name: str | None, reconnect_s: float = 20.0) -
     return WorldClock("127.0.0.1", server.port, name, reconnect_s=reconnect_s)
 
 
-def in_thread(work: object) -> threading.Thread:
-    thread = threading.Thread(target=work, daemon=True)  # type: ignore[arg-type]
+def in_thread(work: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
+
+
+def sleep_and_leave(clock: WorldClock, seconds: float) -> None:
+    clock.sleep(seconds)
+    clock.close()
 
 
 def worker(server: ClockThread, name: str, what: str) -> subprocess.Popen[str]:
@@ -91,13 +99,13 @@ def test_a_sleep_ends_exactly_when_it_is_due_and_passes_every_event_before(
 
 def test_time_stands_still_while_one_participant_is_busy(server: ClockThread) -> None:
     with clock_of(server, "busy one") as busy, clock_of(server, "sleeper") as sleeper:
-        done = in_thread(lambda: (sleeper.sleep(5), sleeper.close()))
+        done = in_thread(lambda: sleep_and_leave(sleeper, 5))
         until_waiting(server, "sleeper")
         assert busy.now() == START
         assert clock_of(server, None).now() == START
         assert done.is_alive()
         busy.sleep(30)
-        done.join(10)
+        done.join(30)
         assert not done.is_alive()
     assert server.world.steps[0] == START_MS + 5_000
 
@@ -112,22 +120,22 @@ def test_participants_due_together_are_released_together_in_the_order_of_their_n
             seen.append((str(clock.participant), to_epoch_ms(clock.now())))
             clock.close()
 
-        threads = [in_thread(lambda clock=clock: sleep(clock)) for clock in clocks]
+        threads = [in_thread(partial(sleep, clock)) for clock in clocks]
         for thread in threads:
-            thread.join(10)
+            thread.join(30)
         assert sorted(seen) == [(name, START_MS + 7_000) for name in "abc"]
 
 
 def test_observers_ask_and_sleep_without_holding_time(server: ClockThread) -> None:
     observer = clock_of(server, None)
     slept = in_thread(lambda: observer.sleep(42))
-    slept.join(10)  # nobody is registered and speed is unbounded: the alarm alone moves time
+    slept.join(30)  # nobody is registered and speed is unbounded: the alarm alone moves time
     assert not slept.is_alive()
     assert observer.now() == START + timedelta(seconds=42)
     with clock_of(server, "leader") as leader:
         again = in_thread(lambda: observer.sleep(10))
         leader.sleep(11)
-        again.join(10)
+        again.join(30)
         assert not again.is_alive()
         assert leader.now() == START + timedelta(seconds=53)
     observer.close()
@@ -150,7 +158,7 @@ def test_a_ringer_is_waited_for_and_the_rung_one_holds_time_at_once(server: Cloc
         os.write(bell_in, b"!")
         leader.wake("strategy")
         leader.sleep(100)
-        thread.join(10)
+        thread.join(30)
     assert heard == [([bell_out], START_MS + 13_000)]
     os.close(bell_out)
     os.close(bell_in)
@@ -159,12 +167,12 @@ def test_a_ringer_is_waited_for_and_the_rung_one_holds_time_at_once(server: Cloc
 def test_a_late_wake_without_a_bell_is_harmless(server: ClockThread) -> None:
     with clock_of(server, "strategy") as strategy, clock_of(server, "leader") as leader:
         leader.wake("strategy")  # it is busy: its next wait is answered at once, it waits again
-        thread = in_thread(lambda: (strategy.sleep(20), strategy.close()))
+        thread = in_thread(lambda: sleep_and_leave(strategy, 20))
         until_waiting(server, "strategy")
         leader.wake("strategy")
         leader.wake("nobody of this name")
         leader.sleep(60)
-        thread.join(10)
+        thread.join(30)
         assert not thread.is_alive()
         assert leader.now() == START + timedelta(seconds=60)
         assert START_MS + 20_000 in server.world.steps
@@ -189,20 +197,20 @@ def test_a_killed_process_releases_the_world(server: ClockThread, state: str) ->
         process = worker(server, "victim", state)
         done = in_thread(lambda: leader.sleep(600))
         if state == "waiting":
-            done.join(10)  # it gives time away: the leader gets there
+            done.join(30)  # it gives time away: the leader gets there
             assert not done.is_alive()
             done = in_thread(lambda: leader.sleep(10))
-            done.join(10)
+            done.join(30)
         else:
             until_waiting(server, "leader")
             assert done.is_alive()
             assert server.world.now_ms == START_MS
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
-        done.join(10)
+        process.wait(30)
+        done.join(30)
         assert not done.is_alive()
-        names = {each.name for each in server.call(server.server.status).participants}
-        assert names == {"leader"}
+        while [each.name for each in server.call(server.server.status).participants] != ["leader"]:
+            time.sleep(0.005)  # the kernel tells the server in its own time
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 stream.close()
@@ -278,7 +286,7 @@ def test_a_server_that_dies_while_somebody_waits_is_waited_for() -> None:
     until_waiting(first, "leader")
     first.close()
     second = ClockThread(BeatingWorld(), port=first.port)
-    done.join(10)
+    done.join(30)
     assert not done.is_alive()
     assert clock.now() == START + timedelta(seconds=33)
     clock.close()
@@ -295,7 +303,7 @@ def test_a_restarted_server_stands_still_until_the_known_ones_are_back() -> None
     assert server.world.now_ms == START_MS
     strategy = clock_of(server, "strategy")
     strategy.close()
-    done.join(10)
+    done.join(30)
     assert not done.is_alive()
     assert server.marks[-1][0] == START_MS + 5_000
     leader.close()
@@ -306,7 +314,7 @@ def test_a_server_that_stays_away_is_an_error_that_says_so() -> None:
     server = ClockThread(BeatingWorld())
     clock = clock_of(server, "leader", reconnect_s=0.2)
     server.close()
-    with pytest.raises(Unavailable, match="has not answered for 0.2 s"):
+    with pytest.raises(Unavailable, match=r"has not answered for 0\.2 s"):
         clock.sleep(1)
     clock.close()
     with pytest.raises(InvariantViolated, match="closed"):
@@ -314,8 +322,6 @@ def test_a_server_that_stays_away_is_an_error_that_says_so() -> None:
 
 
 def test_nonsense_on_the_wire_is_answered_and_dropped(server: ClockThread) -> None:
-    import socket
-
     for line in (
         b"hello\n",
         b'{"op":"wait","seq":1}\n',
@@ -330,12 +336,15 @@ def test_nonsense_on_the_wire_is_answered_and_dropped(server: ClockThread) -> No
 
 
 def test_two_threads_may_not_wait_as_one_participant(server: ClockThread) -> None:
-    with clock_of(server, "holder"), clock_of(server, "leader") as clock:
-        in_thread(lambda: clock.sleep(5))
+    with clock_of(server, "holder") as holder, clock_of(server, "leader") as clock:
+        done = in_thread(lambda: clock.sleep(5))
         until_waiting(server, "leader")
         assert clock.now() == START  # asking is allowed
         with pytest.raises(InvariantViolated, match="two threads"):
             clock.sleep(1)
+        holder.close()
+        done.join(30)
+        assert not done.is_alive()
 
 
 def test_the_system_clock_waits_for_descriptors_and_times() -> None:

@@ -1,0 +1,54 @@
+# One image for every process of an installation; the command says which one it is.
+#
+#   docker build -t aifap:0.1.0 .
+#
+# A release names the base image by its digest: --build-arg PYTHON_IMAGE=python@sha256:…
+ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /src
+RUN python -m venv /opt/aifap
+# The lock first: it changes seldom, the sources often.
+COPY requirements.txt ./
+RUN /opt/aifap/bin/pip install --require-hashes --only-binary :all: -r requirements.txt
+# The build backend, from the same lock as everywhere else.
+COPY requirements-dev.txt ./
+RUN awk '/^setuptools==/ {found = 1} found {print} found && !/\\$/ {exit}' requirements-dev.txt > build.txt \
+    && python -m venv /opt/build \
+    && /opt/build/bin/pip install --require-hashes --only-binary :all: -r build.txt
+COPY pyproject.toml README.md ./
+COPY api ./api
+COPY dashboards ./dashboards
+COPY module ./module
+COPY monitoring ./monitoring
+COPY trading ./trading
+RUN /opt/build/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && /opt/aifap/bin/pip install --no-deps --no-index /wheels/*.whl \
+    && /opt/aifap/bin/python -m compileall -q /opt/aifap/lib
+
+FROM ${PYTHON_IMAGE}
+RUN groupadd --gid 10001 aifap \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin aifap \
+    && install -d -o 10001 -g 10001 -m 0700 /data
+COPY --from=build /opt/aifap /opt/aifap
+COPY deploy/image/gunicorn.conf.py /app/gunicorn.conf.py
+ENV PATH=/opt/aifap/bin:/usr/local/bin:/usr/bin:/bin \
+    HOME=/tmp \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    OPENBLAS_NUM_THREADS=1 \
+    OMP_NUM_THREADS=1 \
+    AIFAP_DATA_DIR=/data \
+    AIFAP_API_HOST=0.0.0.0 \
+    AIFAP_API_PORT=8888
+WORKDIR /app
+USER 10001:10001
+EXPOSE 8888
+# The platform API. Others:
+#   gateway, market   python -m api.compose --host 0.0.0.0 --port 8888   (AIFAP_SERVICES says which)
+#   session host      python -m trading.session_host
+#   one session       python -m trading.rebalancing_main --session ID
+#   finwatcher        python -m monitoring --all
+#   migrations        aifap db migrate --data /data
+CMD ["gunicorn", "--config", "/app/gunicorn.conf.py", "api.asgi:application()"]
