@@ -30,6 +30,7 @@ from trading.bootstrap import build_clock
 
 START_WAIT_S = 30.0
 END_WAIT_S = 120.0
+HOLD_WAIT_S = 15.0
 LOOK_PAUSE_S = 0.25
 CONDUCTOR = "run:conductor"
 
@@ -129,7 +130,7 @@ def _start_session(
             },
         )
         session_id = str(answer["session_id"])
-        deadline = clock.monotonic() + START_WAIT_S
+        deadline = clock.monotonic() + HOLD_WAIT_S
         while clock.monotonic() < deadline:
             view = client.get(f"/command/sessions/{session_id}")
             if view["state"] != "starting":

@@ -1,6 +1,6 @@
 """One table: our error → HTTP status and Problem+JSON. Every error answer of the API is made here.
 
-The table itself (code ↔ class ↔ status) is `module.exchange.problem_codec`, which clients share.
+The table itself (code ↔ class ↔ status) is `module.wire.problem_codec`, which clients share.
 A validation error names fields and never repeats what was sent; an unexpected error says nothing
 of the inside.
 """
@@ -19,8 +19,8 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from module.exchange.problem_codec import PROBLEM_CONTENT_TYPE, problem_body
 from module.model.errors import AifapError, InvalidInput, InvariantViolated, Retryable
+from module.wire.problem_codec import PROBLEM_CONTENT_TYPE, problem_body
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from module.db.database import Database
 from module.model.accounts import TradeEnv
+from module.model.credentials import Credentials
 from module.model.market import MarketType
 from module.ports import AlertSink, Clock, SessionLauncher
-from module.security.credentials import Credentials
 from module.settings import Settings
 
 if TYPE_CHECKING:

@@ -280,7 +280,10 @@ class CycleRecord:
 
 
 class Wish(Protocol):
-    """What the owner wants of a session now."""
+    """What the owner wants of a session now, and what it is."""
+
+    @property
+    def state(self) -> SessionState: ...
 
     @property
     def desired(self) -> DesiredState: ...
@@ -291,9 +294,6 @@ class Wish(Protocol):
 
 class SessionRow(Wish, Protocol):
     """A session as Postgres has it."""
-
-    @property
-    def state(self) -> SessionState: ...
 
     @property
     def cycle(self) -> int: ...

@@ -6,6 +6,7 @@ that no secret is ever in an argument or in an environment.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets as random_source
@@ -109,11 +110,13 @@ class Settings(BaseSettings):
         folder = self.data_dir / "secrets"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / name
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        except FileExistsError:
-            return path.read_text().strip()
-        with os.fdopen(descriptor, "w") as file:
-            value = random_source.token_urlsafe(32)
-            file.write(value)
-        return value
+        if not path.exists():
+            # Written whole, then linked: whoever reads it meanwhile sees nothing or all of it.
+            temporary = folder / f".{name}.{random_source.token_hex(6)}"
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(random_source.token_urlsafe(32))
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(temporary)
+            temporary.unlink()
+        return path.read_text().strip()

@@ -288,6 +288,8 @@ class _Leader:
             log.warning("desired state not read", detail=error.message)
 
     def _note(self, wish: Wish) -> None:
+        if wish.state.is_over:
+            raise StaleWriter(f"session {self._spec.session_id} was ended elsewhere")
         if wish.desired is DesiredState.STOPPED:
             self._stop_wanted = wish.end_state
 
@@ -420,7 +422,11 @@ class _Leader:
     def _find_unstored(self, last_stored: datetime | None) -> None:
         """Cycles that an earlier leader archived but could not store."""
         for document in self._wiring.store.archived(UNSTORED_MAX):
-            info = from_json(document)
+            try:
+                info = from_json(document)
+            except InvariantViolated as error:
+                log.warning("an archived cycle cannot be read", detail=error.message)
+                continue
             if last_stored is None or info.cycle > last_stored:
                 self._unstored.append(_cycle_record(info, info.cycle, info.cycle, None))
         self._store_journal()

@@ -22,8 +22,8 @@ from module.db.repositories.accounts import AccountRecord
 from module.db.repositories.audit import AuditEntry
 from module.db.repositories.users import UserRecord
 from module.model.accounts import TradeEnv
+from module.model.credentials import Credentials
 from module.model.errors import Conflict, InvalidInput
-from module.security.credentials import Credentials
 
 router = APIRouter(prefix="/accounts", tags=["accounts"])
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key")]

@@ -14,17 +14,17 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Body, Header, Query, Response
 
-from module.exchange.model_codec import from_document, list_from_document, to_document
 from module.gateway.account_opening import NewAccount
 from module.gateway.service import Gateway
 from module.model.accounts import MarginMode, TradeEnv
 from module.model.canonical import parse_instant
+from module.model.credentials import Credentials
 from module.model.errors import Forbidden, InvalidInput, InvariantViolated
 from module.model.market import Frequency, MarketType
 from module.model.money import parse_decimal
 from module.model.orders import OrderRequest, StopPrices, WriteStamp
-from module.security.credentials import Credentials
 from module.security.tokens import Grant, bearer_token, read_grant
+from module.wire.model_codec import from_document, list_from_document, to_document
 
 _JSON: Final = "application/json"
 Authorization = Annotated[str | None, Header()]

@@ -27,6 +27,7 @@ from module.exchange.venue import (
     RequestKind,
     WrongSideOfPrice,
 )
+from module.model.credentials import Credentials
 from module.model.errors import (
     AifapError,
     Forbidden,
@@ -37,7 +38,6 @@ from module.model.errors import (
     Unavailable,
 )
 from module.ports import Clock
-from module.security.credentials import Credentials
 
 log = logging.getLogger(__name__)
 

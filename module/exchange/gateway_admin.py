@@ -8,13 +8,13 @@ from __future__ import annotations
 from decimal import Decimal
 from urllib.parse import quote
 
-from module.exchange.problem_codec import error_from_problem, names_an_error
-from module.exchange.service_http import LostError, NotSentError, ServiceHttp
 from module.model.accounts import TradeEnv
+from module.model.credentials import Credentials
 from module.model.errors import OutcomeUnknown, Unavailable
 from module.model.market import MarketType
 from module.model.money import plain
-from module.security.credentials import Credentials
+from module.wire.problem_codec import error_from_problem, names_an_error
+from module.wire.service_http import LostError, NotSentError, ServiceHttp
 
 
 class GatewayAdmin:

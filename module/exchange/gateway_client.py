@@ -17,9 +17,6 @@ from decimal import Decimal
 from typing import TypeVar
 from urllib.parse import quote
 
-from module.exchange.model_codec import from_document, list_from_document, to_document
-from module.exchange.problem_codec import error_from_problem, names_an_error
-from module.exchange.service_http import Answer, LostError, NotSentError, ServiceHttp
 from module.model.accounts import (
     AccountSnapshot,
     Bill,
@@ -46,9 +43,13 @@ from module.model.orders import (
     WriteStamp,
 )
 from module.ports import Clock
+from module.wire.model_codec import from_document, list_from_document, to_document
+from module.wire.problem_codec import error_from_problem, names_an_error
+from module.wire.service_http import Answer, LostError, NotSentError, ServiceHttp
 
 T = TypeVar("T")
 
+READ_TRIES_MIN = 3
 READ_TRIES_MAX = 8
 RATE_LIMIT_SLEEPS_MAX = 60
 BATCH_MAX = 5
@@ -193,7 +194,7 @@ class GatewayExchange:
                 answer = self._http.call("GET", self._prefix + path, query=query)
             except (NotSentError, LostError) as error:
                 failures += 1
-                if failures >= READ_TRIES_MAX and self._clock.monotonic() >= give_up_at:
+                if failures >= READ_TRIES_MIN and self._clock.monotonic() >= give_up_at:
                     raise Unavailable(f"the gateway does not answer ({error})") from error
                 self._clock.pause(back_off_s)
                 back_off_s = min(back_off_s * 2, _BACK_OFF_MAX_S)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 
-from module.exchange.service_http import LostError, NotSentError, ServiceHttp
+from module.model.credentials import Credentials
 from module.model.errors import Conflict, OutcomeUnknown, Rejected, Unavailable
 from module.model.money import plain
-from module.security.credentials import Credentials
+from module.wire.service_http import LostError, NotSentError, ServiceHttp
 
 
 class PaperControl:

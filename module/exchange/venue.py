@@ -30,10 +30,10 @@ from module.model.accounts import (
     SymbolSettings,
     TradeEnv,
 )
+from module.model.credentials import Credentials
 from module.model.errors import NotFound, Rejected
 from module.model.market import Candle, Frequency, Instrument, MarketType, Quote
 from module.model.orders import Fill, OrderReport, OrderRequest, StopPrices, SubmitResult
-from module.security.credentials import Credentials
 
 CLIENT_ID_CLASH = "client-id-clash"
 NOT_SENT = "not-sent"

@@ -13,15 +13,11 @@ from module.exchange.venue import RequestGate, VenueAccess, VenueFactory
 from module.gateway.budget import RequestBudget
 from module.gateway.stores import AccountStore, PaperExchange
 from module.model.accounts import PositionMode, TradeEnv
+from module.model.credentials import Credentials
 from module.model.errors import Conflict, Forbidden, InvalidInput, Unavailable
 from module.model.market import MarketType
 from module.ports import Clock
-from module.security.credentials import (
-    Credentials,
-    new_credentials,
-    open_credentials,
-    seal_credentials,
-)
+from module.security.credentials import new_credentials, open_credentials, seal_credentials
 
 LABEL_LENGTH_MAX = 64
 BALANCE_MAX = Decimal("1e9")

@@ -22,7 +22,6 @@ from module.db.repositories.gateway_writes import (
     WriteOutcome,
 )
 from module.db.repositories.wanted_stops import WantedStops
-from module.exchange.model_codec import from_document, to_document
 from module.exchange.venue import CLIENT_ID_CLASH, NOT_SENT, Priority
 from module.gateway.limits import AccountView, Refusal, judge_orders
 from module.gateway.owned_account import (
@@ -55,6 +54,7 @@ from module.model.orders import (
     SubmitResult,
     WriteStamp,
 )
+from module.wire.model_codec import from_document, to_document
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,6 @@ from module.db.repositories.gateway_writes import (
     WriteOutcome,
 )
 from module.db.repositories.wanted_stops import WantedStops
-from module.exchange.model_codec import from_document, to_document
 from module.exchange.venue import NoPosition, PlacedStop, Priority, WrongSideOfPrice
 from module.gateway.order_path import OrderPath
 from module.gateway.owned_account import AccountDesk, OwnedAccount
@@ -52,6 +51,7 @@ from module.model.orders import (
 )
 from module.model.sessions import installation_prefix
 from module.ports import Alert, AlertSink
+from module.wire.model_codec import from_document, to_document
 
 log = logging.getLogger(__name__)
 

@@ -258,7 +258,7 @@ class Gateway:
         self, owner_id: str, label: str, market: MarketType, balance: Decimal
     ) -> str:
         """A new paper account; its account id."""
-        return self._opening.open_paper(owner_id, label, market, balance)
+        return self._watched(self._opening.open_paper(owner_id, label, market, balance))
 
     def deposit(self, account_id: str, amount: Decimal) -> None:
         """Transfer USDT into a paper account."""
@@ -266,7 +266,12 @@ class Gateway:
 
     def add_account(self, account: NewAccount) -> str:
         """Check and save a real or demo account; its account id."""
-        return self._opening.add(account)
+        return self._watched(self._opening.add(account))
+
+    def _watched(self, account_id: str) -> str:
+        """Protect it from now on, and have its lease and connections ready for the first order."""
+        self._desk.on_write(account_id)
+        return account_id
 
     # --- protection ------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from module.db.repositories.gateway_writes import (
     WriteOutcome,
 )
 from module.db.repositories.wanted_stops import WantedStops
-from module.security.credentials import Credentials, SealedCredentials
+from module.model.credentials import Credentials, SealedCredentials
 
 
 class AccountStore(Protocol):

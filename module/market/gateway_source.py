@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from module.exchange.model_codec import list_from_document
-from module.exchange.problem_codec import error_from_problem
-from module.exchange.service_http import LostError, NotSentError, ServiceHttp
 from module.model.canonical import instant_text
 from module.model.errors import InvalidInput, Unavailable
 from module.model.market import Candle, Instrument, MarketType
 from module.model.series import Series
+from module.wire.model_codec import list_from_document
+from module.wire.problem_codec import error_from_problem
+from module.wire.service_http import LostError, NotSentError, ServiceHttp
 
 ANSWER_TIMEOUT_S = 20.0
 

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from module.exchange.problem_codec import error_from_problem
-from module.exchange.service_http import Answer, LostError, NotSentError, ServiceHttp
 from module.model.canonical import instant_text
 from module.model.errors import InvalidInput, NotYet, RateLimited, Unavailable
 from module.model.market import Candle, Frequency, MarketType
 from module.model.money import parse_decimal
 from module.ports import Clock
+from module.wire.problem_codec import error_from_problem
+from module.wire.service_http import Answer, LostError, NotSentError, ServiceHttp
 
 NOT_YET_PATIENCE: Final = timedelta(seconds=5)
 NOT_YET_POLL_S: Final = 0.05

@@ -9,42 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from dataclasses import dataclass
 
+from module.model.credentials import Credentials, SealedCredentials
 from module.model.errors import InvalidInput, InvariantViolated
 
 CURRENT_KEY_VERSION = 1
 _NONCE_BYTES = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Keys of one account on its venue. Never printed: repr and str are masked."""
-
-    api_key: str
-    api_secret: str
-    passphrase: str
-
-    def __repr__(self) -> str:
-        return "Credentials(***)"
-
-    __str__ = __repr__
-
-    def __format__(self, spec: str) -> str:
-        return format(repr(self), spec)
-
-    @property
-    def hint(self) -> str:
-        """What may be shown: the last four characters of the key (fewer where it is short)."""
-        return "…" + self.api_key[-4:] if len(self.api_key) > 8 else "…"
-
-
-@dataclass(frozen=True, slots=True)
-class SealedCredentials:
-    """What is stored: nonce and ciphertext, and the version of the key that sealed it."""
-
-    key_version: int
-    ciphertext: bytes
 
 
 def new_credentials() -> Credentials:

@@ -7,9 +7,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-from module.exchange.model_codec import to_document
 from module.model.canonical import parse_instant
 from module.security.tokens import read_grant
+from module.wire.model_codec import to_document
 from tests.fakes.watched_account import AccountExchange
 
 

@@ -18,14 +18,10 @@ from module.db.repositories.gateway_writes import (
 )
 from module.db.repositories.wanted_stops import WantedStops
 from module.model.accounts import TradeEnv
+from module.model.credentials import Credentials, SealedCredentials
 from module.model.errors import Conflict, NotFound, StaleWriter, Unavailable
 from module.model.market import MarketType
-from module.security.credentials import (
-    Credentials,
-    SealedCredentials,
-    new_credentials,
-    seal_credentials,
-)
+from module.security.credentials import new_credentials, seal_credentials
 
 CREDENTIALS_KEY = "k" * 43
 

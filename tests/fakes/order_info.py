@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from module.model.canonical import canonical_json
 from module.model.errors import AifapError, StaleWriter
@@ -15,7 +15,7 @@ class MemoryOrderInfoStore:
 
     def __init__(self, crashes: CrashPlan | None = None) -> None:
         self.written: list[dict[str, object]] = []
-        self.archived: list[dict[str, object]] = []
+        self.archive_box: list[dict[str, object]] = []
         self.crashes = crashes or CrashPlan()
         self.fails_next: AifapError | None = None
 
@@ -39,7 +39,10 @@ class MemoryOrderInfoStore:
         self.crashes.reach("store.write: durable")
 
     def archive(self, document: Mapping[str, object]) -> None:
-        self.archived.append(json.loads(canonical_json(dict(document))))
+        self.archive_box.append(json.loads(canonical_json(dict(document))))
+
+    def archived(self, count_max: int) -> Sequence[Mapping[str, object]]:
+        return self.archive_box[-count_max:]
 
 
 def _stamp(document: Mapping[str, object]) -> tuple[int, int]:

@@ -18,10 +18,10 @@ from module.db.database import Database
 from module.db.repositories.accounts import AccountRecord, AccountRepository
 from module.db.repositories.users import Role, UserRecord
 from module.model.accounts import TradeEnv
+from module.model.credentials import Credentials, SealedCredentials
 from module.model.errors import AifapError
 from module.model.market import MarketType
 from module.ports import Alert
-from module.security.credentials import Credentials, SealedCredentials
 from module.settings import Settings
 from tests.fakes.asgi_client import AsgiClient
 

@@ -16,7 +16,8 @@ import urllib3
 
 from module.clock import WorldClock
 from module.exchange.paper_control import PaperControl
-from module.security.credentials import Credentials, new_credentials
+from module.model.credentials import Credentials
+from module.security.credentials import new_credentials
 
 CONTROL_TOKEN = "control-token-of-the-tests-0123456789"
 _READY = re.compile(r"simulator ready: (http://\S+)\s+clock ([\d.]+):(\d+)\s+market (\S+)")

@@ -18,9 +18,9 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from module.db.database import Database
 from module.db.platform_tables import Account, AccountCredential
 from module.model.accounts import TradeEnv
+from module.model.credentials import SealedCredentials
 from module.model.errors import Conflict, InvalidInput, NotFound, Unavailable
 from module.model.market import MarketType
-from module.security.credentials import SealedCredentials
 
 LEASE_LOST = "lease-lost"
 

@@ -13,8 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import or_, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import BigInteger, String, column, or_, select, text, update, values
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
 from module.db.database import Database
@@ -105,14 +105,17 @@ class WriteRepository:
             _compare_author(session, author)
             ids = [entry.client_id for entry in entries]
             rows = [_values(author, entry, sent_at, token) for entry in entries]
-            session.execute(
+            inserted = session.execute(
                 insert(GatewayWrite)
                 .values(rows)
                 .on_conflict_do_nothing(
                     index_elements=["account_id", "client_id"],
                     index_where=text("kind = 'order'"),
                 )
-            )
+                .returning(GatewayWrite.client_id, GatewayWrite.write_id)
+            ).all()
+            if len(inserted) == len(entries):
+                return Reservation({row.client_id or "": row.write_id for row in inserted}, {})
             session.execute(
                 update(GatewayWrite)
                 .where(
@@ -143,9 +146,9 @@ class WriteRepository:
         """Commit the row of one cancel, stop or settings write; its write id. Errors as above."""
         with self._database.transaction() as session:
             _compare_author(session, author)
-            values = _values(author, entry, sent_at, "")
+            row = _values(author, entry, sent_at, "")
             return session.execute(
-                insert(GatewayWrite).values(values).returning(GatewayWrite.write_id)
+                insert(GatewayWrite).values(row).returning(GatewayWrite.write_id)
             ).scalar_one()
 
     def record_outcomes(
@@ -156,20 +159,30 @@ class WriteRepository:
         """Write down what became of these rows; a proven outcome is never weakened."""
         if not outcomes:
             return
+        learnt = values(
+            column("write_id", BigInteger),
+            column("outcome", String),
+            column("answer", JSONB),
+            name="learnt",
+        ).data(
+            [
+                (number, outcome.value, dict(answer))
+                for number, (outcome, answer) in outcomes.items()
+            ]
+        )
 
         def work(session: Session) -> None:
-            for write_id, (outcome, answer) in outcomes.items():
-                session.execute(
-                    update(GatewayWrite)
-                    .where(
-                        GatewayWrite.write_id == write_id,
-                        or_(
-                            GatewayWrite.outcome.is_(None),
-                            GatewayWrite.outcome == WriteOutcome.UNKNOWN.value,
-                        ),
-                    )
-                    .values(outcome=outcome.value, answer=dict(answer), answered_at=answered_at)
+            session.execute(
+                update(GatewayWrite)
+                .where(
+                    GatewayWrite.write_id == learnt.c.write_id,
+                    or_(
+                        GatewayWrite.outcome.is_(None),
+                        GatewayWrite.outcome == WriteOutcome.UNKNOWN.value,
+                    ),
                 )
+                .values(outcome=learnt.c.outcome, answer=learnt.c.answer, answered_at=answered_at)
+            )
 
         self._database.run_idempotent(work)
 

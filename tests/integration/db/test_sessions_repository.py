@@ -16,6 +16,7 @@ from module.db.repositories.session_specs import spec_from_json, spec_to_json
 from module.db.repositories.sessions import Leader, PostgresMirror, SessionRepository
 from module.db.repositories.users import Role, UserRepository
 from module.model.accounts import MarginMode, TradeEnv
+from module.model.credentials import SealedCredentials
 from module.model.errors import Conflict, InvariantViolated, NotFound, RateLimited, StaleWriter
 from module.model.market import MarketType
 from module.model.sessions import (
@@ -27,7 +28,6 @@ from module.model.sessions import (
     new_session_id,
 )
 from module.ports import CycleRecord
-from module.security.credentials import SealedCredentials
 from module.settings import Settings
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)

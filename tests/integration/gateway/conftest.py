@@ -28,10 +28,11 @@ from module.gateway.budget import RequestBudget
 from module.gateway.protection import PARTICIPANT
 from module.gateway.service import Gateway
 from module.model.accounts import TradeEnv
+from module.model.credentials import Credentials, SealedCredentials
 from module.model.market import MarketType
 from module.model.money import round_down
 from module.model.orders import OrderRequest, Side, WriteStamp
-from module.security.credentials import Credentials, SealedCredentials, open_credentials
+from module.security.credentials import open_credentials
 from module.security.tokens import mint_grant, service_grant, session_grant
 from module.settings import Settings
 from tests.fakes.serving import served

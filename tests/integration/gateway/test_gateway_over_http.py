@@ -469,7 +469,7 @@ def test_a_read_is_repeated_and_then_given_up(installation: Installation) -> Non
         exchange = installation.exchange("acc", url, connect_patience_s=0.5)
         with pytest.raises(Unavailable):
             exchange.snapshot()
-        assert len(seen) >= 8
+        assert len(seen) >= 3
 
 
 def test_a_refused_connection_means_that_nothing_was_sent(installation: Installation) -> None:

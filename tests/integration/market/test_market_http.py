@@ -16,7 +16,6 @@ from api.routers.market import build_router
 from module.db.database import Database
 from module.db.embedded import EmbeddedPostgres
 from module.db.repositories.candles import PostgresCandles
-from module.exchange.model_codec import to_document
 from module.market.collector import Collector
 from module.market.gateway_source import GatewayCandles
 from module.market.market_client import MarketServiceClient
@@ -35,6 +34,7 @@ from module.model.money import ONE
 from module.model.series import Series, Stretch
 from module.security.tokens import mint_grant, service_grant, session_grant
 from module.settings import Settings
+from module.wire.model_codec import to_document
 from tests.fakes.market_data import ArithmeticVenue, HandClock, at, made_candle
 from tests.fakes.serving import served
 

@@ -1,4 +1,4 @@
-"""`order_info.txt` on a real disk: old or new, never a mixture, whoever dies and whatever is full."""
+"""`order_info.txt` on a real disk: old or new, never a mixture, whatever dies or is full."""
 
 from __future__ import annotations
 
@@ -410,7 +410,8 @@ from pathlib import Path
 from module.files.order_info_file import FileOrderInfoStore
 from module.model.errors import Unavailable
 libc = ctypes.CDLL(None, use_errno=True)
-CLONE_NEWNS, MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x20000, 1, 32, 4096, 16384, 1 << 18
+CLONE_NEWNS, MS_RDONLY, MS_REMOUNT, MS_BIND = 0x20000, 1, 32, 4096
+MS_REC, MS_PRIVATE = 16384, 1 << 18
 folder = sys.argv[1].encode()
 store = FileOrderInfoStore(Path(sys.argv[1]))
 if (

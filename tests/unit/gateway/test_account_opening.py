@@ -9,9 +9,10 @@ import pytest
 
 from module.gateway.account_opening import NewAccount
 from module.model.accounts import PositionMode, TradeEnv
+from module.model.credentials import Credentials
 from module.model.errors import Conflict, Forbidden, InvalidInput
 from module.model.market import MarketType
-from module.security.credentials import Credentials, open_credentials
+from module.security.credentials import open_credentials
 from tests.fakes.gateway_rig import GatewayRig
 from tests.fakes.gateway_stores import CREDENTIALS_KEY, account
 from tests.fakes.memory_venue import MemoryVenue

@@ -14,10 +14,10 @@ from module.exchange.bitget_venue import CcxtVenues
 from module.exchange.venue import CLIENT_ID_CLASH, NOT_SENT, Venue, VenueAccess
 from module.gateway.budget import RequestBudget
 from module.model.accounts import MarginMode, TradeEnv
+from module.model.credentials import Credentials
 from module.model.errors import Forbidden, NotFound, OutcomeUnknown, RateLimited, Unavailable
 from module.model.market import MarketType
 from module.model.orders import Outcome, StopPrices
-from module.security.credentials import Credentials
 from tests.fakes.gateway_rig import buy
 from tests.fakes.hand_clock import HandClock
 from tests.fakes.scripted_exchange import (

@@ -11,15 +11,10 @@ from hypothesis import strategies as st
 from module.exchange.venue import VenueAccess
 from module.gateway.account_opening import NewAccount
 from module.model.accounts import TradeEnv
+from module.model.credentials import Credentials, SealedCredentials
 from module.model.errors import Forbidden, InvalidInput, InvariantViolated, Unauthenticated
 from module.model.market import MarketType
-from module.security.credentials import (
-    Credentials,
-    SealedCredentials,
-    new_credentials,
-    open_credentials,
-    seal_credentials,
-)
+from module.security.credentials import new_credentials, open_credentials, seal_credentials
 from module.security.tokens import (
     bearer_token,
     mint_grant,
