@@ -8,23 +8,26 @@ ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
-RUN python -m venv /opt/aifap
-# The lock first: it changes seldom, the sources often.
-COPY requirements.txt ./
-RUN /opt/aifap/bin/pip install --require-hashes --only-binary :all: -r requirements.txt
 # The build backend, from the same lock as everywhere else.
 COPY requirements-dev.txt ./
 RUN awk '/^setuptools==/ {found = 1} found {print} found && !/\\$/ {exit}' requirements-dev.txt > build.txt \
     && python -m venv /opt/build \
     && /opt/build/bin/pip install --require-hashes --only-binary :all: -r build.txt
+# The lock before the sources: it changes seldom. What exists as source only becomes a wheel here,
+# with that backend and no other, so that nothing unlocked runs.
+COPY requirements.txt ./
+RUN /opt/build/bin/pip wheel --require-hashes --no-build-isolation --use-pep517 \
+        --wheel-dir /wheels -r requirements.txt \
+    && python -m venv --without-pip /opt/aifap \
+    && /opt/build/bin/pip --python /opt/aifap/bin/python install --no-index --no-deps /wheels/*.whl
 COPY pyproject.toml README.md ./
 COPY api ./api
 COPY dashboards ./dashboards
 COPY module ./module
 COPY monitoring ./monitoring
 COPY trading ./trading
-RUN /opt/build/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
-    && /opt/aifap/bin/pip install --no-deps --no-index /wheels/*.whl \
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /own . \
+    && /opt/build/bin/pip --python /opt/aifap/bin/python install --no-index --no-deps /own/*.whl \
     && /opt/aifap/bin/python -m compileall -q /opt/aifap/lib
 
 FROM ${PYTHON_IMAGE}

@@ -168,7 +168,6 @@ def _curve() -> Panel:
             "gradientMode": "opacity",
             "showPoints": "never",
             "spanNulls": False,
-            "axisSoftMin": None,
         },
         options={
             "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
@@ -245,7 +244,6 @@ def _gaps() -> Json:
         "enable": True,
         "hide": False,
         "iconColor": RED,
-        "type": "dashboard",
         "target": {
             "refId": "Anno",
             "datasource": RESULTS,
@@ -272,7 +270,6 @@ def build_trader_board() -> Json:
         "refresh": "1m",
         "time": {"from": "now-7d", "to": "now"},
         "timezone": "browser",
-        "style": "dark",
         "annotations": {"list": [_gaps()]},
         "templating": {
             "list": [

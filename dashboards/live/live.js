@@ -92,7 +92,7 @@ function facts(session) {
   fact(list, "Cycle", String(session.cycle));
   fact(list, "Running for", lasting(session.age_s));
   fact(list, "Heartbeat", session.heartbeat_age_s === null ? "–" : `${lasting(session.heartbeat_age_s)} ago`);
-  fact(list, "Measured", time(result.minute));
+  fact(list, "Measured", result.minute ? `${time(result.minute).slice(11)}` : "–");
   return list;
 }
 

@@ -1,0 +1,314 @@
+"""The strategy process's loop: a request becomes a plan or a reason, and a bell carries nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+
+import pytest
+
+from module.model.accounts import PositionMode
+from module.model.errors import (
+    AifapError,
+    NotFound,
+    NotYet,
+    StaleWriter,
+    StrategyFailed,
+    Unavailable,
+)
+from module.model.market import Frequency
+from module.model.orders import StopPrices
+from module.model.sessions import SessionSpec, TradeMode
+from module.ports import MarketData, StrategyOutput, WindowRequest
+from tests.fakes.clock import ManualClock
+from tests.fakes.exchange import FakeExchange
+from tests.fakes.market import FakeMarket
+from tests.fakes.order_info import MemoryOrderInfoStore
+from tests.unit.trading.leading import FIRST_BOUNDARY, FIVE_MINUTES, SESSION, make_spec
+from trading.rebalance.order_info import CycleStage, OrderInfo, from_json, requested, to_json
+from trading.rebalancing_strategy import (
+    StrategyWiring,
+    policy_of,
+    realized_volatility,
+    run_strategy,
+)
+from trading.session.bells import Bells
+
+WINDOW = WindowRequest(("BTCUSDT", "ETHUSDT"), 100, Frequency.MINUTE_1, ())
+Targets = Mapping[str, Mapping[str, str]]
+
+
+class ScriptedRunner:
+    """Fits `module.ports.StrategyRunner`: asks for its windows, then returns or raises."""
+
+    def __init__(self) -> None:
+        self.targets: Targets = {"BTCUSDT": {"weight": "0.3", "presetStopLossPrice": "55000.04"}}
+        self.windows: tuple[WindowRequest, ...] = (WINDOW,)
+        self.raises: list[AifapError] = []
+        self.calls: list[tuple[str, datetime]] = []
+
+    def run(
+        self, source: str, config: Mapping[str, object], at: datetime, market: MarketData
+    ) -> StrategyOutput:
+        self.calls.append((source, at))
+        for window in self.windows:
+            market.closed_bars(window.assets, window.frequency, window.window, at)
+        if self.raises:
+            raise self.raises.pop(0)
+        return StrategyOutput(self.targets, self.windows, "", 0.01)
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(slots=True)
+class Process:
+    """A strategy process in the test's own thread; the test plays the leader, by its bells."""
+
+    spec: SessionSpec = field(default_factory=make_spec)
+    clock: ManualClock = field(default_factory=ManualClock)
+    market: FakeMarket = field(default_factory=FakeMarket)
+    runner: ScriptedRunner = field(default_factory=ScriptedRunner)
+    store: MemoryOrderInfoStore = field(default_factory=MemoryOrderInfoStore)
+    answers: list[OrderInfo] = field(default_factory=list)
+    exchange: FakeExchange = field(init=False)
+    bells: Bells = field(init=False)
+    life_line: tuple[int, int] = field(init=False)
+    between: Callable[[int], bool] = field(default=lambda _number: False)
+
+    def __post_init__(self) -> None:
+        self.exchange = FakeExchange(self.clock)
+        self.bells = Bells.create(self.clock, "leader", "strategy")
+        self.life_line = os.pipe()
+
+    def serve(self, cycles: int) -> list[OrderInfo]:
+        """Ask for so many plans, then let the leader be gone; what was answered."""
+
+        def hear() -> None:
+            if self.bells.strategy_done.is_set():
+                self.bells.strategy_done.clear()
+                self.answers.append(from_json(self.store.last))
+                self.bells.autotrade_done.set()
+            elif self.bells.rebalance_done.is_set():
+                self.bells.rebalance_done.clear()
+                if len(self.answers) == cycles:
+                    os.close(self.life_line[1])
+                    self.life_line = (self.life_line[0], -1)
+                elif not self.between(len(self.answers)):  # True: it asks itself, later
+                    self.ask(len(self.answers))
+
+        self.clock.on_ring("leader", hear)
+        run_strategy(
+            StrategyWiring(
+                spec=self.spec,
+                source="the source",
+                initial_balance=Decimal(10_007),
+                policy=policy_of(self.spec),
+                clock=self.clock,
+                exchange=self.exchange,
+                market=self.market,
+                runner=self.runner,
+                store=self.store,
+                bells=self.bells,
+            ),
+            self.life_line[0],
+        )
+        return self.answers
+
+    def ask(self, number: int) -> None:
+        """What the leader does at a boundary."""
+        revision = 0
+        if self.store.written:
+            revision = from_json(self.store.last).revision + 1
+        boundary = FIRST_BOUNDARY + FIVE_MINUTES * number
+        info = requested(SESSION, boundary, number + 1, 1, revision)
+        self.store.write(to_json(info), 1, revision)
+        self.bells.rebalance_start.set()
+
+    def close(self) -> None:
+        self.bells.close()
+        for descriptor in self.life_line:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+@pytest.fixture
+def process() -> Iterator[Process]:
+    found = Process()
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def test_a_request_becomes_a_plan_with_everything_it_was_made_of(process: Process) -> None:
+    (answer,) = process.serve(1)
+    assert answer.stage is CycleStage.PLANNED
+    assert (answer.cycle, answer.number, answer.revision) == (FIRST_BOUNDARY, 1, 1)
+    assert [record.leg.size for record in answer.legs] == [Decimal("0.0499")]
+    assert answer.stops == {"BTCUSDT": StopPrices(Decimal("55000.0"))}
+    assert answer.targets == {"BTCUSDT": {"weight": "0.3", "presetStopLossPrice": "55000.04"}}
+    assert answer.strategy_digest == "5f3a"
+    assert answer.inputs["base"] == "10007"
+    assert answer.inputs["marks"] == {"BTCUSDT": "60123.4"}
+    assert process.runner.calls == [("the source", FIRST_BOUNDARY)]
+
+
+def test_the_same_inputs_give_the_same_letter_byte_for_byte(process: Process) -> None:
+    first, second = process.serve(2)
+    renamed = replace(second, cycle=first.cycle, number=first.number, revision=first.revision)
+    assert to_json(renamed) == to_json(first)
+
+
+def test_windows_of_the_last_cycle_are_fetched_ahead(process: Process) -> None:
+    process.serve(3)
+    asked = [(symbols, window, end) for symbols, _, window, end in process.market.asked]
+    assert asked == [(WINDOW.assets, 100, FIRST_BOUNDARY + FIVE_MINUTES * n) for n in range(3)]
+
+
+def test_a_window_that_cannot_be_fetched_ahead_is_not_the_cycles_end(process: Process) -> None:
+    process.market.fails.append(NotFound("delisted"))
+    process.runner.windows = ()
+
+    def change(number: int) -> bool:
+        if number == 1:
+            process.runner.windows = (WINDOW,)
+        return False
+
+    process.between = change
+    first, second, third = process.serve(3)
+    assert first.stage is CycleStage.PLANNED
+    assert second.stage is CycleStage.SKIPPED  # the strategy itself asked
+    assert third.stage is CycleStage.PLANNED
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (StrategyFailed("raised ValueError on line 7"), "strategy-failed: raised ValueError"),
+        (NotYet("the bar of 11:05"), "no-bar: "),
+        (Unavailable("no runner host"), "unavailable: no runner host"),
+    ],
+)
+def test_G3_what_goes_wrong_is_a_reason_and_the_next_cycle_goes_on(
+    process: Process, error: AifapError, reason: str
+) -> None:
+    process.runner.raises = [error]
+    first, second = process.serve(2)
+    assert first.stage is CycleStage.SKIPPED
+    assert first.reason.startswith(reason)
+    assert first.legs == ()
+    assert second.stage is CycleStage.PLANNED
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        {"BTCUSDT": {"weight": "NaN"}},
+        {"NOSUCH": {"weight": "0.1"}},
+        {"BTCUSDT": {"weight": "7"}},
+        {"BTCUSDT": {"weight": "0.1", "presetStopLossPrice": "1e400"}},
+    ],
+)
+def test_G2_nonsense_from_the_runner_is_a_reason_not_a_crash(
+    process: Process, targets: Targets
+) -> None:
+    process.runner.targets = targets
+    (answer,) = process.serve(1)
+    assert answer.stage is CycleStage.SKIPPED
+    assert answer.reason.startswith("strategy-failed")
+
+
+def test_a_hedge_mode_account_is_refused_with_the_way_out(process: Process) -> None:
+    process.exchange.position_mode = PositionMode.HEDGE
+    (answer,) = process.serve(1)
+    assert answer.stage is CycleStage.SKIPPED
+    assert "one-way" in answer.reason
+
+
+def test_a_bell_that_rings_without_a_letter_plans_nothing(process: Process) -> None:
+    def ring_for_nothing(number: int) -> bool:
+        process.bells.rebalance_start.set()
+        process.clock.after(60, lambda: process.ask(number))
+        return True
+
+    process.between = ring_for_nothing
+    answers = process.serve(2)
+    assert [answer.number for answer in answers] == [1, 2]
+    assert len(process.runner.calls) == 2
+
+
+def test_it_ends_when_its_leader_is_gone_even_in_mid_cycle(process: Process) -> None:
+    def vanish() -> None:
+        os.close(process.life_line[1])
+        process.life_line = (process.life_line[0], -1)
+
+    original = process.runner.run
+
+    def run(
+        source: str, config: Mapping[str, object], at: datetime, market: MarketData
+    ) -> StrategyOutput:
+        vanish()
+        return original(source, config, at, market)
+
+    object.__setattr__(process.runner, "run", run)
+    process.serve(99)
+    assert from_json(process.store.last).stage is CycleStage.PLANNED
+
+
+def test_I8_it_never_writes_over_a_newer_leaders_letter(process: Process) -> None:
+    def take_over(
+        source: str, config: Mapping[str, object], at: datetime, market: MarketData
+    ) -> StrategyOutput:
+        process.store.write({**process.store.last, "epoch": 2, "revision": 0}, 2, 0)
+        return StrategyOutput(process.runner.targets, (), "", 0.01)
+
+    object.__setattr__(process.runner, "run", take_over)
+    with pytest.raises(StaleWriter):
+        process.serve(1)
+    assert process.store.last["epoch"] == 2
+
+
+def test_held_symbols_take_their_marks_from_the_snapshot_others_from_quotes(
+    process: Process,
+) -> None:
+    process.exchange.hold("ETHUSDT", "0.31")
+    (answer,) = process.serve(1)
+    assert answer.inputs["marks"] == {"BTCUSDT": "60123.4", "ETHUSDT": "3001.25"}
+    assert [record.leg.leg_id for record in answer.legs] == ["ETHUSDT-close", "BTCUSDT-open"]
+    assert process.exchange.calls.count("snapshot") == 1
+
+
+def test_volatility_targeting_scales_by_what_the_book_realised() -> None:
+    spec = make_spec(
+        trade_mode=TradeMode.VOLATILITY_TARGETING, target_volatility=Decimal("0.000001")
+    )
+    process = Process(spec)
+    try:
+        process.exchange.wallet = Decimal(10_000_000)
+        process.spec = replace(spec, threshold=Decimal(0), compounding=True)
+        (answer,) = process.serve(1)
+        weight = Decimal(answer.targets["BTCUSDT"]["weight"])
+        assert 0 < weight < Decimal("0.3")
+    finally:
+        process.close()
+
+
+def test_realized_volatility_is_the_annualised_deviation_of_the_weighted_book() -> None:
+    bars = FakeMarket().closed_bars(["BTCUSDT", "ETHUSDT"], Frequency.MINUTE_1, 240, FIRST_BOUNDARY)
+    alone = realized_volatility({"BTCUSDT": Decimal(1)}, bars)
+    half = realized_volatility({"BTCUSDT": Decimal("0.5")}, bars)
+    assert alone > 0
+    assert abs(half * 2 - alone) < Decimal("1e-9")
+    few: dict[str, Sequence[object]] = {"BTCUSDT": list(bars["BTCUSDT"])[:2]}
+    assert realized_volatility({"BTCUSDT": Decimal(1)}, few) == 0  # type: ignore[arg-type]
+
+
+def test_the_plan_is_for_the_boundary_whatever_the_time_is_now(process: Process) -> None:
+    process.clock.advance(3.7)
+    (answer,) = process.serve(1)
+    assert process.runner.calls[0][1] == FIRST_BOUNDARY
+    assert answer.cycle == FIRST_BOUNDARY
