@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import platform
 import signal
@@ -127,18 +128,19 @@ def start_one(stack: Standalone, client: PlatformClient, account_id: str) -> tup
         },
     )
     session = str(answer["session_id"])
-    record = ProcessRecord(stack.settings.data_dir / "sessions" / session)
     while client.get(f"/command/sessions/{session}")["state"] == "starting":
         time.sleep(0.01)
-    return session, ready_after_s(record)
+    return session, ready_after_s(stack.settings.data_dir / "sessions" / session)
 
 
-def ready_after_s(record: ProcessRecord) -> float:
-    """From the leader's fork to the strategy process's, which comes last, in the kernel's ticks."""
-    known = record.read()
-    ticks = os.sysconf("SC_CLK_TCK")
-    first = known["leader"].started_ticks
-    return max(known[role].started_ticks - first for role in ROLES) / ticks
+def ready_after_s(folder: Path) -> float:
+    """From the leader's fork until the strategy process and finwatcher said that they are ready."""
+    forked_s = ProcessRecord(folder).read()["leader"].started_ticks / os.sysconf("SC_CLK_TCK")
+    for line in (folder / "leader.log").read_text().splitlines():
+        said = json.loads(line)
+        if said.get("event") == "processes ready":
+            return float(said["at_monotonic_s"]) - forked_s
+    raise RuntimeError(f"{folder.name} never said that its processes are ready")
 
 
 def total_mb(stack: Standalone, host: int, sessions: list[str]) -> float:

@@ -345,11 +345,19 @@ class SessionRegistry(Protocol):
         ...
 
 
-class StrategyChild(Protocol):
-    """The strategy process of a session, as its leader sees it."""
+class SessionChild(Protocol):
+    """A process of a session (strategy, finwatcher), as its leader sees it."""
+
+    def begin(self) -> None:
+        """Fork one (or adopt the one that runs); `await_ready` must follow."""
+        ...
+
+    def await_ready(self) -> None:
+        """Return when it is ready; Unavailable when it ended instead."""
+        ...
 
     def start(self) -> None:
-        """Fork a new one with the session's bells and return when it is ready."""
+        """`begin` and `await_ready`."""
         ...
 
     def fileno(self) -> int:
@@ -357,5 +365,5 @@ class StrategyChild(Protocol):
         ...
 
     def stop(self) -> None:
-        """End it."""
+        """End it, or let go of it."""
         ...

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
+from decimal import Decimal
+from functools import cache
 from pathlib import Path
 
 from module.alerts.outbox import AlertOutbox, configured_channels
@@ -175,9 +177,14 @@ def strategy_body(settings: Settings, session_id: str, descriptors: Sequence[int
     source = StrategyStore(settings.data_dir).read_version(
         spec.owner_id, spec.strategy_name, spec.strategy_digest
     )
-    record = world.sessions.get(session_id)
-    if record.initial_balance is None:
-        raise InvariantViolated(f"session {session_id} has no initial balance yet")
+
+    @cache
+    def initial_balance() -> Decimal:
+        balance = world.sessions.get(session_id).initial_balance
+        if balance is None:
+            raise InvariantViolated(f"session {session_id} has no initial balance yet")
+        return balance
+
     runner = SandboxedRunner(
         runner_socket_path(settings.data_dir),
         world.clock,
@@ -188,7 +195,7 @@ def strategy_body(settings: Settings, session_id: str, descriptors: Sequence[int
         StrategyWiring(
             spec=spec,
             source=source.source,
-            initial_balance=record.initial_balance,
+            initial_balance=initial_balance,
             policy=policy_of(spec),
             clock=world.clock,
             exchange=world.exchange(),

@@ -42,8 +42,8 @@ from module.ports import (
     CycleRecord,
     Exchange,
     OrderInfoStore,
+    SessionChild,
     SessionRegistry,
-    StrategyChild,
     Wish,
 )
 from trading.execution.auto_trade import (
@@ -99,8 +99,8 @@ class LeaderWiring:
     registry: SessionRegistry
     alerts: AlertSink
     bells: Bells
-    strategy: StrategyChild
-    finwatcher: StrategyChild
+    strategy: SessionChild
+    finwatcher: SessionChild
     control: Control
 
 
@@ -152,7 +152,12 @@ class _Leader:
 
     def _start(self) -> None:
         spec, registry = self._spec, self._wiring.registry
+        self._wiring.finwatcher.begin()
+        self._wiring.strategy.begin()
         self._epoch = self._with_database(lambda: registry.take_epoch(spec.session_id))
+        self._wiring.strategy.await_ready()
+        self._wiring.finwatcher.await_ready()
+        log.info("processes ready", at_monotonic_s=round(self._clock.monotonic(), 3))
         row = self._with_database(lambda: registry.get(spec.session_id))
         self._cycles_done = row.cycle
         if row.desired is DesiredState.STOPPED or row.state is SessionState.STOPPING:
@@ -169,8 +174,6 @@ class _Leader:
         )
         document = self._wiring.store.read()
         self._last = None if document is None else from_json(document)
-        self._wiring.finwatcher.start()
-        self._wiring.strategy.start()
         self._find_unstored(row.last_boundary)
         self._recover()
         if row.state is SessionState.STARTING:

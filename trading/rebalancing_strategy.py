@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -37,11 +37,11 @@ MINUTES_PER_YEAR = 365 * 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class StrategyWiring:
-    """What the strategy process needs."""
+    """What the strategy process needs. `initial_balance`: the equity at the session's start."""
 
     spec: SessionSpec
     source: str
-    initial_balance: Decimal
+    initial_balance: Callable[[], Decimal]
     policy: Policy
     clock: Clock
     exchange: Exchange
@@ -134,7 +134,10 @@ def gather_book(
         marks.update({name: quote.mark for name, quote in wiring.exchange.quotes(missing).items()})
     spec = wiring.spec
     base = sizing_base(
-        snapshot.equity, spec.allocated, wiring.initial_balance, compounding=spec.compounding
+        snapshot.equity,
+        spec.allocated,
+        wiring.initial_balance(),
+        compounding=spec.compounding,
     )
     return Book(
         base=base,

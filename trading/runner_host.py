@@ -118,12 +118,13 @@ class _Host:
 
     def _fork(self) -> None:
         channel, _ = self._listener.accept()
+        host = os.getpid()
         child = os.fork()
         if child == 0:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
-            _child(channel, self._limits, pod=self._pod)
+            _child(channel, self._limits, host, pod=self._pod)
         channel.close()
         self._deadlines[child] = self._clock.monotonic() + self._wall_s + GRACE_S
 
@@ -150,11 +151,13 @@ def _kill(child: int) -> None:
             kill(child, signal.SIGKILL)
 
 
-def _child(channel: socket.socket, limits: Limits, *, pod: bool) -> None:
+def _child(channel: socket.socket, limits: Limits, host: int, *, pod: bool) -> None:
     """The life of one call. Never returns to the host's loop."""
     code = 1
     try:
         lock_down(limits, channel.fileno(), pod_is_boundary=pod)
+        if os.getppid() != host:
+            return  # it ended before it was asked to take this child with it
         send_message(channel, _answer(channel))
         code = 0
     except ConnectionEnded:

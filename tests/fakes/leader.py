@@ -132,7 +132,7 @@ class MemoryRegistry:
 
 
 class PlayedChild:
-    """Fits `module.ports.StrategyChild`: a process that ends when a test says so."""
+    """Fits `module.ports.SessionChild`: a process that ends when a test says so."""
 
     def __init__(self) -> None:
         self.starts = 0
@@ -147,6 +147,12 @@ class PlayedChild:
         self.stop()
         self.starts += 1
         self._life = os.pipe()
+
+    def begin(self) -> None:
+        self.start()
+
+    def await_ready(self) -> None:
+        assert self._life is not None, "never begun"
 
     def fileno(self) -> int:
         assert self._life is not None, "never started"

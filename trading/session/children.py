@@ -49,6 +49,11 @@ class StrategyProcess:
 
     def start(self) -> None:
         """Fork one and wait (real time) until it rang that it is ready."""
+        self.begin()
+        self.await_ready()
+
+    def begin(self) -> None:
+        """Fork one; `await_ready` must follow."""
         self.stop()
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._ready)  # a late ring of the one before is not this one's
@@ -58,6 +63,11 @@ class StrategyProcess:
         finally:
             os.close(read_end)
         self._life_line = write_end
+
+    def await_ready(self) -> None:
+        """Return when it rang that it is ready; Unavailable when it ended instead."""
+        if self._child is None:
+            raise Unavailable("the strategy process was never started")
         _await_ready(self._ready, self._child, "strategy process")
         os.eventfd_read(self._ready)
 
@@ -84,9 +94,15 @@ class FinwatcherProcess:
     def __init__(self, forker: Forker) -> None:
         self._forker = forker
         self._child: Child | None = None
+        self._ready: int | None = None
 
     def start(self) -> None:
-        """Adopt the one that runs, or fork one and wait until it watches."""
+        """Adopt the one that runs, or fork one, and wait until it watches."""
+        self.begin()
+        self.await_ready()
+
+    def begin(self) -> None:
+        """Adopt the one that runs, or fork one; `await_ready` must follow."""
         if self._child is not None:
             os.close(self._child.fileno())
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
@@ -94,10 +110,17 @@ class FinwatcherProcess:
             self._child = self._forker.fork("finwatcher", [ready_write])
         finally:
             os.close(ready_write)
+        self._ready = ready_read
+
+    def await_ready(self) -> None:
+        """Return when it watches; Unavailable when it ended instead."""
+        if self._child is None or self._ready is None:
+            raise Unavailable("finwatcher was never started")
         try:
-            _await_ready(ready_read, self._child, "finwatcher")
+            _await_ready(self._ready, self._child, "finwatcher")
         finally:
-            os.close(ready_read)
+            os.close(self._ready)
+            self._ready = None
 
     def fileno(self) -> int:
         """Readable when it has ended."""

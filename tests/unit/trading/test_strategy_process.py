@@ -105,7 +105,7 @@ class Process:
             StrategyWiring(
                 spec=self.spec,
                 source="the source",
-                initial_balance=Decimal(10_007),
+                initial_balance=lambda: Decimal(10_007),
                 policy=policy_of(self.spec),
                 clock=self.clock,
                 exchange=self.exchange,
