@@ -6,12 +6,15 @@ Everything is built inside the process that uses it, after the fork.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Sequence
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from module.alerts.outbox import AlertOutbox, configured_channels
 from module.clock import SystemClock, WorldClock
@@ -26,19 +29,26 @@ from module.launch.host_protocol import ask_host, host_socket_path, runner_socke
 from module.launch.processes import ProcessIdentity, identify
 from module.logs import configure_logs
 from module.market.market_client import MarketServiceClient
-from module.model.errors import InvariantViolated
-from module.model.sessions import SessionSpec, SessionState
+from module.model.errors import AifapError, InvariantViolated
+from module.model.market import Frequency, Instrument, MarketType
+from module.model.results import WatchedSession
+from module.model.sessions import SessionSpec, SessionState, TradeMode
 from module.ports import Alert, Exchange, MarketData
 from module.security.sandboxed_runner import SandboxedRunner
 from module.security.tokens import mint_grant, session_grant
 from module.settings import Settings
 from monitoring.finwatcher import FinwatcherWiring, run_finwatcher
+from trading.rebalance.order_info import from_json, requested, to_json, with_plan
+from trading.rebalance.plan import Book, Policy, plan_rebalance
+from trading.rebalance.weights import read_targets
 from trading.rebalancing_main import Exit, LeaderWiring, run_trading
 from trading.rebalancing_strategy import StrategyWiring, policy_of, run_strategy
 from trading.session.bells import Bells
 from trading.session.children import Child, FinwatcherProcess, Forker, StrategyProcess
 from trading.session.control import Control
 from trading.session_host import Body, ForkedChild, HostTruth, SessionHost, fork_role
+
+WARM_SESSION = "0000000000-warm"
 
 
 class World:
@@ -250,17 +260,64 @@ BODIES: dict[str, Body] = {
 # --- the host -------------------------------------------------------------------------------------
 
 
-def warm_host() -> None:
-    """Import and use what every session's processes use, before the first fork."""
-    import uuid  # psycopg2 loads it at the first connection
+def warm_host(settings: Settings) -> None:
+    """Import and use what every session's processes use, before the first fork.
 
-    import psycopg2.extras
-    import sqlalchemy.dialects.postgresql.psycopg2
-    import urllib3
+    What a path allocates when it runs for the first time (compiled queries, mappers, codecs) is
+    then in pages that all sessions share. Every answer here is thrown away; that a service is not
+    there yet is no reason not to start.
+    """
+    from module.db.repositories.results import ResultsRepository
+    from module.market.market_client import MarketServiceClient as Bars
 
-    import module.db.repositories.results
+    database = Database(settings, "finplatform", pool_size=1)
+    results = Database(settings, "finwatcher", pool_size=1)
+    clock = SystemClock()
+    sessions = SessionRepository(database)
+    nobody = WatchedSession(
+        WARM_SESSION, "", "", MarketType.FUTURES, "", clock.wall(), Decimal(1), None,
+        compounding=False, initial_balance=None, is_over=True, ended_at=None,
+    )  # fmt: skip
+    token = mint_grant(session_grant(WARM_SESSION, WARM_SESSION, ""), settings.secret("token_key"))
+    exchange = GatewayExchange(
+        settings.gateway_url, WARM_SESSION, token, clock, connect_patience_s=0.0
+    )
+    bars = Bars(settings.market_url, settings.market_id, MarketType.FUTURES, token, clock)
+    reader = ResultsRepository(results)
+    for path in (
+        sessions.active_sessions,
+        lambda: sessions.find(WARM_SESSION),
+        lambda: sessions.watched(WARM_SESSION),
+        lambda: sessions.cycles(WARM_SESSION, 1),
+        lambda: sessions.heartbeat(WARM_SESSION, 0, clock.wall()),
+        lambda: sessions.write_order_info(WARM_SESSION, {}, 0, 0),
+        lambda: reader.latest(nobody),
+        lambda: reader.portfolio_series(nobody, clock.wall(), clock.wall(), 1),
+        exchange.snapshot,
+        lambda: bars.closed_bars(["-"], Frequency.MINUTE_1, 1, clock.wall()),
+        _warm_letter,
+    ):
+        with contextlib.suppress(AifapError, SQLAlchemyError):
+            path()
+    exchange.close()
+    database.close()
+    results.close()
 
-    assert all((uuid, psycopg2.extras, sqlalchemy, urllib3, module.db.repositories.results))
+
+def _warm_letter() -> None:
+    """A plan and its letter, there and back."""
+    at = SystemClock().wall()
+    rules = Instrument(
+        "W", "W", "USDT", MarketType.FUTURES, Decimal("0.1"), Decimal("0.1"), Decimal("0.1"),
+        Decimal(5), Decimal(100), Decimal(10), Decimal("0.0006"), Decimal("0.0002"),
+    )  # fmt: skip
+    policy = Policy(TradeMode.REBALANCING, MarketType.FUTURES, Decimal(1), Decimal("0.01"))
+    book = Book(Decimal(1000), Decimal(1000), {}, {"W": Decimal(10)}, {"W": rules})
+    targets = read_targets({"W": {"weight": "0.5"}}, book.instruments, MarketType.FUTURES)
+    letter = requested(WARM_SESSION, at, 0, 0, 0)
+    plan = plan_rebalance(targets, book, policy)
+    letter = with_plan(letter, plan, inputs={}, targets={}, strategy_digest="")
+    from_json(to_json(letter))
 
 
 def build_host(settings: Settings) -> SessionHost:

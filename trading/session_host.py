@@ -434,7 +434,7 @@ def main() -> int:
     except Timeout:
         log.error("another session host runs on this data folder", folder=str(settings.data_dir))
         return 2
-    warm_host()
+    warm_host(settings)
     gc.collect()
     gc.freeze()
     host = build_host(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import socket
 import threading
@@ -83,9 +84,9 @@ for number in range(64):
     found.append((number, 'socket' if stat.S_ISSOCK(facts.st_mode) else facts.st_rdev))
 """,
     )
-    null = os.stat(os.devnull).st_rdev
+    null = Path(os.devnull).stat().st_rdev
     standard = [(number, null) for number in range(3)]
-    listed = eval(found)  # noqa: S307 - a list of our own making
+    listed = ast.literal_eval(found)
     assert listed[:3] == standard
     assert [kind for _, kind in listed[3:]] == ["socket"]
 
@@ -181,7 +182,7 @@ def test_S22_nobody_can_be_signalled_or_traced(host: RunnerProcess) -> None:
         "import os\nos.kill(os.getppid(), 9)",
         "import os\nos.killpg(0, 0)",
         f"import os\nos.pidfd_open({parent})",
-        f"import signal\nsignal.pthread_kill({me}, 9)" if False else "import os\nos.kill(-1, 0)",
+        "import os\nos.kill(-1, 0)",
     ):
         assert attempt(host, action) == "PermissionError", action
     assert host.process.poll() is None
@@ -198,9 +199,7 @@ def test_G4_no_process_can_be_started(host: RunnerProcess) -> None:
         "import os\nos.fork()",
         "import subprocess\nsubprocess.run(['/bin/true'])",
         "import os\nos.execv('/bin/true', ['true'])",
-        "import os\nos.system('true') == 0 or [][1]"
-        if False
-        else "import os\nos.posix_spawn('/bin/true', ['true'], {})",
+        "import os\nos.posix_spawn('/bin/true', ['true'], {})",
         "import multiprocessing\nmultiprocessing.Process(target=print).start()",
     ):
         assert attempt(host, action) in REFUSED, action
@@ -242,10 +241,10 @@ found = [libc.prctl(1, 0, 0, 0, 0), libc.prctl(4, 1, 0, 0, 0), libc.unshare(0x10
 
 
 def test_S25_nothing_is_left_from_call_to_call(host: RunnerProcess) -> None:
-    leave = "import builtins, sys, json\nbuiltins.left = 17\nsys.modules['left'] = json\njson.left = 1\nfound = 'left'"
-    assert tell(host, leave) == "left"
-    look = "import builtins, sys, json\nfound = [hasattr(builtins, 'left'), 'left' in sys.modules, hasattr(json, 'left')]"
-    assert tell(host, look) == "[False, False, False]"
+    look = "found = [hasattr(builtins, 'left'), 'left' in sys.modules, hasattr(json, 'left')]"
+    leave = "builtins.left = json.left = 17\nsys.modules['left'] = json"
+    assert tell(host, f"import builtins, sys, json\n{leave}\n{look}") == "[True, True, True]"
+    assert tell(host, f"import builtins, sys, json\n{look}") == "[False, False, False]"
 
 
 def test_I20_no_child_and_no_descriptor_is_left(host: RunnerProcess) -> None:
