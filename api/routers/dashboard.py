@@ -19,8 +19,8 @@ _TYPES: Final = {
     "live.js": "text/javascript; charset=utf-8",
 }
 _CONTENT_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _FILES: Final = {name: (files("dashboards.live") / name).read_bytes() for name in _TYPES}
 

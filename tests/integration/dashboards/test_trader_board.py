@@ -9,8 +9,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +21,20 @@ from dashboards.grafana.build import RESULTS, SESSIONS, build_trader_board, rend
 from module.db.database import Database
 from module.db.embedded import EmbeddedPostgres
 from module.db.migrate import READER_ROLE
-from module.db.repositories.accounts import AccountRecord, AccountRepository
 from module.db.repositories.results import ResultsRepository
 from module.db.repositories.sessions import SessionRepository
 from module.db.repositories.users import Role, UserRepository
-from module.model.accounts import MarginMode, TradeEnv
-from module.model.credentials import SealedCredentials
 from module.model.market import MarketType
 from module.model.results import (
     GapCause,
     GapRow,
-    IndicatorRow,
-    MinuteRows,
-    PortfolioRow,
-    SymbolRow,
-    WatchedSession,
 )
-from module.model.sessions import EndState, SessionSpec, SessionState, TradeMode
+from module.model.sessions import SessionState
 from module.settings import Settings
 from tests.integration.dashboards.grafana_sql import Shown, expand
+from tests.integration.dashboards.told_sessions import START, Told, stored_session, symbol_row
 
 PROVISIONING = Path(__file__).resolve().parents[3] / "dashboards" / "grafana" / "provisioning"
-START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 FUTURES_SESSION, SPOT_SESSION, OLD_SESSION = (
     "2611211200-futu",
     "2611211200-spot",
@@ -98,168 +89,6 @@ def board_panels() -> list[dict[str, Any]]:
 
 
 # --- rows -----------------------------------------------------------------------------------------
-
-
-def symbol_row(symbol: str, value: str, size: str = "1") -> SymbolRow:
-    return SymbolRow(
-        symbol=symbol,
-        size=Decimal(size),
-        entry_price=Decimal(100),
-        mark_price=Decimal(101),
-        position_value=Decimal(value),
-        margin_size=abs(Decimal(value)),
-        unrealized_pnl=Decimal("1.5"),
-        unrealized_roe=0.01,
-        realized_pnl=Decimal(0),
-        fees=Decimal(0),
-        funding=Decimal(0),
-        weight=0.3,
-        target=0.3,
-        leverage=Decimal(1),
-        liquidation_price=None,
-        stop_loss=None,
-        take_profit=None,
-        flags="",
-    )
-
-
-def portfolio_row(value: str, roe: float | None, at: datetime) -> PortfolioRow:
-    return PortfolioRow(
-        current_pv=Decimal(value),
-        netprofit=Decimal(value) - 10_000,
-        roe=roe,
-        position_value=Decimal(0),
-        gross_position_value=Decimal(0),
-        cash=Decimal(value),
-        unrealized_pnl=Decimal(0),
-        unrealized_roe=None,
-        margin_size=Decimal(0),
-        available=Decimal(10_000),
-        wallet_balance=Decimal(value),
-        initial_balance=Decimal(10_000),
-        net_transfers=Decimal(0),
-        realized_pnl=Decimal(0),
-        fees=Decimal(0),
-        funding=Decimal(0),
-        positions=0,
-        open_orders=0,
-        unprotected=0,
-        measured_at=at,
-        late=False,
-        flags="",
-    )
-
-
-def indicator_row(sharpe: float | None, drawdown: float) -> IndicatorRow:
-    return IndicatorRow(
-        returns_1min=3,
-        cumulative_return=0.01,
-        drawdown=drawdown,
-        max_drawdown=drawdown,
-        sharpe_1min=sharpe,
-        sortino_1min=None,
-        volatility_1min=0.2,
-        returns_1day=0,
-        sharpe_1day=None,
-        sortino_1day=None,
-        volatility_1day=None,
-        trades=0,
-        trades_won=0,
-        win_rate=None,
-        flags="",
-    )
-
-
-@dataclass(frozen=True)
-class Told:
-    """A session to tell minutes of."""
-
-    session_id: str
-    owner_id: str
-    account_id: str
-    market: MarketType
-
-    def minute(
-        self, number: int, value: str, roe: float | None, symbols: tuple[SymbolRow, ...]
-    ) -> MinuteRows:
-        at = START + timedelta(minutes=number)
-        return MinuteRows(
-            session_id=self.session_id,
-            owner_id=self.owner_id,
-            account_id=self.account_id,
-            market=self.market,
-            minute=at,
-            writer="writer",
-            symbols=symbols,
-            portfolio=portfolio_row(value, roe, at),
-            indicators=indicator_row(None if number == 0 else 1.75 + number, -0.03 * number),
-        )
-
-    def watched(self) -> WatchedSession:
-        return WatchedSession(
-            session_id=self.session_id,
-            owner_id=self.owner_id,
-            account_id=self.account_id,
-            market=self.market,
-            strategy_name="momentum",
-            started_at=START,
-            leverage=Decimal(1),
-            allocated=None,
-            compounding=False,
-            initial_balance=Decimal(10_000),
-            is_over=False,
-            ended_at=None,
-        )
-
-
-def stored_session(database: Database, told: Told, started_at: datetime) -> None:
-    AccountRepository(database).add(
-        AccountRecord(
-            account_id=told.account_id,
-            owner_id=told.owner_id,
-            label=f"paper-{told.session_id[-4:]}",
-            venue="bitget",
-            market=told.market,
-            market_id="synthetic:7",
-            trade_env=TradeEnv.PAPER,
-            base_url="http://127.0.0.1:9",
-            active=True,
-            epoch=0,
-            gateway_lease=None,
-            initial_balance=Decimal(10_000),
-            key_hint="",
-            limits={},
-            created_at=started_at,
-        ),
-        SealedCredentials(1, b"sealed"),
-    )
-    spec = SessionSpec(
-        session_id=told.session_id,
-        installation="tests",
-        owner_id=told.owner_id,
-        account_id=told.account_id,
-        market=told.market,
-        market_id="synthetic:7",
-        trade_env=TradeEnv.PAPER,
-        trade_mode=TradeMode.REBALANCING,
-        strategy_name="momentum",
-        strategy_digest="ab" * 32,
-        config={},
-        interval=timedelta(minutes=5),
-        leverage=Decimal(1),
-        margin_mode=MarginMode.CROSSED,
-        allocated=None,
-        compounding=False,
-        threshold=Decimal("0.01"),
-        default_stop_loss_pct=None,
-        target_volatility=None,
-        on_end=EndState.PROTECTED,
-        apply_account_settings=True,
-        adopt_existing=False,
-        started_at=started_at,
-        ends_at=started_at + timedelta(hours=720),
-    )
-    SessionRepository(database).create(spec, sessions_max=100)
 
 
 @pytest.fixture(scope="module")

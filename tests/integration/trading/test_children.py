@@ -164,12 +164,12 @@ def test_one_that_never_becomes_ready_is_unavailable(
 def test_I20_starting_again_and_again_leaves_no_descriptor(bells: Bells) -> None:
     forker = TestForker(*[serves] * 4)
     process = StrategyProcess(forker, bells.descriptors(), bells.rebalance_done.fileno())
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(4):
         process.start()
     process.stop()
     forker.reap()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_finwatcher_outlives_its_leader() -> None:

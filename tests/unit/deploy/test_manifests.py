@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -386,3 +387,18 @@ def test_a_wrong_cron_line_is_found(schedule: str) -> None:
 @pytest.mark.parametrize("schedule", ["* * * * *", "*/5 0-6 * 1,12 *", "59 23 31 12 6"])
 def test_a_right_cron_line_passes(schedule: str) -> None:
     assert list(cron_problems(schedule)) == []
+
+
+# --- is it described ------------------------------------------------------------------------------
+
+
+def test_the_page_about_deploying_names_what_is_there() -> None:
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    names = {one["metadata"]["name"] for name in OVERLAYS for one in render_overlay(name)}
+    for word in re.findall(r"`((?:dep|sts|job|cj|srv|pvc)-[a-z0-9-]+)`", page):
+        assert word in names, word
+    for one in (one for one in render_overlay("production") if pod_template_of(one)):
+        assert one["metadata"]["name"] in page
+    for path in re.findall(r"`((?:deploy|dashboards|tests|overlays)/[\w./-]+)`", page):
+        place = DEPLOY / path if path.startswith("overlays/") else ROOT / path
+        assert place.exists(), path

@@ -212,6 +212,19 @@ def test_G1_a_strategy_that_fails_five_times_fails_its_session() -> None:
         assert session.exchange.ledger == []
 
 
+def test_failures_count_only_in_a_row() -> None:
+    with opened(Session(make_spec(cycles_max=9))) as session:
+
+        def answer(asked: OrderInfo) -> OrderInfo:
+            session.failing = 1 if asked.number not in (4, 9) else 0
+            return session.plan(asked)
+
+        session.strategy.answer = answer
+        assert session.lead() is Exit.OVER
+        assert session.stages().count("skipped") == 7
+        assert session.registry.row.state is SessionState.ENDED
+
+
 def test_a_missing_bar_skips_the_cycle_and_is_not_the_strategys_fault() -> None:
     with opened(Session(make_spec(cycles_max=9))) as session:
 

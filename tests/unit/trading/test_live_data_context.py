@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+import pandas as pd
 import pytest
 
 from module.live_data_context import LiveDataContext
@@ -61,7 +62,8 @@ def test_one_field_gives_assets_as_columns_and_several_give_pairs() -> None:
     one = context.get_history(("ETHUSDT", "BTCUSDT"), 1, "1m", "volume")
     assert list(one.columns) == ["ETHUSDT", "BTCUSDT"]
     several = context.get_history("ETHUSDT", 2, "1m", ["low", "volume"])
-    assert list(several.columns) == [("ETHUSDT", "low"), ("ETHUSDT", "volume")]
+    expected = pd.MultiIndex.from_tuples([("ETHUSDT", "low"), ("ETHUSDT", "volume")])
+    assert several.columns.equals(expected)
     assert several[("ETHUSDT", "volume")].tolist() == [0.0, 17.0]
     assert several.columns.names == ["asset", "field"]
     assert client.asked == [(["ETHUSDT", "BTCUSDT"], 1, "1m"), (["ETHUSDT"], 2, "1m")]

@@ -188,6 +188,15 @@ def test_A2_absence_is_proven_only_after_the_deadline_and_two_looks() -> None:
     assert desk.exchange.calls.count("order") > 2
 
 
+def test_A9_one_late_absence_is_not_a_proof_the_second_look_may_find_it() -> None:
+    desk = Desk()
+    desk.exchange.index_lag_s = 16.3  # after the first look beyond the deadline
+    desk.exchange.script["submit"].append(Lost())
+    done = desk.trade(wanted({"BTCUSDT": "0.3"}))
+    assert states(done) == {"BTCUSDT-open": LegState.FILLED}
+    assert len(desk.exchange.ledger) == 1
+
+
 def test_A7_a_leg_that_no_result_names_is_unknown_until_found() -> None:
     desk = Desk()
     desk.exchange.script["submit"].append(Edits(lambda results: results[1:]))
