@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 TEST_WORKERS ?= 2
-SEEDS  ?= 50
+SEEDS  ?= 20
 
 # make run: CANDLES=<folder> CYCLES=10 INTERVAL=5m SPEED=60 SEED=7 KEEP=1 PORT=8000 DATA=<folder>
 RUN_OPTIONS := $(if $(CANDLES),--candles "$(CANDLES)") $(if $(CYCLES),--cycles $(CYCLES)) \
@@ -29,6 +29,10 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Sessions whose processes are killed at seeded random moments; the exchange's ledger is the judge.
+simulate: $(STAMP)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

@@ -60,11 +60,7 @@ class PlatformClient:
         except ValueError as error:
             raise Unavailable(f"{method} {path} answered {answer.status} without JSON") from error
         if answer.status >= 400:
-            fields = "".join(
-                f"\n  {item.get('field')}: {item.get('message')}"
-                for item in document.get("errors", ())
-            )
-            detail = f"{document.get('detail', document)}{fields}"
+            detail = str(document.get("detail", document))
             raise AifapError(detail, code=str(document.get("code", answer.status)))
         return dict(document)
 

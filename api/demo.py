@@ -201,7 +201,7 @@ def _clear(folder: Path) -> None:
         return
     from filelock import FileLock, Timeout
 
-    if not (folder / "settings.json").exists() and any(folder.iterdir()):
+    if not (folder / "run" / "stack.lock").exists() and any(folder.iterdir()):
         raise Conflict(f"{folder} is not empty and not an installation's; choose another --data")
     (folder / "run").mkdir(exist_ok=True)
     try:

@@ -47,9 +47,10 @@ class RunSummary:
     def print(self, console: Console) -> None:
         """A table for people, then one JSON object in one line."""
         line = self.line
-        table = Table(title=f"session {self.session_id}: {self.reason}", title_justify="left")
-        table.add_column("what")
-        table.add_column("value", justify="right")
+        console.print(f"[bold]session {self.session_id}[/bold] {self.state}: {self.reason}")
+        table = Table(box=None, show_header=False, padding=(0, 2))
+        table.add_column(style="dim")
+        table.add_column(justify="right")
         for name, value in (
             ("cycles", str(line["cycles"])),
             ("orders / fills", f"{line['orders']} / {line['fills']}"),

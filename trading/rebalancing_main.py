@@ -27,6 +27,7 @@ from module.model.errors import (
     Conflict,
     InvariantViolated,
     StaleWriter,
+    Unavailable,
 )
 from module.model.sessions import (
     DesiredState,
@@ -72,9 +73,10 @@ DONE_WAIT_S = 30.0
 STRATEGY_FAILURES_MAX = 5
 FLAT_TRIES = 3
 RECOVERY_AGE_FRACTION = 2
-DATABASE_TRIES = 30
+PATIENCE_S = 30.0
 UNSTORED_MAX = 50
-DATABASE_PAUSE_S = 1.0
+PATIENCE_PAUSE_S = 1.0
+WATCH_RETRY_S = 30.0
 
 log = get_logger("trading.leader")
 T = TypeVar("T")
@@ -131,6 +133,7 @@ class _Leader:
         self._failures = 0
         self._beaten_at = float("-inf")
         self._stop_wanted: EndState | None = None
+        self._watch_again_at: float | None = None  # while finwatcher could not be started
         self._unstored: deque[CycleRecord] = deque(maxlen=UNSTORED_MAX)
 
     # --- life ------------------------------------------------------------------------------------
@@ -152,13 +155,14 @@ class _Leader:
 
     def _start(self) -> None:
         spec, registry = self._spec, self._wiring.registry
-        self._wiring.finwatcher.begin()
-        self._wiring.strategy.begin()
-        self._epoch = self._with_database(lambda: registry.take_epoch(spec.session_id))
+        watching = self._begin_watching()
+        self._patiently(self._wiring.strategy.begin)
+        self._epoch = self._patiently(lambda: registry.take_epoch(spec.session_id))
         self._wiring.strategy.await_ready()
-        self._wiring.finwatcher.await_ready()
+        if watching:
+            self._await_watching()
         log.info("processes ready", at_monotonic_s=round(self._clock.monotonic(), 3))
-        row = self._with_database(lambda: registry.get(spec.session_id))
+        row = self._patiently(lambda: registry.get(spec.session_id))
         self._cycles_done = row.cycle
         if row.desired is DesiredState.STOPPED or row.state is SessionState.STOPPING:
             self._stop_wanted = row.end_state
@@ -169,7 +173,7 @@ class _Leader:
             raise Conflict(
                 f"the account already holds {held}; close it, or start with adopt_existing"
             )
-        self._with_database(
+        self._patiently(
             lambda: registry.set_initial_balance(spec.session_id, self._epoch, snapshot.equity)
         )
         document = self._wiring.store.read()
@@ -182,7 +186,7 @@ class _Leader:
             self._alert_start()
 
     def _set_state(self, state: SessionState, reason: str = "") -> None:
-        self._with_database(
+        self._patiently(
             lambda: self._wiring.registry.set_state(
                 self._spec.session_id,
                 state,
@@ -265,7 +269,8 @@ class _Leader:
         while (now := self._clock.now()) < when:
             until = min(when, now + timedelta(seconds=HEARTBEAT_WORLD_S))
             fds = [self._wiring.control.fileno(), self._wiring.strategy.fileno()]
-            fds.append(self._wiring.finwatcher.fileno())
+            if self._watch_again_at is None:
+                fds.append(self._wiring.finwatcher.fileno())
             ready = self._clock.wait_readable(fds, until)
             self._revive(ready)
             if fds[0] in ready:
@@ -277,10 +282,39 @@ class _Leader:
     def _revive(self, ready: Sequence[int]) -> None:
         if self._wiring.strategy.fileno() in ready:
             log.warning("the strategy process ended; starting another")
-            self._wiring.strategy.start()
-        if self._wiring.finwatcher.fileno() in ready:
-            log.warning("finwatcher ended; starting another")
-            self._wiring.finwatcher.start()
+            self._patiently(self._wiring.strategy.start)
+        if self._watch_again_at is None:
+            again = self._wiring.finwatcher.fileno() in ready
+        else:
+            again = self._clock.monotonic() >= self._watch_again_at
+        if again:
+            log.warning("finwatcher is away; starting another")
+            if self._begin_watching():
+                self._await_watching()
+
+    def _begin_watching(self) -> bool:
+        """Whether finwatcher was forked; a session trades on without it, and tries again."""
+        try:
+            self._wiring.finwatcher.begin()
+        except Unavailable as error:
+            self._unwatched(error)
+            return False
+        return True
+
+    def _await_watching(self) -> None:
+        try:
+            self._wiring.finwatcher.await_ready()
+        except Unavailable as error:
+            self._unwatched(error)
+        else:
+            self._watch_again_at = None
+
+    def _unwatched(self, error: Unavailable) -> None:
+        log.warning("finwatcher did not start; trying again later", detail=error.message)
+        if self._watch_again_at is None:
+            lines = (("Part", "finwatcher"), ("Error", error.message))
+            self._alert("part-failed", "error", "Not Measured", lines)
+        self._watch_again_at = self._clock.monotonic() + WATCH_RETRY_S
 
     def _look(self) -> None:
         """Somebody spoke: read what, and what the owner wants."""
@@ -382,7 +416,7 @@ class _Leader:
         bells = self._wiring.bells
         for bell in (bells.autotrade_done, bells.rebalance_start, bells.strategy_done):
             bell.clear()
-        self._wiring.strategy.start()
+        self._patiently(self._wiring.strategy.start)
 
     def _skip(self, info: OrderInfo, reason: str) -> OrderInfo:
         return self._save(info.changed(stage=CycleStage.SKIPPED, reason=reason))
@@ -490,15 +524,17 @@ class _Leader:
             stop_requested=self._stop_requested,
         )
 
-    def _with_database(self, work: Callable[[], T]) -> T:
-        """Repeat `work` while Postgres is away, in real time, bounded."""
-        for attempt in range(DATABASE_TRIES):
+    def _patiently(self, work: Callable[[], T]) -> T:
+        """Repeat `work` while Postgres or the host is away, in real time, bounded."""
+        give_up_at = self._clock.monotonic() + PATIENCE_S
+        while True:
             try:
                 return work()
             except PASSING as error:
-                log.warning("waiting for Postgres", attempt=attempt, detail=error.message)
-                self._clock.pause(DATABASE_PAUSE_S)
-        return work()
+                if self._clock.monotonic() >= give_up_at:
+                    raise
+                log.warning("waiting", detail=error.message)
+                self._clock.pause(PATIENCE_PAUSE_S)
 
     def _alert_start(self) -> None:
         hours = (self._spec.ends_at - self._spec.started_at).total_seconds() / 3600

@@ -149,7 +149,10 @@ def gather_book(
 
 
 def _check_account(spec: SessionSpec, snapshot: AccountSnapshot) -> None:
-    if spec.market is MarketType.FUTURES and snapshot.position_mode is not PositionMode.ONE_WAY:
+    if spec.market is MarketType.SPOT:
+        # Coins are not read as positions yet: planning without them would buy again every cycle.
+        raise Conflict("a spot account cannot be rebalanced yet; nothing is traded on it")
+    if snapshot.position_mode is not PositionMode.ONE_WAY:
         raise Conflict(
             "the account is in hedge mode; set position mode to one-way on the exchange (while "
             "nothing is open), then start again"

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from module.clock import SystemClock
+from module.launch.life_line import end_with_starter
 from module.live_data_context import LiveDataContext
 from module.model.canonical import parse_instant
 from module.model.errors import AifapError, InvalidInput
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--memory-mb", type=int, required=True)
     parser.add_argument("--pod", action="store_true")
     options = parser.parse_args(arguments)
+    end_with_starter()
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     os.environ["OMP_NUM_THREADS"] = "1"
     _warm()

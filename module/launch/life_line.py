@@ -29,6 +29,11 @@ def end_with_server() -> None:
         _tie(server.pid)
 
 
+def end_with_starter() -> None:
+    """The same for a program that is given no environment: whoever is its parent now."""
+    _tie(os.getppid())
+
+
 def _tie(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != parent:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
-from module.model.errors import AifapError, StaleWriter
+from module.model.errors import AifapError, StaleWriter, Unavailable
 from module.model.sessions import DesiredState, EndState, SessionState
 from module.ports import Alert, CycleRecord
 from tests.fakes.clock import ManualClock
@@ -137,6 +137,7 @@ class PlayedChild:
     def __init__(self) -> None:
         self.starts = 0
         self.stops = 0
+        self.fails = 0  # so many starts fail from now on
         self._life: tuple[int, int] | None = None
 
     @property
@@ -146,6 +147,9 @@ class PlayedChild:
     def start(self) -> None:
         self.stop()
         self.starts += 1
+        if self.fails:
+            self.fails -= 1
+            raise Unavailable("the session host does not answer")
         self._life = os.pipe()
 
     def begin(self) -> None:

@@ -58,11 +58,11 @@ class StrategyProcess:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._ready)  # a late ring of the one before is not this one's
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        self._life_line = write_end
         try:
             self._child = self._forker.fork("strategy", [*self._bells, read_end])
         finally:
             os.close(read_end)
-        self._life_line = write_end
 
     def await_ready(self) -> None:
         """Return when it rang that it is ready; Unavailable when it ended instead."""
@@ -103,11 +103,13 @@ class FinwatcherProcess:
 
     def begin(self) -> None:
         """Adopt the one that runs, or fork one; `await_ready` must follow."""
-        if self._child is not None:
-            os.close(self._child.fileno())
+        self.stop()
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
         try:
             self._child = self._forker.fork("finwatcher", [ready_write])
+        except BaseException:
+            os.close(ready_read)
+            raise
         finally:
             os.close(ready_write)
         self._ready = ready_read

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -401,6 +404,37 @@ def test_a_strategy_whose_host_is_missing_is_unavailable(tmp_path: Path) -> None
     with pytest.raises(Unavailable):
         runner.run(returning("{}"), {}, AT, FakeMarket())
     assert clock.paused
+
+
+STARTER = """
+import sys, time
+from tests.fakes.runner_process import RunnerProcess
+host = RunnerProcess(wall_s=30)
+host.runner(20).run("def strategy(c, d):\\n    return {}", {}, __import__("datetime").datetime.now(
+    __import__("datetime").UTC), None)
+print(host.process.pid, host.folder, flush=True)
+time.sleep(60)
+"""
+
+
+def test_I20_a_host_whose_starter_was_killed_ends_too() -> None:
+    starter = subprocess.Popen(
+        [sys.executable, "-c", STARTER], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert starter.stdout is not None
+        pid, folder = starter.stdout.readline().split()
+        host = psutil.Process(int(pid))
+        starter.kill()
+        starter.wait(10)
+        _, alive = psutil.wait_procs([host], timeout=10)
+        assert alive == []
+        shutil.rmtree(folder)
+    finally:
+        starter.kill()
+        starter.wait(10)
+        assert starter.stdout is not None
+        starter.stdout.close()
 
 
 def test_a_host_that_ends_takes_its_children_with_it() -> None:

@@ -289,6 +289,44 @@ def test_children_that_end_between_cycles_are_started_again(session: Session) ->
     assert (session.strategy.starts, session.finwatcher.starts) == (2, 2)
 
 
+def test_children_are_waited_for_while_the_host_restarts(session: Session) -> None:
+    def both() -> None:
+        session.strategy.fails = 3
+        session.strategy.die()
+
+    session.clock.at(FIRST_BOUNDARY + timedelta(seconds=61), both)
+    assert session.lead() is Exit.OVER
+    assert session.stages() == ["done"] * 3
+    assert session.strategy.starts == 5
+    assert len(session.clock.paused) == 3
+
+
+def test_a_strategy_process_that_never_starts_fails_the_session(session: Session) -> None:
+    session.strategy.fails = 999
+    assert session.lead() is Exit.OVER
+    assert session.registry.row.state is SessionState.FAILED
+    assert session.strategy.starts < 50
+
+
+@pytest.mark.parametrize("dies_later", [False, True])
+def test_a_session_trades_on_without_finwatcher_and_says_so_once(
+    session: Session, dies_later: bool
+) -> None:
+    def die() -> None:
+        session.finwatcher.fails = 4
+        session.finwatcher.die()
+
+    if dies_later:
+        session.clock.at(FIRST_BOUNDARY + timedelta(seconds=61), die)
+    else:
+        session.finwatcher.fails = 4
+    assert session.lead() is Exit.OVER
+    assert session.stages() == ["done"] * 3
+    assert session.alerts.kinds().count("part-failed") == 1
+    assert session.finwatcher.starts == (6 if dies_later else 5)
+    assert session.finwatcher.lives
+
+
 def test_a_critical_error_fails_the_session_with_an_alert(session: Session) -> None:
     session.exchange.modes["BTCUSDT"] = SymbolSettings("BTCUSDT", Decimal(20), MarginMode.CROSSED)
     assert session.lead() is Exit.OVER

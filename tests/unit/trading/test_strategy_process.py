@@ -19,7 +19,7 @@ from module.model.errors import (
     StrategyFailed,
     Unavailable,
 )
-from module.model.market import Frequency
+from module.model.market import Frequency, MarketType
 from module.model.orders import StopPrices
 from module.model.sessions import SessionSpec, TradeMode
 from module.ports import MarketData, StrategyOutput, WindowRequest
@@ -227,6 +227,16 @@ def test_a_hedge_mode_account_is_refused_with_the_way_out(process: Process) -> N
     (answer,) = process.serve(1)
     assert answer.stage is CycleStage.SKIPPED
     assert "one-way" in answer.reason
+
+
+def test_a_spot_account_is_refused_while_its_coins_are_not_read_as_positions() -> None:
+    process = Process(make_spec(market=MarketType.SPOT))
+    try:
+        (answer,) = process.serve(1)
+        assert answer.stage is CycleStage.SKIPPED
+        assert "spot" in answer.reason
+    finally:
+        process.close()
 
 
 def test_a_bell_that_rings_without_a_letter_plans_nothing(process: Process) -> None:
