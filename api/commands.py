@@ -152,6 +152,8 @@ def dashboard_url(doors: Doors) -> str:
 def _create_session(
     doors: Doors, user: UserRecord, request: RunSystemRequest, session_id: str
 ) -> SessionRecord:
+    if request.trade_type is MarketType.SPOT:
+        raise InvalidInput("tradeType: spot sessions cannot be rebalanced yet; use futures")
     version = doors.strategies.latest(user.user_id, request.strategy_name)
     check_source(version.source.encode())
     config = {**version.config, **request.config}

@@ -107,7 +107,7 @@ class RunSystemRequest(Sent):
     threshold: Annotated[Exact, Field(ge=0, le=THRESHOLD_MAX)] = Decimal("0.01")
     trading_hours: Annotated[Exact, Field(gt=0, le=TRADING_HOURS_MAX)] = Decimal(720)
     default_stop_loss_pct: Annotated[Exact, Field(gt=0, le=STOP_LOSS_PCT_MAX)] | None = Field(
-        None, description="Stop in percent of the price, where the strategy gives none."
+        None, description="Stop in percent of the entry, where the strategy gives none."
     )
     target_volatility: Annotated[Exact, Field(gt=0, le=TARGET_VOLATILITY_MAX)] | None = Field(
         None, description="Yearly, as a fraction; for trade_mode volatility_targeting."

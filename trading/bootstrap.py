@@ -21,6 +21,7 @@ from module.clock import SystemClock, WorldClock
 from module.db.database import Database
 from module.db.repositories.alerts import AlertRepository
 from module.db.repositories.sessions import Leader, PostgresMirror, SessionRepository
+from module.db.repositories.users import UserRepository
 from module.exchange.gateway_client import GatewayExchange
 from module.files.order_info_file import FileOrderInfoStore
 from module.files.session_folder import make_session_folder
@@ -163,6 +164,7 @@ def _lead(settings: Settings, session_id: str, forker: Forker) -> Exit:
         return run_trading(
             LeaderWiring(
                 spec=world.spec,
+                user=UserRepository(world.platform).get(world.spec.owner_id).name,
                 clock=world.clock,
                 exchange=world.exchange(),
                 store=world.store(),

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import enum
 import sys
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -37,10 +36,8 @@ from module.model.sessions import (
     boundary_at_or_after,
 )
 from module.ports import (
-    Alert,
     AlertSink,
     Clock,
-    CycleRecord,
     Exchange,
     OrderInfoStore,
     SessionChild,
@@ -63,8 +60,10 @@ from trading.rebalance.order_info import (
 )
 from trading.rebalance.plan import Book, plan_rebalance
 from trading.rebalancing_strategy import flat_policy, policy_of
+from trading.session.announcer import Announcer
 from trading.session.bells import Bells
 from trading.session.control import Control
+from trading.session.journal import Journal
 
 HEARTBEAT_WORLD_S = 10.0
 HEARTBEAT_REAL_S = 2.0
@@ -74,7 +73,6 @@ STRATEGY_FAILURES_MAX = 5
 FLAT_TRIES = 3
 RECOVERY_AGE_FRACTION = 2
 PATIENCE_S = 30.0
-UNSTORED_MAX = 50
 PATIENCE_PAUSE_S = 1.0
 WATCH_RETRY_S = 30.0
 
@@ -92,9 +90,10 @@ class Exit(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class LeaderWiring:
-    """What a leader needs of the world."""
+    """What a leader needs of the world. `user` is the owner's name."""
 
     spec: SessionSpec
+    user: str
     clock: Clock
     exchange: Exchange
     store: OrderInfoStore
@@ -134,7 +133,8 @@ class _Leader:
         self._beaten_at = float("-inf")
         self._stop_wanted: EndState | None = None
         self._watch_again_at: float | None = None  # while finwatcher could not be started
-        self._unstored: deque[CycleRecord] = deque(maxlen=UNSTORED_MAX)
+        self._announcer = Announcer(wiring.spec, wiring.user, wiring.alerts, wiring.clock)
+        self._journal = Journal(wiring.store, wiring.registry, wiring.clock, epoch=0)
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -158,6 +158,7 @@ class _Leader:
         watching = self._begin_watching()
         self._patiently(self._wiring.strategy.begin)
         self._epoch = self._patiently(lambda: registry.take_epoch(spec.session_id))
+        self._journal = Journal(self._wiring.store, registry, self._clock, self._epoch)
         self._wiring.strategy.await_ready()
         if watching:
             self._await_watching()
@@ -178,12 +179,12 @@ class _Leader:
         )
         document = self._wiring.store.read()
         self._last = None if document is None else from_json(document)
-        self._find_unstored(row.last_boundary)
+        self._journal.find_unstored(row.last_boundary)
         self._recover()
         if row.state is SessionState.STARTING:
             self._set_state(SessionState.RUNNING)
         if first:
-            self._alert_start()
+            self._announcer.started()
 
     def _set_state(self, state: SessionState, reason: str = "") -> None:
         self._patiently(
@@ -214,11 +215,11 @@ class _Leader:
         age = self._clock.now() - info.cycle
         log.info("recovering a cycle", session=self._spec.session_id, age_s=age.total_seconds())
         if age <= self._spec.interval / RECOVERY_AGE_FRACTION and self._ending() is None:
-            self._journal(auto_trade(info, self._ports(), self._rules()), info.cycle, None)
+            self._keep(auto_trade(info, self._ports(), self._rules()), info.cycle, None)
         else:
             reason = f"interrupted, and {age.total_seconds():.0f} s old when it was found"
             settled = settle_open_slices(info, self._ports(), self._rules(), reason)
-            self._journal(settled, info.cycle, None)
+            self._keep(settled, info.cycle, None)
         self._cycles_done = max(self._cycles_done, info.number)
 
     def _ending(self) -> tuple[EndState, str] | None:
@@ -244,8 +245,8 @@ class _Leader:
         held = len(self._wiring.exchange.snapshot().positions)
         how = "flat" if held == 0 else f"protected, {held} positions open"
         self._set_state(SessionState.ENDED, f"{reason}; {how}")
-        self._store_journal()
-        self._alert("stop", "info", "System Stopped", (("Reason", reason), ("Account", how)))
+        self._journal.flush()
+        self._announcer.stopped(end_state, f"{reason}; {how}")
         return Exit.OVER
 
     def fail(self, error: Exception) -> Exit:
@@ -254,7 +255,7 @@ class _Leader:
             error.message if isinstance(error, AifapError) else f"{type(error).__name__}: {error}"
         )
         log.error("session failed", session=self._spec.session_id, detail=detail, exc_info=error)
-        self._alert("critical", "critical", "Critical Error", (("Error", detail),))
+        self._announcer.failed(detail)
         try:
             self._set_state(SessionState.FAILED, detail)
         except AifapError as unrecorded:
@@ -312,8 +313,7 @@ class _Leader:
     def _unwatched(self, error: Unavailable) -> None:
         log.warning("finwatcher did not start; trying again later", detail=error.message)
         if self._watch_again_at is None:
-            lines = (("Part", "finwatcher"), ("Error", error.message))
-            self._alert("part-failed", "error", "Not Measured", lines)
+            self._announcer.not_measured(error.message)
         self._watch_again_at = self._clock.monotonic() + WATCH_RETRY_S
 
     def _look(self) -> None:
@@ -360,7 +360,7 @@ class _Leader:
             self._report_skipped(info)
         self._cycles_done += 1
         own_ms = (self._clock.monotonic() - started_real) * 1000
-        self._journal(info, boundary, own_ms)
+        self._keep(info, boundary, own_ms)
         if answered:
             self._close_cycle()
         self._beat()
@@ -424,9 +424,7 @@ class _Leader:
     def _report_skipped(self, info: OrderInfo) -> None:
         if not info.reason.startswith("no-bar"):
             self._failures += 1
-        self._alert(
-            "cycle_skipped", "error", "Cycle Skipped", (("Reason", info.reason),), info.reason[:60]
-        )
+        self._announcer.cycle_skipped(info.reason)
 
     def _read_letter(self) -> OrderInfo:
         document = self._wiring.store.read()
@@ -439,34 +437,9 @@ class _Leader:
         self._last = info
         return info
 
-    def _journal(self, info: OrderInfo, started_at: datetime, own_ms: float | None) -> None:
+    def _keep(self, info: OrderInfo, started_at: datetime, own_ms: float | None) -> None:
         self._last = info
-        document = to_json(info)
-        self._wiring.store.archive(document)
-        self._unstored.append(_cycle_record(info, started_at, self._clock.now(), own_ms))
-        self._store_journal()
-
-    def _store_journal(self) -> None:
-        """What Postgres does not have yet, oldest first; while it is away the archive has it."""
-        while self._unstored:
-            try:
-                self._wiring.registry.record_cycle(self._epoch, self._unstored[0])
-            except PASSING as error:
-                log.warning("cycle not stored in Postgres yet", detail=error.message)
-                return
-            self._unstored.popleft()
-
-    def _find_unstored(self, last_stored: datetime | None) -> None:
-        """Cycles that an earlier leader archived but could not store."""
-        for document in self._wiring.store.archived(UNSTORED_MAX):
-            try:
-                info = from_json(document)
-            except InvariantViolated as error:
-                log.warning("an archived cycle cannot be read", detail=error.message)
-                continue
-            if last_stored is None or info.cycle > last_stored:
-                self._unstored.append(_cycle_record(info, info.cycle, info.cycle, None))
-        self._store_journal()
+        self._journal.keep(info, started_at, own_ms)
 
     # --- leaving flat ----------------------------------------------------------------------------
 
@@ -495,7 +468,7 @@ class _Leader:
             letter = self._save(
                 with_plan(letter, plan, inputs={}, targets={}, strategy_digest="flat")
             )
-            self._journal(auto_trade(letter, self._ports(), self._rules()), letter.cycle, None)
+            self._keep(auto_trade(letter, self._ports(), self._rules()), letter.cycle, None)
         left = self._wiring.exchange.snapshot().positions
         if left:
             names = ", ".join(f"{position.symbol} {position.size}" for position in left)
@@ -535,58 +508,6 @@ class _Leader:
                     raise
                 log.warning("waiting", detail=error.message)
                 self._clock.pause(PATIENCE_PAUSE_S)
-
-    def _alert_start(self) -> None:
-        hours = (self._spec.ends_at - self._spec.started_at).total_seconds() / 3600
-        self._alert(
-            "start",
-            "info",
-            "System Started",
-            (
-                ("Strategy", self._spec.strategy_name),
-                ("Environment", self._spec.trade_env.value),
-                ("Trading Duration", f"{int(hours)}h {round(hours % 1 * 60)}m"),
-            ),
-        )
-
-    def _alert(
-        self,
-        kind: str,
-        severity: str,
-        title: str,
-        lines: tuple[tuple[str, str], ...],
-        cause: str = "",
-    ) -> None:
-        self._wiring.alerts.notify(
-            Alert(
-                kind=kind,
-                severity=severity,
-                title=f"[{self._spec.market.value.capitalize()}] {title}",
-                lines=(("Session", self._spec.session_id), *lines),
-                cause=f"{kind}:{self._spec.session_id}:{cause}",
-                session_id=self._spec.session_id,
-                owner_id=self._spec.owner_id,
-                at=self._clock.now(),
-            )
-        )
-
-
-def _cycle_record(
-    info: OrderInfo, started_at: datetime, ended_at: datetime, own_ms: float | None
-) -> CycleRecord:
-    return CycleRecord(
-        session_id=info.session_id,
-        boundary=info.cycle,
-        number=info.number,
-        state=info.stage.value,
-        reason=info.reason,
-        started_at=started_at,
-        ended_at=ended_at,
-        own_ms=own_ms,
-        targets=dict(info.targets),
-        order_info=to_json(info),
-        digest=info.plan_digest,
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

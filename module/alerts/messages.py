@@ -114,6 +114,23 @@ def critical_error(
     )
 
 
+def cycle_skipped(subject: Subject, reason: str, at: datetime) -> Alert:
+    """A cycle was not traded; what is held stays as it is, with its stops."""
+    return _alert(
+        subject,
+        kind="cycle-skipped",
+        severity=WARNING,
+        title="Cycle Skipped",
+        lines=(
+            ("User", subject.user),
+            ("", "Nothing was traded; what is held stays, with its stops."),
+            ("Reason", reason),
+        ),
+        cause=f"cycle-skipped:{reason[:40]}:{subject.session_id}",
+        at=at,
+    )
+
+
 def part_failed(subject: Subject, part: str, error_msg: str, at: datetime) -> Alert:
     """One part of the finwatcher failed; the others went on."""
     return _alert(
@@ -195,6 +212,8 @@ def _alert(
     cause: str,
     at: datetime,
 ) -> Alert:
+    if subject.session_id is not None:
+        lines = (*lines[:1], ("Session", subject.session_id), *lines[1:])
     return Alert(
         kind=kind,
         severity=severity,

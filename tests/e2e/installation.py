@@ -22,6 +22,7 @@ from module.db.repositories.sessions import SessionRepository
 from module.launch.processes import ProcessRecord
 from module.model.errors import AifapError
 from module.model.sessions import boundary_at_or_after
+from tests.fakes.webhook_server import WebhookServer
 from trading.bootstrap import build_clock
 
 WAIT_S = 90.0
@@ -29,10 +30,11 @@ WAIT_S = 90.0
 
 @dataclass
 class Installation:
-    """One running installation and its first user's token."""
+    """One running installation, its first user's token, and where its alerts go."""
 
     stack: Standalone
     token: str
+    webhooks: WebhookServer | None = None
 
     @property
     def client(self) -> PlatformClient:

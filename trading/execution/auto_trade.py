@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from module.model.accounts import AccountSnapshot, MarginMode
+from module.model.accounts import AccountSnapshot, MarginMode, Position
 from module.model.errors import (
     Conflict,
     NotFound,
@@ -56,6 +56,7 @@ POLL_FIRST_S = 0.06
 POLL_MAX_S = 1.0
 POLLS_MAX = 400
 STOP_TRIES = 3
+STOP_ON_WRONG_SIDE = "stop-on-wrong-side"
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,10 +355,11 @@ class _Execution:
             weight = Decimal(info.targets.get(position.symbol, {}).get("weight", "0"))
             if weight * position.size <= 0:
                 continue  # its flip did not happen: these stops are the other side's
-            self._set_stops(info, position.symbol, wanted)
+            self._set_stops(info, position, wanted)
         return info
 
-    def _set_stops(self, info: OrderInfo, symbol: str, wanted: StopPrices) -> None:
+    def _set_stops(self, info: OrderInfo, position: Position, wanted: StopPrices) -> None:
+        symbol = position.symbol
         not_after = self.ports.clock.now() + timedelta(seconds=SEND_WINDOW_S)
         stamp = self._stamp(info, not_after)
         seen: StopPrices | str = NO_STOPS
@@ -368,6 +370,10 @@ class _Execution:
                 seen = f"unknown ({error.message})"  # an upsert: the same again is harmless
             except NotFound:
                 return  # the position ended meanwhile; there is nothing to protect
+            except Rejected as error:
+                if error.code == STOP_ON_WRONG_SIDE and position.stops.stop_loss is not None:
+                    return  # the market ran past the new stop; the old one still stands
+                raise
             if seen == wanted:
                 return
         raise Conflict(f"{symbol}: stops are {seen} after they were set to {wanted}")

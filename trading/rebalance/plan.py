@@ -138,7 +138,8 @@ def plan_rebalance(targets: Mapping[str, Target], book: Book, policy: Policy) ->
                 opening.append(part)
         will_hold = _holds_side(book, target) or any(leg.symbol == symbol for leg in opening)
         if will_hold and symbol in book.marks and symbol in book.instruments:
-            wanted = wanted_stops(target, book.marks[symbol], book.instruments[symbol], policy)
+            entry = _entry_price(book, target)
+            wanted = wanted_stops(target, entry, book.instruments[symbol], policy)
             if _stops_fit(wanted, book.marks[symbol], is_long=target.weight > 0):
                 stops[symbol] = wanted
     return OrderPlan(tuple(reducing + opening), tuple(skipped), stops)
@@ -247,7 +248,8 @@ class _Diff:
             return [self.skip(SkipReason.BELOW_MIN_SIZE)]
         if size * self.mark < self.instrument.notional_min:
             return [self.skip(SkipReason.BELOW_MIN_NOTIONAL)]
-        stops = wanted_stops(self.target, self.mark, self.instrument, self.policy)
+        entry = _entry_price(self.book, self.target)
+        stops = wanted_stops(self.target, entry, self.instrument, self.policy)
         if not _stops_fit(stops, self.mark, is_long=self.target.weight > 0):
             return [self.skip(SkipReason.STOP_ON_WRONG_SIDE)]
         return [self._leg("open", case, size, opening=True, stops=stops, after=after)]
@@ -278,14 +280,24 @@ class _Diff:
         )
 
 
+def _entry_price(book: Book, target: Target) -> Decimal:
+    """What a default stop is measured from: the entry of what is held on that side, else the mark.
+
+    Measured from the mark it would follow a slow fall down for ever and never trigger.
+    """
+    if _holds_side(book, target):
+        return book.positions[target.symbol].entry_price
+    return book.marks[target.symbol]
+
+
 def wanted_stops(
-    target: Target, mark: Decimal, instrument: Instrument, policy: Policy
+    target: Target, entry: Decimal, instrument: Instrument, policy: Policy
 ) -> StopPrices:
-    """The target's stops on the tick; the session's default stop-loss where it gives none."""
+    """The target's stops on the tick; the session's default from `entry` where it gives none."""
     stop_loss = target.stops.stop_loss
     if stop_loss is None and policy.default_stop_loss_pct is not None:
         direction = ONE if target.weight > 0 else -ONE
-        stop_loss = mark * (ONE - direction * policy.default_stop_loss_pct / 100)
+        stop_loss = entry * (ONE - direction * policy.default_stop_loss_pct / 100)
     return round_stops(StopPrices(stop_loss, target.stops.take_profit), instrument)
 
 

@@ -34,6 +34,7 @@ def test_start_in_the_seeds_format() -> None:
         "[Futures] System Started\n"
         "> Time: 2025-12-30 09:07 +0900\n"
         "> User: trader_01\n"
+        "> Session: 2512300007-ab3x\n"
         "> Strategy: momentum_v2\n"
         "> Environment: live\n"
         "> Trading Duration: 720h 0m"
@@ -52,6 +53,7 @@ def test_an_error_names_type_and_module_and_ends_with_its_text() -> None:
         "[Futures] Critical Error (auto_trade)\n"
         "> Time: 2025-12-30 09:07 +0900\n"
         "> User: trader_01\n"
+        "> Session: 2512300007-ab3x\n"
         "> Module: auto_trade\n"
         "it broke\nhere"
     )

@@ -116,6 +116,7 @@ class Session:
         return run_trading(
             LeaderWiring(
                 spec=self.spec,
+                user="ada",
                 clock=self.clock,
                 exchange=self.exchange,
                 store=self.store,

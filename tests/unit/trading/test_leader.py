@@ -55,7 +55,7 @@ def test_a_session_trades_at_each_boundary_and_ends_protected(session: Session) 
         SessionState.ENDED,
     ]
     assert session.registry.row.initial_balance == Decimal(10_007)
-    assert session.alerts.kinds() == ["start", "stop"]
+    assert session.alerts.kinds() == ["system-started", "system-stopped"]
     assert session.registry.beats
     session.exchange.require_exactly_once()
 
@@ -118,7 +118,7 @@ def test_a_terminated_session_ends_at_once_as_its_owner_asked(
     assert session.clock.now() < FIRST_BOUNDARY + timedelta(seconds=90)
     assert bool(session.exchange.snapshot().positions) is (end_state is EndState.PROTECTED)
     assert session.registry.row.state is SessionState.ENDED
-    assert session.alerts.kinds()[-1] == "stop"
+    assert session.alerts.kinds()[-1] == "system-stopped"
 
 
 def test_I21_going_flat_right_after_a_flip_uses_ids_of_its_own(session: Session) -> None:
@@ -165,7 +165,7 @@ def test_I21_an_account_that_cannot_be_made_flat_says_what_is_left(session: Sess
     assert state is SessionState.FAILED
     assert "BTCUSDT 0.0499" in reason
     assert session.exchange.held("ETHUSDT") == 0
-    assert session.alerts.kinds()[-1] == "critical"
+    assert session.alerts.kinds()[-1] == "error"
 
 
 def test_a_hand_over_leaves_everything_to_the_next_leader(session: Session) -> None:
@@ -194,7 +194,12 @@ def test_a_failing_strategy_alerts_each_time_and_a_success_forgives(session: Ses
     session.failing = 2
     session.lead()
     assert session.stages() == ["skipped", "skipped", "done"]
-    assert session.alerts.kinds() == ["start", "cycle_skipped", "cycle_skipped", "stop"]
+    assert session.alerts.kinds() == [
+        "system-started",
+        "cycle-skipped",
+        "cycle-skipped",
+        "system-stopped",
+    ]
     reasons = [dict(alert.lines)["Reason"] for alert in session.alerts.sent[1:3]]
     assert all("line 3 of strategy.py" in reason for reason in reasons)
 
@@ -207,8 +212,8 @@ def test_G1_a_strategy_that_fails_five_times_fails_its_session() -> None:
         state, reason = session.registry.states[-1]
         assert state is SessionState.FAILED
         assert "line 3 of strategy.py" in reason
-        assert session.alerts.kinds().count("cycle_skipped") == STRATEGY_FAILURES_MAX
-        assert session.alerts.kinds()[-1] == "critical"
+        assert session.alerts.kinds().count("cycle-skipped") == STRATEGY_FAILURES_MAX
+        assert session.alerts.kinds()[-1] == "error"
         assert session.exchange.ledger == []
 
 
@@ -333,7 +338,7 @@ def test_a_critical_error_fails_the_session_with_an_alert(session: Session) -> N
     state, reason = session.registry.states[-1]
     assert state is SessionState.FAILED
     assert "apply_account_settings" in reason
-    assert session.alerts.kinds()[-1] == "critical"
+    assert session.alerts.kinds()[-1] == "error"
     assert not session.strategy.lives
 
 
@@ -341,7 +346,7 @@ def test_a_failure_that_cannot_be_recorded_is_a_crash_for_the_host(session: Sess
     session.exchange.script["snapshot"].append(Fails(Unavailable("the exchange is down")))
     session.registry.fail_next("set_state", *[Unavailable("Postgres is down")] * 99)
     assert session.lead() is Exit.CRASHED
-    assert session.alerts.kinds() == ["critical"]
+    assert session.alerts.kinds() == ["error"]
 
 
 def test_what_the_account_held_before_is_refused_unless_adopted(session: Session) -> None:
@@ -389,7 +394,7 @@ def test_I8_a_leader_that_was_replaced_ends_quietly(session: Session) -> None:
     session.clock.at(FIRST_BOUNDARY + timedelta(seconds=61), take_over)
     assert session.lead() is Exit.OVER
     assert session.registry.row.state is SessionState.RUNNING
-    assert session.alerts.kinds() == ["start"]
+    assert session.alerts.kinds() == ["system-started"]
     assert len(session.letters()) == 1
 
 
@@ -400,7 +405,7 @@ def test_I8_a_leader_that_is_replaced_in_mid_cycle_sends_nothing_more(session: S
     session.exchange.before_submit = take_over
     assert session.lead() is Exit.OVER
     assert session.exchange.ledger == []
-    assert session.alerts.kinds() == ["start"]
+    assert session.alerts.kinds() == ["system-started"]
 
 
 def test_I8_the_letter_of_a_newer_leader_is_never_overwritten(session: Session) -> None:
@@ -438,7 +443,7 @@ def test_D3_a_fresh_interrupted_cycle_is_finished_by_the_next_leader(session: Se
     assert session.registry.row.cycle == 3
     assert session.registry.epoch == 2
     session.exchange.require_exactly_once()
-    assert session.alerts.kinds() == ["start", "stop"]
+    assert session.alerts.kinds() == ["system-started", "system-stopped"]
 
 
 def test_an_old_interrupted_cycle_is_settled_and_dropped(session: Session) -> None:
@@ -474,7 +479,7 @@ def test_a_cycle_that_was_only_requested_is_dropped_without_a_trade(session: Ses
 def test_a_leader_that_starts_again_says_hello_only_once(session: Session) -> None:
     crash_in_cycle(session, "exchange.submit: called", 1)
     session.lead()
-    assert session.alerts.kinds().count("start") == 1
+    assert session.alerts.kinds().count("system-started") == 1
     assert session.registry.row.initial_balance == Decimal(10_007)
 
 

@@ -1,0 +1,74 @@
+"""The journal of ended cycles: in the archive at once, in Postgres as soon as it can be."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import datetime
+
+from module.logs import get_logger
+from module.model.errors import PASSING, InvariantViolated
+from module.ports import Clock, CycleRecord, OrderInfoStore, SessionRegistry
+from trading.rebalance.order_info import OrderInfo, from_json, to_json
+
+UNSTORED_MAX = 50
+
+log = get_logger("trading.journal")
+
+
+class Journal:
+    """One leader's. `epoch` is the one that it took."""
+
+    def __init__(
+        self, store: OrderInfoStore, registry: SessionRegistry, clock: Clock, epoch: int
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._clock = clock
+        self._epoch = epoch
+        self._unstored: deque[CycleRecord] = deque(maxlen=UNSTORED_MAX)
+
+    def keep(self, info: OrderInfo, started_at: datetime, own_ms: float | None) -> None:
+        """Archive an ended cycle and store it; what cannot be stored now is stored later."""
+        self._store.archive(to_json(info))
+        self._unstored.append(_record(info, started_at, self._clock.now(), own_ms))
+        self.flush()
+
+    def flush(self) -> None:
+        """What Postgres does not have yet, oldest first; while it is away the archive has it."""
+        while self._unstored:
+            try:
+                self._registry.record_cycle(self._epoch, self._unstored[0])
+            except PASSING as error:
+                log.warning("cycle not stored in Postgres yet", detail=error.message)
+                return
+            self._unstored.popleft()
+
+    def find_unstored(self, last_stored: datetime | None) -> None:
+        """Cycles that an earlier leader archived but could not store."""
+        for document in self._store.archived(UNSTORED_MAX):
+            try:
+                info = from_json(document)
+            except InvariantViolated as error:
+                log.warning("an archived cycle cannot be read", detail=error.message)
+                continue
+            if last_stored is None or info.cycle > last_stored:
+                self._unstored.append(_record(info, info.cycle, info.cycle, None))
+        self.flush()
+
+
+def _record(
+    info: OrderInfo, started_at: datetime, ended_at: datetime, own_ms: float | None
+) -> CycleRecord:
+    return CycleRecord(
+        session_id=info.session_id,
+        boundary=info.cycle,
+        number=info.number,
+        state=info.stage.value,
+        reason=info.reason,
+        started_at=started_at,
+        ended_at=ended_at,
+        own_ms=own_ms,
+        targets=dict(info.targets),
+        order_info=to_json(info),
+        digest=info.plan_digest,
+    )
