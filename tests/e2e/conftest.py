@@ -23,7 +23,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     environment = pytest.MonkeyPatch()
     environment.setenv("AIFAP_SLACK_WEBHOOK_URL", webhooks.url("/slack"))
     environment.setenv("AIFAP_DISCORD_WEBHOOK_URL", webhooks.url("/discord"))
-    environment.setenv("AIFAP_WEBHOOK_HOSTS", '["127.0.0.1"]')
+    environment.setenv("AIFAP_WEBHOOK_HOSTS", '["http://127.0.0.1"]')
     stack = Standalone(StandaloneOptions(folder, free_port(), workers=2, speed=240.0), said.append)
     with contextlib.ExitStack() as ending:
         ending.callback(environment.undo)
