@@ -30,7 +30,7 @@ from module.launch.host_protocol import ask_host, host_socket_path, runner_socke
 from module.launch.processes import ProcessIdentity, identify
 from module.logs import configure_logs
 from module.market.market_client import MarketServiceClient
-from module.model.errors import AifapError, InvariantViolated
+from module.model.errors import AifapError, InvariantViolated, Unavailable
 from module.model.market import Frequency, Instrument, MarketType
 from module.model.results import WatchedSession
 from module.model.sessions import SessionSpec, SessionState, TradeMode
@@ -55,14 +55,16 @@ WARM_SESSION = "0000000000-warm"
 class World:
     """The adapters that one process of one session uses, built on demand, closed together."""
 
-    def __init__(self, settings: Settings, session_id: str, role: str) -> None:
+    def __init__(
+        self, settings: Settings, session_id: str, role: str, clock: SystemClock | None = None
+    ) -> None:
         self.settings = settings
         self.session_id = session_id
         self.folder: Path = make_session_folder(settings.data_dir, session_id)
         self.platform = Database(settings, "finplatform", pool_size=1)
         self.sessions = SessionRepository(self.platform)
         self.spec: SessionSpec = self.sessions.get(session_id).spec
-        self.clock = build_clock(settings, participant(session_id, role))
+        self.clock = clock or build_clock(settings, participant(session_id, role))
 
     def exchange(self) -> Exchange:
         """The session's account, through the gateway."""
@@ -151,15 +153,21 @@ def leader_body(settings: Settings, session_id: str, _descriptors: Sequence[int]
 def _lead(settings: Settings, session_id: str, forker: Forker) -> Exit:
     control = Control()
     control.install()
-    world = World(settings, session_id, "leader")
+    clock = build_clock(settings, participant(session_id, "leader"))
+    bells = Bells.create(
+        clock, participant(session_id, "leader"), participant(session_id, "strategy")
+    )
+    strategy = StrategyProcess(forker, bells.descriptors(), bells.rebalance_done.fileno())
+    finwatcher = FinwatcherProcess(forker)
+    with contextlib.suppress(Unavailable):  # the leader tries again, with patience
+        finwatcher.begin()
+        strategy.begin()
+    # The children build their worlds while this process builds its own.
+    world = World(settings, session_id, "leader", clock)
     me = identify(os.getpid())
     if me is None:
         raise InvariantViolated("this process does not find itself in /proc")
     world.sessions.record_leader(session_id, Leader(me.pid, me.started_ticks, socket.gethostname()))
-    bells = Bells.create(
-        world.clock, participant(session_id, "leader"), participant(session_id, "strategy")
-    )
-    strategy = StrategyProcess(forker, bells.descriptors(), bells.rebalance_done.fileno())
     try:
         return run_trading(
             LeaderWiring(
@@ -172,7 +180,7 @@ def _lead(settings: Settings, session_id: str, forker: Forker) -> Exit:
                 alerts=world.alerts(),
                 bells=bells,
                 strategy=strategy,
-                finwatcher=FinwatcherProcess(forker),
+                finwatcher=finwatcher,
                 control=control,
             )
         )

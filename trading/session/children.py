@@ -46,6 +46,7 @@ class StrategyProcess:
         self._ready = ready
         self._child: Child | None = None
         self._life_line: int | None = None
+        self._begun = False
 
     def start(self) -> None:
         """Fork one and wait (real time) until it rang that it is ready."""
@@ -53,7 +54,9 @@ class StrategyProcess:
         self.await_ready()
 
     def begin(self) -> None:
-        """Fork one; `await_ready` must follow."""
+        """Fork one, unless one was begun already; `await_ready` must follow."""
+        if self._begun:
+            return
         self.stop()
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._ready)  # a late ring of the one before is not this one's
@@ -63,11 +66,13 @@ class StrategyProcess:
             self._child = self._forker.fork("strategy", [*self._bells, read_end])
         finally:
             os.close(read_end)
+        self._begun = True
 
     def await_ready(self) -> None:
         """Return when it rang that it is ready; Unavailable when it ended instead."""
         if self._child is None:
             raise Unavailable("the strategy process was never started")
+        self._begun = False
         _await_ready(self._ready, self._child, "strategy process")
         os.eventfd_read(self._ready)
 
@@ -79,6 +84,7 @@ class StrategyProcess:
 
     def stop(self) -> None:
         """End it and forget it."""
+        self._begun = False
         if self._life_line is not None:
             os.close(self._life_line)
             self._life_line = None
@@ -102,7 +108,9 @@ class FinwatcherProcess:
         self.await_ready()
 
     def begin(self) -> None:
-        """Adopt the one that runs, or fork one; `await_ready` must follow."""
+        """Adopt the one that runs, or fork one, unless that was begun already."""
+        if self._ready is not None:
+            return
         self.stop()
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
         try:
