@@ -146,7 +146,7 @@ def test_S21_an_unexpected_error_says_nothing_of_the_inside(
     _, client = platform.person("unlucky")
 
     def broken(_launcher: object, _session_id: str) -> None:
-        raise ZeroDivisionError("CANARY: /work/secrets/token_key")
+        raise ZeroDivisionError("CANARY: /srv/secrets/token_key")
 
     monkeypatch.setattr(type(platform.launcher), "start", broken)
     body = {
