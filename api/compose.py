@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from api.wiring import ApiWiring, Background, Platform, Services
 from module.db.database import Database
-from module.launch.life_line import end_with_parent, end_with_server
+from module.life_line import end_with_parent, end_with_server
 from module.logs import configure_logs
 from module.settings import Settings
 from trading.bootstrap import build_alerts, build_clock

@@ -71,6 +71,8 @@ class Standalone:
         """Everything, in order. Conflict: this folder is in use. Unavailable: what, and its log."""
         self._take_folder()
         require_free(HOST, self._options.port, "--port")
+        # What a killed installation left: its host and sessions know the old addresses.
+        LocalLauncher(self.settings, self._clock).shut_down()
         self._start_postgres()
         self._start_simulator()
         gateway, market = free_port(), free_port()
@@ -100,6 +102,11 @@ class Standalone:
             self._postgres_runs = False
         if self._lock.is_locked:
             self._lock.release()
+
+    def reload_settings(self) -> Settings:
+        """What the installation of this folder wrote down when it last started."""
+        saved = json.loads((self._data / "settings.json").read_text())
+        return Settings(data_dir=self._data, **saved)
 
     def first_user(self, name: str) -> str | None:
         """A token for the installation's first user; None when there are users already."""

@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from module.clock import SystemClock
-from module.launch.life_line import end_with_starter
+from module.life_line import end_with_starter
 from module.live_data_context import LiveDataContext
 from module.model.canonical import parse_instant
 from module.model.errors import AifapError, InvalidInput

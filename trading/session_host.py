@@ -39,6 +39,7 @@ from module.launch.processes import (
     ProcessIdentity,
     ProcessRecord,
     end_process,
+    end_processes,
     identify,
     open_pidfd,
     send_signal,
@@ -206,21 +207,23 @@ class SessionHost:
     def close(self, *, keep_sessions: bool = False) -> None:
         """End what this host started; sessions are handed over, not ended."""
         if not keep_sessions:
-            for session_id in self._truth.session_folders():
-                self._hand_over(session_id)
+            self._hand_over()
         self._end_runner()
         host_socket_path(self._settings.data_dir).unlink(missing_ok=True)
 
-    def _hand_over(self, session_id: str) -> None:
-        record = ProcessRecord(session_folder(self._settings.data_dir, session_id))
+    def _hand_over(self) -> None:
+        """Every session's processes end, role by role; Postgres still wants the sessions to run."""
+        records = [
+            ProcessRecord(session_folder(self._settings.data_dir, session_id))
+            for session_id in self._truth.session_folders()
+        ]
         for role, grace_s in (
             ("leader", HAND_OVER_GRACE_S),
             ("strategy", 2.0),
             ("finwatcher", 5.0),
         ):
-            identity = record.alive(role)
-            if identity is not None:
-                end_process(identity, grace_s)
+            alive = [found for record in records if (found := record.alive(role)) is not None]
+            end_processes(alive, grace_s)
 
     # --- requests --------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from module.exchange.venue import Priority, Venue, VenueAccess, VenueFactory
 from module.gateway.budget import RequestBudget
 from module.gateway.limits import Limits, read_limits
 from module.gateway.stores import AccountStore, LeaseStore, WantedStopStore, WriteLog
-from module.model.accounts import Position
+from module.model.accounts import Position, TradeEnv
 from module.model.canonical import instant_text
 from module.model.errors import (
     AifapError,
@@ -148,7 +148,9 @@ class AccountDesk:
         budget: RequestBudget,
         clock: Clock,
         credentials_key: str,
+        paper_url: str = "",
     ) -> None:
+        """`paper_url`: where the paper exchange is now; an account's row has where it once was."""
         self._accounts = accounts
         self._leases = leases
         self.writes = writes
@@ -157,6 +159,7 @@ class AccountDesk:
         self._budget = budget
         self.clock = clock
         self._credentials_key = credentials_key
+        self._paper_url = paper_url
         self._owned: dict[str, OwnedAccount] = {}
         self._lock = threading.Lock()
         self.on_write: Callable[[str], None] = _nobody
@@ -173,10 +176,10 @@ class AccountDesk:
         record = self._accounts.get(account_id)
         sealed = self._accounts.sealed_credentials(account_id)
         credentials = open_credentials(sealed, account_id, self._credentials_key)
-        access = VenueAccess(
-            account_id, record.base_url, record.market, record.trade_env, credentials
-        )
-        gate = self._budget.for_account(record.base_url, credentials.api_key)
+        is_paper = record.trade_env is TradeEnv.PAPER
+        base_url = self._paper_url if is_paper and self._paper_url else record.base_url
+        access = VenueAccess(account_id, base_url, record.market, record.trade_env, credentials)
+        gate = self._budget.for_account(base_url, credentials.api_key)
         with self._lock:
             owned = self._owned.get(account_id)
             if owned is None:

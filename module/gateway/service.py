@@ -119,6 +119,7 @@ class Gateway:
             budget=budget,
             clock=clock,
             credentials_key=rules.opening.credentials_key,
+            paper_url=rules.opening.simulator_url,
         )
         self._orders = OrderPath(self._desk)
         self._guard = PositionGuard(self._desk, self._orders, rules.installation, alerts)

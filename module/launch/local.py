@@ -12,6 +12,7 @@ import sys
 from filelock import FileLock, Timeout
 
 from module.launch.host_protocol import ask_host, host_socket_path
+from module.launch.processes import identify, is_alive
 from module.logs import open_log
 from module.model.errors import Unavailable
 from module.ports import Clock
@@ -19,6 +20,7 @@ from module.settings import Settings
 
 START_TRIES = 300
 START_PAUSE_S = 0.1
+SHUTDOWN_WAIT_S = 60.0
 ELSEWHERE_TRIES = 20
 ELSEWHERE_PAUSE_S = 0.5
 
@@ -61,11 +63,15 @@ class LocalLauncher:
     def shut_down(self) -> None:
         """End the host and hand its sessions over (they go on at the next start)."""
         try:
-            ask_host(self._path, {"op": "shutdown"}, timeout_s=60.0)
+            host = identify(int(str(ask_host(self._path, {"op": "ping"}, timeout_s=5.0)["pid"])))
+            ask_host(self._path, {"op": "shutdown"}, timeout_s=5.0)
         except Unavailable:
             return
+        give_up_at = self._clock.monotonic() + SHUTDOWN_WAIT_S
+        while is_alive(host) and self._clock.monotonic() < give_up_at:
+            self._clock.pause(START_PAUSE_S)
         if self._started is not None:
-            self._started.wait(timeout=60)
+            self._started.poll()
 
     def ensure_host(self) -> None:
         """Start a host unless one listens; returns when it does.

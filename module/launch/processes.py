@@ -7,10 +7,14 @@ import json
 import os
 import select
 import signal
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from module.model.errors import InvariantViolated
+
+KILL_WAIT_S = 5.0
+POLLS_PER_WAIT = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +76,37 @@ def send_signal(identity: ProcessIdentity, number: signal.Signals) -> bool:
 
 def end_process(identity: ProcessIdentity, grace_s: float) -> None:
     """SIGTERM, `grace_s` real seconds, then SIGKILL; returns when it is gone."""
-    descriptor = open_pidfd(identity)
-    if descriptor is None:
-        return
+    end_processes([identity], grace_s)
+
+
+def end_processes(identities: Sequence[ProcessIdentity], grace_s: float) -> None:
+    """The same for several at once: all are told first, and share the one grace."""
+    opened = [found for item in identities if (found := open_pidfd(item)) is not None]
     try:
-        poller = select.poll()
-        poller.register(descriptor, select.POLLIN)
-        for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(descriptor, number)
-            if poller.poll(wait_s * 1000):
+        for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_WAIT_S)):
+            for descriptor in opened:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(descriptor, number)
+            if _all_ended(opened, wait_s):
                 return
     finally:
-        os.close(descriptor)
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _all_ended(pidfds: Sequence[int], wait_s: float) -> bool:
+    """Whether every one became readable within `wait_s` real seconds."""
+    waiting = set(pidfds)
+    poller = select.poll()
+    for descriptor in waiting:
+        poller.register(descriptor, select.POLLIN)
+    for _ in range(POLLS_PER_WAIT):
+        for descriptor, _events in poller.poll(wait_s * 1000 / POLLS_PER_WAIT):
+            poller.unregister(descriptor)
+            waiting.discard(descriptor)
+        if not waiting:
+            return True
+    return False
 
 
 class ProcessRecord:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from module.launch.life_line import PARENT_VARIABLE
+from module.life_line import PARENT_VARIABLE
 from module.logs import get_logger, open_log
 from module.model.errors import AifapError, Unavailable
 from module.ports import Clock

@@ -26,6 +26,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from module.clock import SystemClock, to_epoch_ms
+from module.life_line import end_with_parent
 from module.model.canonical import to_plain_json
 from module.model.errors import AifapError, Conflict, InvalidInput
 from module.simulator.bitget_app import (
@@ -433,6 +434,7 @@ def _say(line: str) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; the exit code."""
+    end_with_parent()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     arguments = build_parser().parse_args(argv)
     try:

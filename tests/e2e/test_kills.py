@@ -6,6 +6,7 @@ is the exchange's own ledger.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable
@@ -63,14 +64,21 @@ def simulator(installation: Installation, _session: str) -> int:
 
 
 def router(installation: Installation, _session: str) -> int:
-    worker = pid_listening_at(installation.stack.api_url)
-    parent = psutil.Process(worker).parent()
-    is_worker = parent is not None and "api.compose" in " ".join(parent.cmdline())
-    return parent.pid if is_worker and parent is not None else worker
+    for _ in range(50):
+        # The one that was killed before may still stand in the table of sockets.
+        with contextlib.suppress(psutil.NoSuchProcess, AssertionError):
+            worker = psutil.Process(pid_listening_at(installation.stack.api_url))
+            parent = worker.parent()
+            if parent is not None and "api.compose" in " ".join(parent.cmdline()):
+                return parent.pid
+            return worker.pid
+        time.sleep(0.1)
+    raise AssertionError("no router listens")
 
 
 def router_worker(installation: Installation, session: str) -> int:
-    return psutil.Process(router(installation, session)).children()[-1].pid
+    parent = psutil.Process(router(installation, session))
+    return sorted(parent.children(), key=lambda child: child.create_time())[-1].pid
 
 
 def host(installation: Installation, _session: str) -> int:
