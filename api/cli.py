@@ -32,7 +32,7 @@ app.add_typer(user_app, name="user")
 app.add_typer(db_app, name="db")
 
 Data = Annotated[Path, typer.Option("--data", help="The folder that holds everything.")]
-Port = Annotated[int, typer.Option(help="Where the API listens (on 127.0.0.1).")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Where the API listens (on 127.0.0.1).")]
 Speed = Annotated[float, typer.Option(help="World seconds per second; 0: as fast as it goes.")]
 Seed = Annotated[int, typer.Option(help="Of the synthetic market.")]
 Candles = Annotated[
@@ -69,6 +69,7 @@ def run(
     from api.standalone import StandaloneOptions
 
     _check_candles(candles)
+    _check_interval(interval)
     stack = StandaloneOptions(data, port, workers, speed, seed, candles)
     options = RunOptions(
         stack=stack,
@@ -181,6 +182,18 @@ def _money(text: str) -> Decimal:
     if not amount.is_finite() or amount <= 0:
         raise AifapError(f"the balance must be above zero, got {text}")
     return amount
+
+
+def _check_interval(text: str) -> None:
+    """Before anything is started; the API would say the same, later."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from api.schemas import Interval
+
+    try:
+        TypeAdapter(Interval).validate_python(text)
+    except ValidationError as error:
+        raise AifapError(f"--interval {text}: {error.errors()[0]['msg']}") from error
 
 
 def _check_candles(folder: Path | None) -> None:

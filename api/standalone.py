@@ -141,7 +141,9 @@ class Standalone:
     def _take_folder(self) -> None:
         folder = self._options.data_dir
         try:
-            (folder / "run").mkdir(mode=0o700, parents=True, exist_ok=True)
+            for part in (folder, folder / "run"):  # `parents` would not give them the mode
+                part.parent.mkdir(parents=True, exist_ok=True)
+                part.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise Unavailable(f"{folder} cannot be used: {error.strerror}") from error
         try:

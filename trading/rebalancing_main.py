@@ -240,6 +240,10 @@ class _Leader:
 
     def _finish(self, end_state: EndState, reason: str) -> Exit:
         self._set_state(SessionState.STOPPING, reason)
+        # From here on the way of ending is fixed; what was asked up to now counts.
+        wish = self._patiently(lambda: self._wiring.registry.wishes(self._spec.session_id))
+        if wish.desired is DesiredState.STOPPED:
+            end_state = wish.end_state
         if end_state is EndState.FLAT:
             self._flatten()
         held = len(self._wiring.exchange.snapshot().positions)

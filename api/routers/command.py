@@ -79,6 +79,7 @@ def get_session(doors: AtDoors, user: SignedIn, session_id: str) -> Response:
                     "ended_at": cycle.ended_at,
                     "own_ms": cycle.own_ms,
                     "targets": cycle.targets,
+                    "skipped": (cycle.order_info or {}).get("skipped", []),
                     "digest": cycle.digest,
                 }
                 for cycle in cycles

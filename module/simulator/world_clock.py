@@ -393,8 +393,12 @@ class WorldClockServer:
             connection.send({"op": "due", "seq": seq, "now_ms": now_ms})
 
     def _mark(self) -> None:
+        """Note how far time is. A full disk must not stop the world: the next mark carries it."""
         self._marked_s = self._loop_time()
-        self._hooks.mark(self._world.now_ms, tuple(sorted(self._participants)))
+        try:
+            self._hooks.mark(self._world.now_ms, tuple(sorted(self._participants)))
+        except OSError as error:
+            _log.error("the world's time could not be noted: %s", error)
 
     def _stop_expecting(self) -> None:
         if self._expected:

@@ -184,7 +184,8 @@ class SessionRepository:
     ) -> SessionRecord:
         """Record what the owner wants, and its audit row; the session after it.
 
-        Repeating is harmless. Conflict when the session is over; NotFound where there is none.
+        Repeating is harmless. Conflict when the session is over, or is ending already in another
+        way; NotFound where there is none.
         """
         with self._database.transaction() as session:
             row = session.get(ActiveSession, session_id, with_for_update=True)
@@ -192,6 +193,12 @@ class SessionRepository:
                 raise _unknown(session_id)
             if SessionState(row.state).is_over:
                 raise Conflict(f"session {session_id} is over already ({row.state})")
+            is_ending = SessionState(row.state) is SessionState.STOPPING
+            if is_ending and end_state is not None and end_state.value != row.end_state:
+                raise Conflict(
+                    f"session {session_id} is ending already, {row.end_state}; it cannot end "
+                    f"{end_state} any more"
+                )
             row.desired = desired.value
             if end_state is not None:
                 row.end_state = end_state.value
