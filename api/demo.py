@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -233,9 +232,3 @@ def _polite() -> Iterator[None]:
 def _ignore_signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-
-
-def fail(message: str) -> int:
-    """One readable line on stderr."""
-    print(f"aifap: {message}", file=sys.stderr)
-    return 2

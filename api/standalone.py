@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -42,7 +42,6 @@ class StandaloneOptions:
     speed: float = 60.0
     seed: int = 7
     candles: Path | None = None
-    start: datetime | None = None
 
 
 class Standalone:
@@ -174,9 +173,7 @@ class Standalone:
 
     def _guard_host(self) -> None:
         """So does the session host; it adopts the sessions that run."""
-        launcher = LocalLauncher(self.settings, self._clock)
-        if not launcher.host_answers():
-            launcher.ensure_host()
+        LocalLauncher(self.settings, self._clock).ensure_host()
 
     def _start_simulator(self) -> None:
         options = self._options
@@ -190,8 +187,6 @@ class Standalone:
             command += ["--candles", str(options.candles.resolve())]
         else:
             command += ["--seed", str(options.seed)]
-        if options.start is not None:
-            command += ["--start", options.start.isoformat()]
         url = f"http://{HOST}:{port}"
         self._stack.start(
             Service("simulator", command, lambda: answers(HOST, port) and answers(HOST, clock_port))

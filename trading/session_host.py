@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
 import select
 import signal
@@ -48,7 +49,6 @@ from module.logs import configure_logs, get_logger, open_log
 from module.model.errors import AifapError, InvalidInput, Unavailable, require
 from module.model.sessions import check_session_id
 from module.settings import Settings
-from trading.session.children import Child
 
 LOOK_EVERY_S = 2.0
 RESTARTS_MAX = 5
@@ -152,7 +152,7 @@ class SessionHost:
     # --- loop ------------------------------------------------------------------------------------
 
     def serve(self) -> None:
-        """Until it is told to shut down or retire."""
+        """Until it is told to shut down."""
         wake = self._install_signals()
         self._listener = _listen(host_socket_path(self._settings.data_dir))
         self._runner_listener = _listen(runner_socket_path(self._settings.data_dir))
@@ -204,10 +204,9 @@ class SessionHost:
             self._runner.kill()
         runner_socket_path(self._settings.data_dir).unlink(missing_ok=True)
 
-    def close(self, *, keep_sessions: bool = False) -> None:
+    def close(self) -> None:
         """End what this host started; sessions are handed over, not ended."""
-        if not keep_sessions:
-            self._hand_over()
+        self._hand_over()
         self._end_runner()
         host_socket_path(self._settings.data_dir).unlink(missing_ok=True)
 
@@ -245,8 +244,6 @@ class SessionHost:
             finally:
                 for descriptor in descriptors:
                     os.close(descriptor)
-            import json
-
             with contextlib.suppress(OSError):
                 channel.sendall(json.dumps(answer).encode() + b"\n")
 
@@ -254,7 +251,7 @@ class SessionHost:
         operation = request.get("op")
         if operation == "ping":
             return {"pid": os.getpid()}
-        if operation in ("shutdown", "retire"):
+        if operation == "shutdown":
             self._stopping = True
             return {}
         session_id = check_session_id(str(request.get("session_id")))
@@ -448,7 +445,7 @@ def main() -> int:
     return 0
 
 
-__all__ = ["Child", "ForkedChild", "HostTruth", "SessionHost", "fork_role", "main"]
+__all__ = ["ForkedChild", "HostTruth", "SessionHost", "fork_role", "main"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,6 +1,6 @@
 """Words between a launcher or leader and the session host: one JSON line each way, Unix socket.
 
-    {"op": "start"|"stop"|"poll"|"ping"|"shutdown"|"retire", "session_id"?: …}
+    {"op": "start"|"stop"|"poll"|"ping"|"shutdown", "session_id"?: …}
     {"op": "fork", "role": "strategy"|"finwatcher", "session_id": …} + descriptors (SCM_RIGHTS)
 
 Answer: {"ok": true, …} or {"ok": false, "error": …}. Only processes of the host's own user may
