@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     SecretStr,
     StrictBool,
+    field_validator,
     model_validator,
 )
 
@@ -122,10 +123,15 @@ class RunSystemRequest(Sent):
         None, description="End after so many cycles."
     )
 
+    @field_validator("leverage")
+    @classmethod
+    def _whole(cls, leverage: Decimal) -> Decimal:
+        if leverage != leverage.to_integral_value():
+            raise ValueError("leverage must be a whole number")
+        return leverage
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.leverage != self.leverage.to_integral_value():
-            raise ValueError("leverage must be a whole number")
         if self.trade_type is MarketType.SPOT and self.leverage != ONE:
             raise ValueError("leverage must be 1 on spot")
         targets_volatility = self.trade_mode is TradeMode.VOLATILITY_TARGETING

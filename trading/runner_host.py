@@ -272,7 +272,10 @@ def describe_failure(error: BaseException) -> str:
         where = f" (line {error.lineno} of strategy.py)"
     if isinstance(error, InvalidInput):
         return f"{error.message}{where}"
-    return f"the strategy raised {type(error).__name__}: {str(error)[:500]}{where}"
+    said = str(error)[:500]
+    if isinstance(error, MemoryError) and not said:
+        said = "it needs more memory than its limit (AIFAP_STRATEGY_MEMORY_MB)"
+    return f"the strategy raised {type(error).__name__}: {said}{where}"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
 import struct
 from collections.abc import Mapping, Sequence
@@ -91,11 +92,16 @@ def _read_line(channel: socket.socket) -> dict[str, object]:
 def read_request(channel: socket.socket) -> tuple[dict[str, object], list[int]]:
     """The host's side: one request and the descriptors that came with it."""
     data, descriptors, _, _ = socket.recv_fds(channel, LINE_MAX, DESCRIPTORS_MAX)
-    while data and not data.endswith(b"\n") and len(data) < LINE_MAX:
-        part = channel.recv(LINE_MAX - len(data))
-        if not part:
-            break
-        data += part
+    try:
+        while data and not data.endswith(b"\n") and len(data) < LINE_MAX:
+            part = channel.recv(LINE_MAX - len(data))
+            if not part:
+                break
+            data += part
+    except OSError:  # a line that never ends: nobody else would close what came with it
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
     try:
         loaded = json.loads(data)
     except ValueError:

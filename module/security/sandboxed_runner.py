@@ -61,14 +61,17 @@ class SandboxedRunner:
                 send_message(channel, request)
                 return self._converse(channel, at, market, started)
             except TimeoutError as error:
-                raise StrategyFailed(
-                    f"the strategy did not answer within {self._timeout_s:g} s; nothing is traded"
-                ) from error
+                raise StrategyFailed(self._too_slow()) from error
             except ConnectionEnded as error:
+                if self._clock.monotonic() - started >= self._timeout_s:
+                    raise StrategyFailed(self._too_slow()) from error  # its host was faster
                 raise StrategyFailed(
-                    "the strategy's process ended without an answer (killed by its time, CPU or "
-                    "memory limit, or by itself); nothing is traded"
+                    "the strategy's process ended without an answer (killed by its CPU or memory "
+                    "limit, or by itself); nothing is traded"
                 ) from error
+
+    def _too_slow(self) -> str:
+        return f"the strategy did not answer within {self._timeout_s:g} s; nothing is traded"
 
     def close(self) -> None:
         """Nothing runs between calls."""

@@ -319,7 +319,8 @@ def test_G4_G5_a_process_that_dies_or_eats_everything_is_a_failure(
     host: RunnerProcess, line: str
 ) -> None:
     message = fails(host, f"def strategy(context, config_dict):\n    {line}\n    return {{}}\n")
-    assert "MemoryError" in message or "ended without an answer" in message or "OSError" in message
+    reasons = ("MemoryError", "ended without an answer", "OSError", "did not answer within")
+    assert any(reason in message for reason in reasons)
     assert run(host, returning("{'A': 0.5}")).targets == {"A": {"weight": "0.5"}}
 
 
@@ -355,7 +356,7 @@ def strategy(context, config_dict):
 def test_G1_a_strategy_that_hangs_is_ended_at_its_time(
     hasty_host: RunnerProcess, line: str
 ) -> None:
-    with pytest.raises(StrategyFailed):
+    with pytest.raises(StrategyFailed, match="did not answer within"):
         run(hasty_host, f"def strategy(context, config_dict):\n    {line}\n    return {{}}\n")
     me = psutil.Process(hasty_host.process.pid)
     _, alive = psutil.wait_procs(me.children(recursive=True), timeout=10)

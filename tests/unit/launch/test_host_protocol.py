@@ -191,3 +191,16 @@ def test_each_build_has_sockets_of_its_own(tmp_path: Path) -> None:
     assert len(build_id()) == 8
     assert host_socket_path(tmp_path) != runner_socket_path(tmp_path)
     assert build_id() in host_socket_path(tmp_path).name
+
+
+def test_descriptors_of_a_line_that_never_ends_are_closed(path: Path) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    sent = os.open(os.devnull, os.O_RDONLY)
+    with ours, theirs:
+        theirs.settimeout(0.05)
+        socket.send_fds(ours, [b'{"op": "fork"'], [sent])
+        os.close(sent)
+        before = set(os.listdir("/proc/self/fd"))
+        with pytest.raises(TimeoutError):
+            read_request(theirs)
+        assert set(os.listdir("/proc/self/fd")) == before
