@@ -12,7 +12,7 @@ RUN_OPTIONS := $(if $(CANDLES),--candles "$(CANDLES)") $(if $(CYCLES),--cycles $
 	$(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep) $(if $(PORT),--port $(PORT)) \
 	$(if $(DATA),--data "$(DATA)")
 
-.PHONY: run up test check bench simulate clean install lock
+.PHONY: run up test check contract bench simulate clean install lock
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
@@ -33,6 +33,10 @@ check: $(STAMP)
 # Sessions whose processes are killed at seeded random moments; the exchange's ledger is the judge.
 simulate: $(STAMP)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+# Every endpoint of the paper exchange and its tested cases; fails where one has none.
+contract: $(STAMP)
+	@$(BIN)/python -m tests.contract.report
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 from rich.console import Console
 
+from api.account_commands import account_app, keys_app
 from module.model.errors import AifapError
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 DEFAULT_DATA = Path(".aifap/up")
 DEFAULT_RUN_DATA = Path(".aifap/run")
 DEFAULT_PORT = 8000
+RUN_START = datetime(2026, 1, 5, tzinfo=UTC)
+"""Where the synthetic world of `aifap run` begins, so that the same options are the same run."""
 
 app = typer.Typer(
     add_completion=False,
@@ -30,11 +34,17 @@ user_app = typer.Typer(no_args_is_help=True, help="People and their tokens.")
 db_app = typer.Typer(no_args_is_help=True, help="The databases.")
 app.add_typer(user_app, name="user")
 app.add_typer(db_app, name="db")
+app.add_typer(account_app, name="account")
+app.add_typer(keys_app, name="keys")
 
 Data = Annotated[Path, typer.Option("--data", help="The folder that holds everything.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Where the API listens (on 127.0.0.1).")]
 Speed = Annotated[float, typer.Option(help="World seconds per second; 0: as fast as it goes.")]
 Seed = Annotated[int, typer.Option(help="Of the synthetic market.")]
+Start = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="World time (ISO 8601) at which a new world begins."),
+]
 Candles = Annotated[
     Optional[Path], typer.Option(help="Replay this folder: one file per symbol.")  # noqa: UP045
 ]
@@ -57,6 +67,7 @@ def run(
     seed: Seed = 7,
     candles: Candles = None,
     cycles: Annotated[int, typer.Option(min=1, help="End after so many.")] = 10,
+    start: Start = None,
     interval: Annotated[str, typer.Option(help="Cycle length: 1m, 5m, 15m, 1h …")] = "5m",
     strategy: Annotated[str, typer.Option(help="A built-in strategy.")] = "momentum",
     balance: Annotated[str, typer.Option(help="USDT on the paper account.")] = "10000",
@@ -70,7 +81,8 @@ def run(
 
     _check_candles(candles)
     _check_interval(interval)
-    stack = StandaloneOptions(data, port, workers, speed, seed, candles)
+    begin = _moment(start) if start or candles else RUN_START
+    stack = StandaloneOptions(data, port, workers, speed, seed, candles, begin)
     options = RunOptions(
         stack=stack,
         fresh=True,
@@ -90,6 +102,7 @@ def up(
     speed: Speed = 1.0,
     seed: Seed = 7,
     candles: Candles = None,
+    start: Start = None,
     workers: Annotated[int, typer.Option(min=1, max=8, help="API workers.")] = 1,
 ) -> None:
     """Run the whole stack as a service until it is stopped."""
@@ -97,34 +110,55 @@ def up(
     from api.standalone import StandaloneOptions
 
     _check_candles(candles)
-    options = StandaloneOptions(data, port, workers, speed, seed, candles)
+    options = StandaloneOptions(data, port, workers, speed, seed, candles, _moment(start))
     raise typer.Exit(serve_until_stopped(options, Console()))
 
 
 @app.command()
 def simulator(
-    api_key: Annotated[str, typer.Option(help="The key of its one account.")],
-    api_secret: Annotated[str, typer.Option()],
-    passphrase: Annotated[str, typer.Option()],
-    port: Annotated[int, typer.Option(help="0: any free port.")] = 0,
-    clock_port: Annotated[int, typer.Option(help="Of the world clock; 0: any.")] = 0,
+    api_key: Annotated[list[str], typer.Option(help="Of its account; again for a further one.")],
+    passphrase: Annotated[list[str], typer.Option(help="One for each key.")],
+    api_secret: Annotated[list[str], typer.Option(help="One for each key.")] = [],  # noqa: B006
+    api_public_key: Annotated[
+        list[Path], typer.Option(help="Instead of a secret: PEM file of an RSA key.")
+    ] = [],  # noqa: B006
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 0,
+    clock_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Of the world clock; 0: any.")
+    ] = 0,
     balance: Annotated[str, typer.Option(help="USDT.")] = "100000",
     candles: Candles = None,
     seed: Seed = 7,
     speed: Speed = 1.0,
-    position_mode: Annotated[str, typer.Option(help="one_way or hedge.")] = "one_way",
+    position_mode: Annotated[
+        Literal["one_way", "hedge"], typer.Option(help="Of the accounts at their opening.")
+    ] = "one_way",
+    control_token: Annotated[
+        str, typer.Option(help="Opens /control: prices, faults, the ledger; without it, closed.")
+    ] = "",
     data: Annotated[
         Optional[Path], typer.Option(help="Keep the world here; else nothing is kept.")  # noqa: UP045
     ] = None,
     start: Annotated[Optional[str], typer.Option(help="World time of a new world.")] = None,  # noqa: UP045
+    durable: Annotated[
+        bool, typer.Option("--durable", help="Answer when the disk has it: outlives power cuts.")
+    ] = False,
 ) -> None:
     """The paper exchange alone: any Bitget client can be pointed at it."""
     from module.simulator.server import main as serve
 
     arguments = ["--port", str(port), "--clock-port", str(clock_port), "--seed", str(seed)]
-    arguments += ["--api-key", api_key, "--api-secret", api_secret, "--passphrase", passphrase]
+    for name, texts in (
+        ("--api-key", api_key),
+        ("--api-secret", api_secret),
+        ("--api-public-key", api_public_key),
+        ("--passphrase", passphrase),
+    ):
+        arguments += [f"{name}={text}" for text in texts]
     arguments += ["--balance", str(_money(balance)), "--speed", str(speed)]
-    arguments += ["--position-mode", position_mode]
+    arguments += ["--position-mode", position_mode, *(["--durable"] if durable else [])]
+    if control_token:
+        arguments += [f"--control-token={control_token}"]
     for name, value in (("--candles", candles), ("--data", data), ("--start", start)):
         if value is not None:
             arguments += [name, str(value)]
@@ -182,6 +216,16 @@ def _money(text: str) -> Decimal:
     if not amount.is_finite() or amount <= 0:
         raise AifapError(f"the balance must be above zero, got {text}")
     return amount
+
+
+def _moment(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise AifapError(f"--start {text} is not ISO 8601, like 2026-01-05T00:00Z") from error
+    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
 def _check_interval(text: str) -> None:

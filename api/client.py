@@ -29,6 +29,18 @@ class PlatformClient:
         """POST `body` to `path`; a problem is raised with the API's own words."""
         return self._call("POST", path, json.dumps(body).encode())
 
+    def put(self, path: str, body: Mapping[str, object]) -> dict[str, object]:
+        """PUT `body` to `path`; a problem is raised with the API's own words."""
+        return self._call("PUT", path, json.dumps(body).encode())
+
+    def patch(self, path: str, body: Mapping[str, object]) -> dict[str, object]:
+        """PATCH `path` with `body`; a problem is raised with the API's own words."""
+        return self._call("PATCH", path, json.dumps(body).encode())
+
+    def delete(self, path: str) -> dict[str, object]:
+        """DELETE `path`; a problem is raised with the API's own words."""
+        return self._call("DELETE", path, None)
+
     def events(self, path: str) -> Iterator[tuple[str, dict[str, object]]]:
         """Server-sent events of `path` as (name, document), until the stream ends."""
         answer = self._pool.request(

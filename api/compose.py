@@ -37,6 +37,7 @@ def build_wiring(settings: Settings) -> ApiWiring:
     if "gateway" in settings.services:
         gateway = _gateway(settings, finplatform, clock)
         background.append(gateway)
+        probes["protection"] = gateway.is_alive
     if "market" in settings.services:
         from module.db.repositories.candles import PostgresCandles
         from module.market.collector import PARTICIPANT, CollectorThread

@@ -11,7 +11,7 @@ import contextlib
 import shutil
 import signal
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from trading.bootstrap import build_clock
 
 START_WAIT_S = 30.0
 END_WAIT_S = 120.0
-HOLD_WAIT_S = 15.0
+HOLD_WAIT_S = 120.0
 LOOK_PAUSE_S = 0.25
 CONDUCTOR = "run:conductor"
 
@@ -55,7 +55,8 @@ def run(options: RunOptions, console: Console) -> int:
     """The exit code: 0 when the session ended as asked, by itself or on Ctrl-C."""
     if options.fresh:
         _clear(options.stack.data_dir)
-    stack = Standalone(options.stack, lambda line: console.print(f"[dim]{line}[/dim]"))
+    wanted = replace(options.stack, waits_for=CONDUCTOR)
+    stack = Standalone(wanted, lambda line: console.print(f"[dim]{line}[/dim]"))
     clock = SystemClock()
     started = clock.monotonic()
     with _polite():

@@ -34,6 +34,7 @@ from module.db.repositories.sessions import SessionRecord, SessionRepository
 from module.db.repositories.users import Role, UserRecord, UserRepository
 from module.files.strategy_store import StrategyStore
 from module.model.errors import (
+    Conflict,
     Forbidden,
     InvalidInput,
     InvariantViolated,
@@ -210,9 +211,11 @@ def own_session(doors: Doors, user: UserRecord, session_id: str) -> SessionRecor
     raise NotFound(f"there is no session {session_id!r}")
 
 
-def own_account(doors: Doors, user: UserRecord, account_id: str) -> AccountRecord:
-    """The user's own active account. NotFound for somebody else's, supervisors included: what is
-    traded with is its owner's alone."""
+def own_account(
+    doors: Doors, user: UserRecord, account_id: str, *, must_be_active: bool = True
+) -> AccountRecord:
+    """The user's own account. NotFound for somebody else's, supervisors included: what is traded
+    with is its owner's alone. Conflict when it is switched off, unless that does not matter."""
     missing = NotFound(f"there is no account {account_id[:64]!r}")
     try:
         record = doors.accounts.get(account_id)
@@ -221,8 +224,8 @@ def own_account(doors: Doors, user: UserRecord, account_id: str) -> AccountRecor
     if record.owner_id != user.user_id:
         _note_refusal(doors, user, "account", account_id)
         raise missing
-    if not record.active:
-        raise missing
+    if must_be_active and not record.active:
+        raise Conflict(f"account {record.label!r} is switched off; switch it on first")
     return record
 
 

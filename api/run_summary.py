@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.table import Table
 
 from api.run_view import items, mapping, money, percent
 from api.session_views import watched_shape
+from module.clock import to_epoch_ms
 from module.db.database import Database
 from module.db.repositories.accounts import AccountRepository
 from module.db.repositories.results import ResultsRepository
@@ -26,6 +27,16 @@ from module.settings import Settings
 CYCLES_READ_MAX = 10_000
 FILLS_READ_MAX = 2_000
 FLAT_DIGEST = "flat"
+DIGEST_SHOWN = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _ExchangeLedger:
+    """The exchange's own books: the session's account, and the digest of the whole ledger as it
+    stood when the session ended. The same options give the same digest, at any speed."""
+
+    account: Mapping[str, object]
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,7 @@ class RunSummary:
             ("ROE", percent(line["roe"], signed=True)),
             ("max drawdown", percent(line["max_drawdown"])),
             ("seconds", str(line["seconds"])),
+            ("ledger", str(line["ledger"])[:DIGEST_SHOWN]),
         ):
             table.add_row(name, value)
         console.print(table)
@@ -77,7 +89,8 @@ def summarize(settings: Settings, session_id: str, seconds: float) -> RunSummary
         record = sessions.get(session_id)
         cycles = sessions.cycles(session_id, CYCLES_READ_MAX)
         key = AccountRepository(platform).get(record.account_id).key_hint
-        return _summary(record, cycles, ResultsRepository(results), _ledger(settings, key), seconds)
+        ledger = _read_ledger(settings, key, record.ended_at)
+        return _summary(record, cycles, ResultsRepository(results), ledger, seconds)
     finally:
         platform.close()
         results.close()
@@ -87,7 +100,7 @@ def _summary(
     record: SessionRecord,
     cycles: Sequence[CycleRecord],
     reader: ResultsRepository,
-    ledger: Mapping[str, object],
+    ledger: _ExchangeLedger,
     seconds: float,
 ) -> RunSummary:
     watched = watched_shape(record)
@@ -110,6 +123,7 @@ def _summary(
         "roe": None if portfolio is None else portfolio.roe,
         "max_drawdown": None if indicators is None else indicators.max_drawdown,
         "seconds": round(seconds, 1),
+        "ledger": ledger.digest,
     }
     stored = None if portfolio is None else portfolio.current_pv
     return RunSummary(
@@ -117,7 +131,7 @@ def _summary(
         state=record.state,
         reason=record.reason,
         line=line,
-        checks=_checks(ledger, sent, len(fills), stored),
+        checks=_checks(ledger.account, sent, len(fills), stored),
     )
 
 
@@ -173,19 +187,21 @@ def _plain(value: Decimal | None) -> str | None:
     return None if value is None else plain(value)
 
 
-def _ledger(settings: Settings, key_hint: str) -> Mapping[str, object]:
-    """The account as the paper exchange's own books have it."""
+def _read_ledger(settings: Settings, key_hint: str, ended_at: datetime | None) -> _ExchangeLedger:
+    """The paper exchange's own books."""
     import urllib3
 
     answer = urllib3.request(
         "GET",
         f"{settings.simulator_url}/control/ledger",
+        fields={} if ended_at is None else {"until_ms": str(to_epoch_ms(ended_at))},
         headers={"Authorization": f"Bearer {settings.secret('control_token')}"},
         timeout=30.0,
     )
     if answer.status != 200:
         raise Unavailable(f"the paper exchange's ledger answered {answer.status}")
-    for account in items(answer.json().get("accounts")):
+    document = answer.json()
+    for account in items(document.get("accounts")):
         if str(mapping(account).get("api_key", "")).endswith(key_hint[-4:]):
-            return mapping(account)
+            return _ExchangeLedger(mapping(account), str(document.get("digest")))
     raise Unavailable("the paper exchange's ledger does not have the session's account")

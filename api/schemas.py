@@ -26,7 +26,7 @@ from api.dependencies import plain_numbers
 from module.db.repositories.users import Role
 from module.model.accounts import MarginMode, TradeEnv
 from module.model.market import MarketType
-from module.model.money import ONE, parse_decimal
+from module.model.money import ONE, parse_decimal, plain
 from module.model.sessions import EndState, TradeMode
 
 LEVERAGE_MAX: Final = 125
@@ -78,6 +78,7 @@ Config = Annotated[dict[str, object], BeforeValidator(_config)]
 Label = Annotated[
     str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")
 ]
+Symbol = Annotated[str, Field(pattern=r"^[A-Z0-9]{2,32}$")]
 Identifier = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]{1,64}$")]
 
 
@@ -188,10 +189,46 @@ class NewAccount(Sent):
     trade_env: Literal[TradeEnv.DEMO, TradeEnv.LIVE]
     api_key: Annotated[SecretStr, Field(min_length=1, max_length=256)]
     api_secret: Annotated[SecretStr, Field(min_length=1, max_length=256)]
-    passphrase: Annotated[SecretStr, Field(max_length=256)] = SecretStr("")
+    passphrase: Annotated[SecretStr, Field(min_length=1, max_length=256)]
     base_url: Annotated[str, Field(max_length=255)] | None = Field(
         None, description="One of the installation's allowed addresses; default: the first."
     )
+    force: StrictBool = Field(False, description="Take a key that may withdraw. Better not.")
+
+
+class AccountLimits(Sent):
+    """Hard caps on what leaves for the exchange; a field that is left out has its default."""
+
+    symbols: Annotated[list[Symbol], Field(max_length=500)] | None = Field(
+        None, description="The only symbols that may be opened; default: all."
+    )
+    order_notional_max: Annotated[Exact, Field(gt=0, le=MONEY_MAX)] | None = None
+    position_notional_max: Annotated[Exact, Field(gt=0, le=MONEY_MAX)] | None = None
+    leverage_max: Annotated[Exact, Field(ge=1, le=LEVERAGE_MAX)] | None = None
+    orders_per_minute: Annotated[int, Field(strict=True, ge=1, le=10_000)] | None = None
+    kill_switch: StrictBool | None = Field(None, description="True: nothing is opened.")
+
+    def document(self) -> dict[str, object]:
+        """As the last gate reads it."""
+        given = self.model_dump(exclude_none=True).items()
+        return {name: plain(cap) if isinstance(cap, Decimal) else cap for name, cap in given}
+
+
+class ChangedAccount(Sent):
+    """What may change about an account; what is left out stays."""
+
+    label: Label | None = None
+    active: StrictBool | None = Field(None, description="Off: an idle, flat account only.")
+    limits: AccountLimits | None = Field(None, description="Replaces all limits.")
+    force: StrictBool = Field(False, description="Switch off although the exchange is silent.")
+
+
+class NewKeys(Sent):
+    """Other keys of the same account at the venue."""
+
+    api_key: Annotated[SecretStr, Field(min_length=1, max_length=256)]
+    api_secret: Annotated[SecretStr, Field(min_length=1, max_length=256)]
+    passphrase: Annotated[SecretStr, Field(min_length=1, max_length=256)]
     force: StrictBool = Field(False, description="Take a key that may withdraw. Better not.")
 
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -30,11 +30,17 @@ from module.settings import Settings
 
 DoorService = Literal["platform", "gateway", "market"]
 HOST = "127.0.0.1"
+WAITS_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class StandaloneOptions:
-    """What a person may choose. `speed`: world seconds per real second; 0 is unbounded."""
+    """What a person may choose. `speed`: world seconds per real second; 0 is unbounded.
+
+    `start` is the world time of a new world (None: the present minute; candles: a week after the
+    first). `waits_for`: the participant before whom a new world does not begin to move; session ids
+    then follow from seed and start, so that the same session can be run again.
+    """
 
     data_dir: Path
     port: int
@@ -42,6 +48,8 @@ class StandaloneOptions:
     speed: float = 60.0
     seed: int = 7
     candles: Path | None = None
+    start: datetime | None = None
+    waits_for: str = ""
 
 
 class Standalone:
@@ -187,6 +195,10 @@ class Standalone:
             command += ["--candles", str(options.candles.resolve())]
         else:
             command += ["--seed", str(options.seed)]
+        if options.start is not None:
+            command += ["--start", options.start.isoformat()]
+        if options.waits_for:
+            command += ["--expect", options.waits_for, "--hold-s", f"{WAITS_S:g}"]
         url = f"http://{HOST}:{port}"
         self._stack.start(
             Service("simulator", command, lambda: answers(HOST, port) and answers(HOST, clock_port))
@@ -195,6 +207,7 @@ class Standalone:
             simulator_url=url,
             world_clock=f"{HOST}:{clock_port}",
             market_id=self._market_id(url),
+            id_seed=options.seed if options.waits_for else None,
             api_workers=options.workers,
         )
 

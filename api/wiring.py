@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
 from module.db.database import Database
-from module.model.accounts import TradeEnv
+from module.model.accounts import AccountCheck, TradeEnv
 from module.model.credentials import Credentials
 from module.model.market import MarketType
 from module.ports import AlertSink, Clock, SessionLauncher
@@ -48,6 +48,24 @@ class AccountAdmin(Protocol):
         force: bool = False,
     ) -> str:
         """Check keys against the exchange and save them; the account's id."""
+        ...
+
+    def check_account(self, account_id: str) -> AccountCheck:
+        """What the exchange says of the account now."""
+        ...
+
+    def replace_keys(
+        self, account_id: str, credentials: Credentials, *, force: bool = False
+    ) -> None:
+        """Check other keys of the same account of the exchange, and use them from now on."""
+        ...
+
+    def switch_off_account(self, account_id: str, *, erase_keys: bool, force: bool) -> None:
+        """Trade and protect an idle, flat account no more."""
+        ...
+
+    def switch_on_account(self, account_id: str) -> None:
+        """Let sessions trade the account again."""
         ...
 
 

@@ -1,10 +1,33 @@
-"""`make bench`: every benchmark in turn."""
+"""`make bench`: every benchmark in turn; `python -m benchmarks NAME …` runs one of them."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import sessions
+from benchmarks import engine, gateway, sessions, simulator
+
+BENCHMARKS = {
+    "engine": engine.main,
+    "simulator": simulator.main,
+    "gateway": gateway.main,
+    "sessions": sessions.main,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the one that is named, or all."""
+    if arguments:
+        name, *options = arguments
+        if name not in BENCHMARKS:
+            print(f"there is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
+            return 2
+        return BENCHMARKS[name](options)
+    failed = 0
+    for name, run in BENCHMARKS.items():
+        print(f"\n# {name}")
+        failed |= run([])
+    return failed
+
 
 if __name__ == "__main__":
-    sys.exit(sessions.main())
+    sys.exit(main(sys.argv[1:]))

@@ -118,7 +118,9 @@ class _Answer:
 class _Line:
     """One TCP connection to the clock server that has said hello. Not thread safe."""
 
-    def __init__(self, address: tuple[str, int], participant: str | None, known_ms: int) -> None:
+    def __init__(
+        self, address: tuple[str, int], participant: str | None, known_ms: int, turn: int
+    ) -> None:
         self._buffer = b""
         self.participant = participant
         self.socket = socket.create_connection(address, timeout=_CONNECT_TIMEOUT_S)
@@ -126,7 +128,9 @@ class _Line:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             self.socket.settimeout(_ANSWER_TIMEOUT_S)
-            self.send({"op": "hello", "participant": participant, "known_ms": known_ms})
+            hello: dict[str, str | int | None]
+            hello = {"op": "hello", "participant": participant, "known_ms": known_ms}
+            self.send({**hello, "turn": turn} if turn else hello)
             self.now_ms = self.receive("hello").now_ms
         except BaseException:
             self.socket.close()
@@ -173,7 +177,9 @@ class WorldClock(SystemClock):
 
     A participant (`participant` is a name, unique in the world) is busy from construction on;
     time moves only when every participant waits, so `now()` of a busy participant is exact and
-    costs nothing. An observer (`participant=None`) asks the server each time.
+    costs nothing. An observer (`participant=None`) asks the server each time. Of participants whose
+    time comes at the same moment, those with a lower `turn` (0 to 9) go first, and the others are
+    told when nobody of a lower turn is busy any more.
 
     Threads may share a clock; only one may wait as the participant at a time (the others' calls go
     over connections of their own). A forked child must make its own clock: the inherited one is
@@ -182,12 +188,19 @@ class WorldClock(SystemClock):
     """
 
     def __init__(
-        self, host: str, port: int, participant: str | None, *, reconnect_s: float = 30.0
+        self,
+        host: str,
+        port: int,
+        participant: str | None,
+        *,
+        turn: int = 0,
+        reconnect_s: float = 30.0,
     ) -> None:
         if participant is not None and not participant:
             raise InvalidInput("a participant needs a name; None is an observer")
         self._address = (host, port)
         self._participant = participant
+        self._turn = turn
         self._reconnect_s = reconnect_s
         self._pid = os.getpid()
         self._closed = False
@@ -195,7 +208,7 @@ class WorldClock(SystemClock):
         self._now_ms = 0
         self._spare: list[_Line] = []
         self._spare_lock = threading.Lock()
-        self._turn = threading.Lock()
+        self._wait_lock = threading.Lock()
         self._line: _Line | None = None
         _alive.add(self)
         if participant is not None:
@@ -243,7 +256,7 @@ class WorldClock(SystemClock):
         if self._participant is None:
             with self._borrowed_line() as line:
                 return self._wait(line, "alarm", fds, until_ms)
-        if not self._turn.acquire(blocking=False):
+        if not self._wait_lock.acquire(blocking=False):
             raise InvariantViolated(
                 f"two threads wait as the one participant {self._participant!r}; "
                 "give each its own clock"
@@ -251,7 +264,7 @@ class WorldClock(SystemClock):
         try:
             return self._wait(self._participant_line(), "wait", fds, until_ms)
         finally:
-            self._turn.release()
+            self._wait_lock.release()
 
     def wake(self, participant: str) -> None:
         """Say that `participant` has just been rung: it counts as busy before this returns."""
@@ -264,8 +277,8 @@ class WorldClock(SystemClock):
 
     def _ask_now_ms(self) -> int:
         self._check_usable()
-        if self._participant is not None and self._turn.acquire(blocking=False):
-            self._turn.release()
+        if self._participant is not None and self._wait_lock.acquire(blocking=False):
+            self._wait_lock.release()
             return self._now_ms
         return self._call({"op": "now"}, "now").now_ms
 
@@ -330,7 +343,8 @@ class WorldClock(SystemClock):
         backoff_s = _BACKOFF_FIRST_S
         while True:
             try:
-                line = _Line(self._address, participant, self._now_ms)
+                turn = 0 if participant is None else self._turn
+                line = _Line(self._address, participant, self._now_ms, turn)
             except OSError as error:
                 self._require_before(deadline_s, error)
                 time.sleep(backoff_s)

@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from module.model.errors import InvalidInput
 
-SECRET_NAMES = ("database_password", "token_key", "credentials_key", "control_token")
+SECRET_NAMES = ("database_password", "token_key", "control_token")
 
 
 class _SavedSettings(PydanticBaseSettingsSource):
@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     simulator_url: str = Field("", description="The paper exchange; empty: no paper accounts.")
     world_clock: str = Field("", description="host:port of a stepped clock; empty: real time.")
     market_id: str = Field("bitget-live", description="Whose candles it has.")
+    id_seed: int | None = Field(
+        None, description="Paper sessions get ids out of this and their start; empty: random ones."
+    )
     allowed_venue_urls: tuple[str, ...] = ("https://api.bitget.com",)
 
     strategy_timeout_s: float = Field(20.0, gt=0, le=600)

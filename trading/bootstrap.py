@@ -50,6 +50,9 @@ from trading.session.control import Control
 from trading.session_host import Body, ForkedChild, HostTruth, SessionHost, fork_role
 
 WARM_SESSION = "0000000000-warm"
+TURNS = {"finwatcher": 1, "leader": 2, "strategy": 2}
+"""Whose turn it is first at one moment of a stepped world: services (0) look, finwatcher measures,
+then there is trading. So they meet the request budget in one order, at any speed."""
 
 
 class World:
@@ -64,7 +67,7 @@ class World:
         self.platform = Database(settings, "finplatform", pool_size=1)
         self.sessions = SessionRepository(self.platform)
         self.spec: SessionSpec = self.sessions.get(session_id).spec
-        self.clock = clock or build_clock(settings, participant(session_id, role))
+        self.clock = clock or session_clock(settings, session_id, role)
 
     def exchange(self) -> Exchange:
         """The session's account, through the gateway."""
@@ -97,12 +100,17 @@ def participant(session_id: str, role: str) -> str:
     return f"{session_id}:{role}"
 
 
-def build_clock(settings: Settings, name: str | None) -> SystemClock:
+def session_clock(settings: Settings, session_id: str, role: str) -> SystemClock:
+    """The clock of a session's process."""
+    return build_clock(settings, participant(session_id, role), TURNS[role])
+
+
+def build_clock(settings: Settings, name: str | None, turn: int = 0) -> SystemClock:
     """Real time, or a place in the installation's stepped world (None: an observer's)."""
     if not settings.world_clock:
         return SystemClock()
     host, _, port = settings.world_clock.rpartition(":")
-    return WorldClock(host, int(port), name)
+    return WorldClock(host, int(port), name, turn=turn)
 
 
 def build_alerts(settings: Settings, platform: Database, clock: SystemClock) -> AlertOutbox:
@@ -153,7 +161,7 @@ def leader_body(settings: Settings, session_id: str, _descriptors: Sequence[int]
 def _lead(settings: Settings, session_id: str, forker: Forker) -> Exit:
     control = Control()
     control.install()
-    clock = build_clock(settings, participant(session_id, "leader"))
+    clock = session_clock(settings, session_id, "leader")
     bells = Bells.create(
         clock, participant(session_id, "leader"), participant(session_id, "strategy")
     )

@@ -3,6 +3,7 @@
     start: epoch + 1 ─► settle what an earlier leader left ─► running
     boundary ─► letter (requested), ring rebalance_start ─► strategy_done ─► auto_trade
              ─► journal, ring autotrade_done ─► rebalance_done ─► next boundary
+    exchange or gateway away: told once, waited for; then the letter is taken up, or dropped by age
     end: flat or protected, as asked; a critical error ends it protected, with an alert
 
 `python -m trading.rebalancing_main --session ID` runs one session without a host.
@@ -13,11 +14,10 @@ from __future__ import annotations
 import argparse
 import enum
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TypeVar
 
 from module.logs import get_logger
 from module.model.errors import (
@@ -25,6 +25,7 @@ from module.model.errors import (
     AifapError,
     Conflict,
     InvariantViolated,
+    RateLimited,
     StaleWriter,
     Unavailable,
 )
@@ -42,7 +43,6 @@ from module.ports import (
     OrderInfoStore,
     SessionChild,
     SessionRegistry,
-    Wish,
 )
 from trading.execution.auto_trade import (
     ExecutionPorts,
@@ -59,25 +59,21 @@ from trading.rebalance.order_info import (
     with_plan,
 )
 from trading.rebalance.plan import Book, plan_rebalance
-from trading.rebalancing_strategy import flat_policy, policy_of
+from trading.rebalancing_strategy import AWAY, flat_policy, policy_of
 from trading.session.announcer import Announcer
 from trading.session.bells import Bells
 from trading.session.control import Control
 from trading.session.journal import Journal
+from trading.session.vigil import AWAY_PAUSE_FIRST_S, HandOver, Vigil
 
-HEARTBEAT_WORLD_S = 10.0
-HEARTBEAT_REAL_S = 2.0
 STRATEGY_WAIT_S = 120.0
 DONE_WAIT_S = 30.0
 STRATEGY_FAILURES_MAX = 5
 FLAT_TRIES = 3
 RECOVERY_AGE_FRACTION = 2
-PATIENCE_S = 30.0
-PATIENCE_PAUSE_S = 1.0
-WATCH_RETRY_S = 30.0
+NOT_THE_STRATEGYS = ("no-bar", Unavailable.code, RateLimited.code)
 
 log = get_logger("trading.leader")
-T = TypeVar("T")
 
 
 class Exit(enum.IntEnum):
@@ -113,6 +109,9 @@ def run_trading(wiring: LeaderWiring) -> Exit:
     except StaleWriter as error:
         log.warning("another leader took over", detail=error.message)
         return Exit.OVER
+    except HandOver:
+        log.info("handed over while the exchange is away", session=wiring.spec.session_id)
+        return Exit.HANDED_OVER
     except Exception as error:  # noqa: BLE001 - the top of a process: record, alert, end
         return leader.fail(error)
     finally:
@@ -130,10 +129,15 @@ class _Leader:
         self._last: OrderInfo | None = None
         self._cycles_done = 0
         self._failures = 0
-        self._beaten_at = float("-inf")
-        self._stop_wanted: EndState | None = None
-        self._watch_again_at: float | None = None  # while finwatcher could not be started
         self._announcer = Announcer(wiring.spec, wiring.user, wiring.alerts, wiring.clock)
+        self._vigil = Vigil(
+            wiring.spec.session_id,
+            wiring.clock,
+            wiring.registry,
+            wiring.control,
+            (wiring.strategy, wiring.finwatcher),
+            self._announcer,
+        )
         self._journal = Journal(wiring.store, wiring.registry, wiring.clock, epoch=0)
 
     # --- life ------------------------------------------------------------------------------------
@@ -150,31 +154,32 @@ class _Leader:
             boundary = boundary_at_or_after(
                 self._clock.now() + timedelta(milliseconds=1), self._spec.interval
             )
-            if self._wait_until(min(boundary, self._spec.ends_at)) and self._ending() is None:
+            if self._vigil.wait_until(min(boundary, self._spec.ends_at)) and self._ending() is None:
                 self._cycle(boundary)
 
     def _start(self) -> None:
         spec, registry = self._spec, self._wiring.registry
-        watching = self._begin_watching()
-        self._patiently(self._wiring.strategy.begin)
-        self._epoch = self._patiently(lambda: registry.take_epoch(spec.session_id))
+        watching = self._vigil.begin_watching()
+        self._vigil.patiently(self._wiring.strategy.begin)
+        self._epoch = self._vigil.patiently(lambda: registry.take_epoch(spec.session_id))
+        self._vigil.epoch = self._epoch
         self._journal = Journal(self._wiring.store, registry, self._clock, self._epoch)
         self._wiring.strategy.await_ready()
         if watching:
-            self._await_watching()
+            self._vigil.await_watching()
         log.info("processes ready", at_monotonic_s=round(self._clock.monotonic(), 3))
-        row = self._patiently(lambda: registry.get(spec.session_id))
+        row = self._vigil.patiently(lambda: registry.get(spec.session_id))
         self._cycles_done = row.cycle
         if row.desired is DesiredState.STOPPED or row.state is SessionState.STOPPING:
-            self._stop_wanted = row.end_state
+            self._vigil.stop_wanted = row.end_state
         first = row.initial_balance is None
-        snapshot = self._wiring.exchange.snapshot()
+        snapshot = self._vigil.outlast(self._wiring.exchange.snapshot)
         if first and snapshot.positions and not spec.adopt_existing:
             held = ", ".join(position.symbol for position in snapshot.positions)
             raise Conflict(
                 f"the account already holds {held}; close it, or start with adopt_existing"
             )
-        self._patiently(
+        self._vigil.patiently(
             lambda: registry.set_initial_balance(spec.session_id, self._epoch, snapshot.equity)
         )
         document = self._wiring.store.read()
@@ -187,7 +192,7 @@ class _Leader:
             self._announcer.started()
 
     def _set_state(self, state: SessionState, reason: str = "") -> None:
-        self._patiently(
+        self._vigil.patiently(
             lambda: self._wiring.registry.set_state(
                 self._spec.session_id,
                 state,
@@ -212,20 +217,34 @@ class _Leader:
             )
             return
         info = self._save(info.changed(epoch=self._epoch))
-        age = self._clock.now() - info.cycle
-        log.info("recovering a cycle", session=self._spec.session_id, age_s=age.total_seconds())
-        if age <= self._spec.interval / RECOVERY_AGE_FRACTION and self._ending() is None:
-            self._keep(auto_trade(info, self._ports(), self._rules()), info.cycle, None)
-        else:
-            reason = f"interrupted, and {age.total_seconds():.0f} s old when it was found"
-            settled = settle_open_slices(info, self._ports(), self._rules(), reason)
-            self._keep(settled, info.cycle, None)
+        self._keep(self._vigil.outlast(self._take_up), info.cycle, None)
         self._cycles_done = max(self._cycles_done, info.number)
+
+    def _take_up(self) -> OrderInfo:
+        """Go on with the letter that was interrupted; an old one is settled and dropped."""
+        info = self._last = self._read_letter()
+        age = self._clock.now() - info.cycle
+        log.info("taking up a cycle", session=self._spec.session_id, age_s=age.total_seconds())
+        if age <= self._spec.interval / RECOVERY_AGE_FRACTION and self._ending() is None:
+            return auto_trade(info, self._ports(), self._rules())
+        reason = f"interrupted, and {age.total_seconds():.0f} s old when it was found"
+        return settle_open_slices(info, self._ports(), self._rules(), reason)
+
+    def _trade(self, info: OrderInfo) -> OrderInfo:
+        """Carry out the letter; when the exchange goes away in the middle, wait and take it up."""
+        try:
+            done = auto_trade(info, self._ports(), self._rules())
+        except PASSING as error:
+            self._vigil.note_away(error.message)
+            self._vigil.let_pass(AWAY_PAUSE_FIRST_S)
+            return self._vigil.outlast(self._take_up)
+        self._vigil.note_back()
+        return done
 
     def _ending(self) -> tuple[EndState, str] | None:
         """Whether the session is to end now, how, and why."""
-        if self._stop_wanted is not None:
-            return self._stop_wanted, "terminated by its owner"
+        if self._vigil.stop_wanted is not None:
+            return self._vigil.stop_wanted, "terminated by its owner"
         if self._clock.now() >= self._spec.ends_at:
             return self._spec.on_end, "its trading hours are over"
         limit = self._spec.cycles_max
@@ -241,17 +260,25 @@ class _Leader:
     def _finish(self, end_state: EndState, reason: str) -> Exit:
         self._set_state(SessionState.STOPPING, reason)
         # From here on the way of ending is fixed; what was asked up to now counts.
-        wish = self._patiently(lambda: self._wiring.registry.wishes(self._spec.session_id))
+        wish = self._vigil.patiently(lambda: self._wiring.registry.wishes(self._spec.session_id))
         if wish.desired is DesiredState.STOPPED:
             end_state = wish.end_state
         if end_state is EndState.FLAT:
             self._flatten()
-        held = len(self._wiring.exchange.snapshot().positions)
-        how = "flat" if held == 0 else f"protected, {held} positions open"
+        how = self._how_it_ends(end_state)
         self._set_state(SessionState.ENDED, f"{reason}; {how}")
         self._journal.flush()
         self._announcer.stopped(end_state, f"{reason}; {how}")
         return Exit.OVER
+
+    def _how_it_ends(self, end_state: EndState) -> str:
+        """What the account holds; an exchange that is away keeps no session from ending."""
+        try:
+            held = len(self._wiring.exchange.snapshot().positions)
+        except PASSING as error:
+            log.warning("positions not read at the end", detail=error.message)
+            return f"{end_state.value}; the exchange did not say what is held"
+        return "flat" if held == 0 else f"protected, {held} positions open"
 
     def fail(self, error: Exception) -> Exit:
         """A critical error: alert, leave the account protected, stop the session."""
@@ -267,91 +294,6 @@ class _Leader:
             return Exit.CRASHED
         return Exit.OVER
 
-    # --- waiting ---------------------------------------------------------------------------------
-
-    def _wait_until(self, when: datetime) -> bool:
-        """Let time pass until `when`; False when something else wants to be looked at first."""
-        while (now := self._clock.now()) < when:
-            until = min(when, now + timedelta(seconds=HEARTBEAT_WORLD_S))
-            fds = [self._wiring.control.fileno(), self._wiring.strategy.fileno()]
-            if self._watch_again_at is None:
-                fds.append(self._wiring.finwatcher.fileno())
-            ready = self._clock.wait_readable(fds, until)
-            self._revive(ready)
-            if fds[0] in ready:
-                self._look()
-                return False
-            self._beat()
-        return True
-
-    def _revive(self, ready: Sequence[int]) -> None:
-        if self._wiring.strategy.fileno() in ready:
-            log.warning("the strategy process ended; starting another")
-            self._patiently(self._wiring.strategy.start)
-        if self._watch_again_at is None:
-            again = self._wiring.finwatcher.fileno() in ready
-        else:
-            again = self._clock.monotonic() >= self._watch_again_at
-        if again:
-            log.warning("finwatcher is away; starting another")
-            if self._begin_watching():
-                self._await_watching()
-
-    def _begin_watching(self) -> bool:
-        """Whether finwatcher was forked; a session trades on without it, and tries again."""
-        try:
-            self._wiring.finwatcher.begin()
-        except Unavailable as error:
-            self._unwatched(error)
-            return False
-        return True
-
-    def _await_watching(self) -> None:
-        try:
-            self._wiring.finwatcher.await_ready()
-        except Unavailable as error:
-            self._unwatched(error)
-        else:
-            self._watch_again_at = None
-
-    def _unwatched(self, error: Unavailable) -> None:
-        log.warning("finwatcher did not start; trying again later", detail=error.message)
-        if self._watch_again_at is None:
-            self._announcer.not_measured(error.message)
-        self._watch_again_at = self._clock.monotonic() + WATCH_RETRY_S
-
-    def _look(self) -> None:
-        """Somebody spoke: read what, and what the owner wants."""
-        self._wiring.control.look()
-        try:
-            self._note(self._wiring.registry.wishes(self._spec.session_id))
-        except PASSING as error:
-            log.warning("desired state not read", detail=error.message)
-
-    def _note(self, wish: Wish) -> None:
-        if wish.state.is_over:
-            raise StaleWriter(f"session {self._spec.session_id} was ended elsewhere")
-        if wish.desired is DesiredState.STOPPED:
-            self._stop_wanted = wish.end_state
-
-    def _beat(self) -> None:
-        """Heartbeat and a look at the desired state, at most every HEARTBEAT_REAL_S."""
-        now = self._clock.monotonic()
-        if now - self._beaten_at < HEARTBEAT_REAL_S:
-            return
-        self._beaten_at = now
-        try:
-            wall = self._clock.wall()
-            self._note(self._wiring.registry.heartbeat(self._spec.session_id, self._epoch, wall))
-        except PASSING as error:
-            log.warning("heartbeat not stored", detail=error.message)
-
-    def _stop_requested(self) -> bool:
-        self._beat()
-        if self._wiring.control.look():
-            self._look()
-        return self._stop_wanted is not None or self._wiring.control.hand_over
-
     # --- one cycle -------------------------------------------------------------------------------
 
     def _cycle(self, boundary: datetime) -> None:
@@ -359,7 +301,7 @@ class _Leader:
         info, answered = self._ask_for_plan(boundary)
         if info.stage is CycleStage.PLANNED:
             self._failures = 0
-            info = auto_trade(info, self._ports(), self._rules())
+            info = self._trade(info)
         elif info.stage is CycleStage.SKIPPED:
             self._report_skipped(info)
         self._cycles_done += 1
@@ -367,7 +309,7 @@ class _Leader:
         self._keep(info, boundary, own_ms)
         if answered:
             self._close_cycle()
-        self._beat()
+        self._vigil.beat()
         if self._failures >= STRATEGY_FAILURES_MAX:
             raise Conflict(
                 f"the strategy failed {self._failures} cycles in a row; the last: {info.reason}"
@@ -420,13 +362,16 @@ class _Leader:
         bells = self._wiring.bells
         for bell in (bells.autotrade_done, bells.rebalance_start, bells.strategy_done):
             bell.clear()
-        self._patiently(self._wiring.strategy.start)
+        self._vigil.patiently(self._wiring.strategy.start)
 
     def _skip(self, info: OrderInfo, reason: str) -> OrderInfo:
         return self._save(info.changed(stage=CycleStage.SKIPPED, reason=reason))
 
     def _report_skipped(self, info: OrderInfo) -> None:
-        if not info.reason.startswith("no-bar"):
+        if info.reason.startswith(AWAY):
+            self._vigil.note_away(info.reason)
+            return
+        if not info.reason.startswith(NOT_THE_STRATEGYS):
             self._failures += 1
         self._announcer.cycle_skipped(info.reason)
 
@@ -450,10 +395,10 @@ class _Leader:
     def _flatten(self) -> None:
         """Close everything, confirm it, and do it again if something is left."""
         for _ in range(FLAT_TRIES):
-            snapshot = self._wiring.exchange.snapshot()
+            snapshot = self._vigil.outlast(self._wiring.exchange.snapshot)
             if not snapshot.positions:
                 return
-            instruments = self._wiring.exchange.instruments()
+            instruments = self._vigil.outlast(self._wiring.exchange.instruments)
             book = Book(
                 base=max(snapshot.equity, Decimal(1)),
                 available=snapshot.available,
@@ -472,8 +417,8 @@ class _Leader:
             letter = self._save(
                 with_plan(letter, plan, inputs={}, targets={}, strategy_digest="flat")
             )
-            self._keep(auto_trade(letter, self._ports(), self._rules()), letter.cycle, None)
-        left = self._wiring.exchange.snapshot().positions
+            self._keep(self._trade(letter), letter.cycle, None)
+        left = self._vigil.outlast(self._wiring.exchange.snapshot).positions
         if left:
             names = ", ".join(f"{position.symbol} {position.size}" for position in left)
             raise Conflict(f"the account could not be made flat after {FLAT_TRIES} tries: {names}")
@@ -498,20 +443,8 @@ class _Leader:
             policy=policy_of(spec),
             margin_mode=spec.margin_mode,
             apply_account_settings=spec.apply_account_settings,
-            stop_requested=self._stop_requested,
+            stop_requested=self._vigil.stop_requested,
         )
-
-    def _patiently(self, work: Callable[[], T]) -> T:
-        """Repeat `work` while Postgres or the host is away, in real time, bounded."""
-        give_up_at = self._clock.monotonic() + PATIENCE_S
-        while True:
-            try:
-                return work()
-            except PASSING as error:
-                if self._clock.monotonic() >= give_up_at:
-                    raise
-                log.warning("waiting", detail=error.message)
-                self._clock.pause(PATIENCE_PAUSE_S)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,9 +16,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
+from typing import TypeVar
 
 from module.model.accounts import AccountSnapshot, PositionMode
-from module.model.errors import AifapError, Conflict, NotYet, Rejected, require
+from module.model.errors import (
+    AifapError,
+    Conflict,
+    NotYet,
+    Rejected,
+    Retryable,
+    Unavailable,
+    require,
+)
 from module.model.market import Candle, Frequency, Instrument, MarketType
 from module.model.money import decimal_from_float, plain
 from module.model.sessions import SessionSpec, TradeMode
@@ -30,9 +39,11 @@ from trading.session.bells import Bells
 
 __all__ = ["StrategyWiring", "execute_strategy", "process_symbol", "run_strategy"]
 
+AWAY = "away"  # how the reason of a cycle begins that the exchange missed
 TRADED_WAIT_S = 3600.0
 VOLATILITY_BARS = 240
 MINUTES_PER_YEAR = 365 * 24 * 60
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +114,8 @@ def execute_strategy(
     """
     market = _AheadMarket(wiring.market, windows, info.cycle)
     output = wiring.runner.run(wiring.source, wiring.spec.config, info.cycle, market)
-    instruments = wiring.exchange.instruments()
-    snapshot = wiring.exchange.snapshot()
+    instruments = _asked(wiring.exchange.instruments)
+    snapshot = _asked(wiring.exchange.snapshot)
     _check_account(wiring.spec, snapshot)
     targets = read_targets(output.targets, instruments, wiring.spec.market)
     if wiring.spec.trade_mode is TradeMode.VOLATILITY_TARGETING:
@@ -131,7 +142,8 @@ def gather_book(
     marks = {position.symbol: position.mark_price for position in snapshot.positions}
     missing = sorted(set(targets) - set(marks))
     if missing:
-        marks.update({name: quote.mark for name, quote in wiring.exchange.quotes(missing).items()})
+        quotes = _asked(lambda: wiring.exchange.quotes(missing))
+        marks.update({name: quote.mark for name, quote in quotes.items()})
     spec = wiring.spec
     base = sizing_base(
         snapshot.equity,
@@ -146,6 +158,19 @@ def gather_book(
         marks=marks,
         instruments=instruments,
     )
+
+
+class ExchangeAway(Unavailable):
+    """The account could not be read: no fault of the strategy, and the session waits."""
+
+    code = AWAY
+
+
+def _asked(read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except Retryable as error:
+        raise ExchangeAway(error.message) from error
 
 
 def _check_account(spec: SessionSpec, snapshot: AccountSnapshot) -> None:

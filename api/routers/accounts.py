@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from api.answers import answer
+from api.answers import answer, spelled_object
 from api.commands import CommandAnswer, Key, once
 from api.dependencies import (
     AtDoors,
@@ -17,7 +17,7 @@ from api.dependencies import (
     json_document,
     own_account,
 )
-from api.schemas import Deposit, NewAccount, NewPaperAccount
+from api.schemas import ChangedAccount, Deposit, NewAccount, NewKeys, NewPaperAccount
 from module.db.repositories.accounts import AccountRecord
 from module.db.repositories.audit import AuditEntry
 from module.db.repositories.users import UserRecord
@@ -30,16 +30,74 @@ IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key")]
 
 
 @router.get("")
-def get_accounts(doors: AtDoors, user: SignedIn) -> Response:
-    """One's accounts."""
-    mine = doors.accounts.list_for_owner(user.user_id)
+def get_accounts(
+    doors: AtDoors, user: SignedIn, everything: Annotated[bool, Query(alias="all")] = False
+) -> Response:
+    """One's accounts that are switched on; with `all=true` the others as well."""
+    mine = doors.accounts.list_for_owner(user.user_id, with_inactive=everything)
     return answer({"accounts": [_view(record) for record in mine]})
 
 
 @router.get("/{account_id}")
 def get_account(doors: AtDoors, user: SignedIn, account_id: str) -> Response:
-    """One account."""
-    return answer(_view(own_account(doors, user, account_id)))
+    """One account, switched on or not."""
+    return answer(_view(own_account(doors, user, account_id, must_be_active=False)))
+
+
+@router.post("/{account_id}/check")
+def post_check(doors: AtDoors, user: SignedIn, account_id: str) -> Response:
+    """What the exchange says of the account and its keys now: rights, modes, equity, clock."""
+    record = own_account(doors, user, account_id, must_be_active=False)
+    found = doors.gateway.check_account(record.account_id)
+    return answer({**spelled_object(found), "fit": not found.faults, "label": record.label})
+
+
+@router.patch("/{account_id}", openapi_extra=json_document(ChangedAccount))
+def patch_account(
+    doors: AtDoors,
+    user: SignedIn,
+    account_id: str,
+    body: Annotated[ChangedAccount, Depends(json_body(ChangedAccount))],
+) -> Response:
+    """Change label, limits (they hold from the next order on), or switch off and on."""
+    record = own_account(doors, user, account_id, must_be_active=False)
+    if body.active is not None:
+        _note(doors, user, _switching(body), record.account_id)
+        if body.active:
+            doors.gateway.switch_on_account(record.account_id)
+        else:
+            doors.gateway.switch_off_account(record.account_id, erase_keys=False, force=body.force)
+    if body.label is not None or body.limits is not None:
+        limits = None if body.limits is None else body.limits.document()
+        _note(doors, user, "account-change", record.account_id, label=body.label, limits=limits)
+        doors.accounts.change(record.account_id, label=body.label, limits=limits)
+    return answer(_view(doors.accounts.get(record.account_id)))
+
+
+@router.put("/{account_id}/credentials", openapi_extra=json_document(NewKeys))
+def put_credentials(
+    doors: AtDoors,
+    user: SignedIn,
+    account_id: str,
+    body: Annotated[NewKeys, Depends(json_body(NewKeys))],
+) -> Response:
+    """Other keys of the same account at the venue; checked there, then used from now on."""
+    record = own_account(doors, user, account_id, must_be_active=False)
+    action = "account-keys-forced" if body.force else "account-keys"
+    _note(doors, user, action, record.account_id)
+    doors.gateway.replace_keys(record.account_id, _credentials(body), force=body.force)
+    return answer(_view(doors.accounts.get(record.account_id)))
+
+
+@router.delete("/{account_id}")
+def delete_account(
+    doors: AtDoors, user: SignedIn, account_id: str, force: bool = False
+) -> Response:
+    """Switch an idle, flat account off and forget its keys; its history stays."""
+    record = own_account(doors, user, account_id, must_be_active=False)
+    _note(doors, user, "account-delete-forced" if force else "account-delete", record.account_id)
+    doors.gateway.switch_off_account(record.account_id, erase_keys=True, force=force)
+    return answer(_view(doors.accounts.get(record.account_id)))
 
 
 @router.post("/paper", openapi_extra=json_document(NewPaperAccount))
@@ -70,14 +128,10 @@ def post_account(
         market=body.market,
         trade_env=body.trade_env,
         base_url=_allowed_url(doors, body.base_url),
-        credentials=Credentials(
-            body.api_key.get_secret_value(),
-            body.api_secret.get_secret_value(),
-            body.passphrase.get_secret_value(),
-        ),
+        credentials=_credentials(body),
         force=body.force,
     )
-    return answer({"account_id": account_id, "label": body.label}, 201)
+    return answer(_view(doors.accounts.get(account_id)), 201)
 
 
 @router.post("/{account_id}/deposits", openapi_extra=json_document(Deposit))
@@ -105,6 +159,20 @@ def post_deposit(
     return answer(found.document, found.status)
 
 
+def _credentials(body: NewAccount | NewKeys) -> Credentials:
+    return Credentials(
+        body.api_key.get_secret_value(),
+        body.api_secret.get_secret_value(),
+        body.passphrase.get_secret_value(),
+    )
+
+
+def _switching(body: ChangedAccount) -> str:
+    if body.active:
+        return "account-switch-on"
+    return "account-switch-off-forced" if body.force else "account-switch-off"
+
+
 def _view(record: AccountRecord) -> dict[str, object]:
     return {
         "account_id": record.account_id,
@@ -112,6 +180,8 @@ def _view(record: AccountRecord) -> dict[str, object]:
         "venue": record.venue,
         "market": record.market,
         "trade_env": record.trade_env,
+        "base_url": record.base_url,
+        "active": record.active,
         "initial_balance": record.initial_balance,
         "key_hint": record.key_hint,
         "limits": record.limits,
@@ -119,8 +189,8 @@ def _view(record: AccountRecord) -> dict[str, object]:
     }
 
 
-def _note(doors: Doors, user: UserRecord, action: str, subject: str) -> None:
-    doors.audit.record(AuditEntry(user.user_id, action, subject, doors.clock.wall()))
+def _note(doors: Doors, user: UserRecord, action: str, subject: str, **detail: object) -> None:
+    doors.audit.record(AuditEntry(user.user_id, action, subject, doors.clock.wall(), detail))
 
 
 def _allowed_url(doors: Doors, asked: str | None) -> str:

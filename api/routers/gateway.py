@@ -7,7 +7,7 @@ budget that is used up answers 429.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Final
@@ -27,6 +27,7 @@ from module.security.tokens import Grant, bearer_token, read_grant
 from module.wire.model_codec import from_document, list_from_document, to_document
 
 _JSON: Final = "application/json"
+_TROUBLES: Final = ("unprotected", "halted", "circuits", "spooled", "errors")
 Authorization = Annotated[str | None, Header()]
 Document = Annotated[dict[str, object], Body()]
 
@@ -200,9 +201,31 @@ def _add_markets(router: APIRouter, gateway: Gateway, token_key: str) -> None:
 
     @router.get("/health")
     def health() -> Response:
-        """What the protection loop says of itself; 503 when it is dead."""
+        """How the gateway is, in numbers; 503 only when its protection loop is dead.
+
+        `degraded`: an exchange does not answer, records wait for Postgres, a position has no stop,
+        or an account is halted.
+        """
         state = gateway.health()
-        return _answer({"alive": state["alive"]}, status=200 if state["alive"] else 503)
+        troubles = {name: _count(state[name]) for name in _TROUBLES}
+        is_degraded = any(troubles.values())
+        counts = {name: state[name] for name in ("accounts", "open", "owned")}
+        word = "ok" if not is_degraded else "degraded"
+        return _answer(
+            {
+                "status": word if state["alive"] else "dead",
+                "alive": state["alive"],
+                **counts,
+                **troubles,
+            },
+            status=200 if state["alive"] else 503,
+        )
+
+    @router.get("/state")
+    def state(authorization: Authorization = None) -> Response:
+        """The same with names: accounts, symbols, addresses, errors. For services."""
+        read_grant(bearer_token(authorization), token_key).opens_services()
+        return _answer(gateway.health())
 
 
 def _add_accounts(router: APIRouter, gateway: Gateway, token_key: str) -> None:
@@ -239,6 +262,44 @@ def _add_accounts(router: APIRouter, gateway: Gateway, token_key: str) -> None:
         account_id = gateway.add_account(_new_account(document))
         return _answer({"account_id": account_id})
 
+    @router.post("/accounts/{account_id}/check")
+    def check_account(account_id: str, authorization: Authorization = None) -> Response:
+        """What the exchange says of the account now."""
+        opens(authorization)
+        return _answer(gateway.check_account(account_id))
+
+    @router.put("/accounts/{account_id}/credentials")
+    def replace_keys(
+        account_id: str, document: Document, authorization: Authorization = None
+    ) -> Response:
+        """Check other keys of the same account and use them from now on."""
+        opens(authorization)
+        _only(document, "api_key", "api_secret", "passphrase", "force")
+        force = _flag(document, "force")
+        gateway.replace_keys(account_id, _credentials(document), force=force)
+        return _answer({"account_id": account_id})
+
+    @router.post("/accounts/{account_id}/switch-off")
+    def switch_off(
+        account_id: str, document: Document, authorization: Authorization = None
+    ) -> Response:
+        """Trade and protect a flat account no more."""
+        opens(authorization)
+        _only(document, "erase_keys", "force")
+        gateway.switch_off_account(
+            account_id,
+            erase_keys=_flag(document, "erase_keys"),
+            force=_flag(document, "force"),
+        )
+        return _answer({"account_id": account_id})
+
+    @router.post("/accounts/{account_id}/switch-on")
+    def switch_on(account_id: str, authorization: Authorization = None) -> Response:
+        """Let sessions trade the account again."""
+        opens(authorization)
+        gateway.switch_on_account(account_id)
+        return _answer({"account_id": account_id})
+
 
 def _new_account(document: Mapping[str, object]) -> NewAccount:
     _only(
@@ -246,9 +307,6 @@ def _new_account(document: Mapping[str, object]) -> NewAccount:
         *("owner_id", "label", "venue", "market", "trade_env", "base_url"),
         *("api_key", "api_secret", "passphrase", "force"),
     )
-    force = document.get("force", False)
-    if not isinstance(force, bool):
-        raise InvalidInput("force must be true or false")
     return NewAccount(
         owner_id=_text(document, "owner_id"),
         label=_text(document, "label"),
@@ -256,12 +314,16 @@ def _new_account(document: Mapping[str, object]) -> NewAccount:
         market=from_document(MarketType, document.get("market"), name="market"),
         trade_env=from_document(TradeEnv, document.get("trade_env"), name="trade_env"),
         base_url=_text(document, "base_url"),
-        credentials=Credentials(
-            _text(document, "api_key"),
-            _text(document, "api_secret"),
-            _text(document, "passphrase"),
-        ),
-        force=force,
+        credentials=_credentials(document),
+        force=_flag(document, "force"),
+    )
+
+
+def _credentials(document: Mapping[str, object]) -> Credentials:
+    return Credentials(
+        _text(document, "api_key"),
+        _text(document, "api_secret"),
+        _text(document, "passphrase"),
     )
 
 
@@ -270,6 +332,12 @@ def _stamp(grant: Grant, document: Mapping[str, object]) -> WriteStamp:
     if stamp.session_id != grant.session_id:
         raise Forbidden("the stamp names another session than the token")
     return stamp
+
+
+def _count(value: object) -> int:
+    if isinstance(value, int):
+        return value
+    return len(value) if isinstance(value, Sized) else 0
 
 
 def _only(document: Mapping[str, object], *names: str) -> None:
@@ -282,6 +350,13 @@ def _text(document: Mapping[str, object], name: str) -> str:
     value = document.get(name)
     if not isinstance(value, str) or not 1 <= len(value) <= 512:
         raise InvalidInput(f"{name} must be a text of 1 to 512 characters")
+    return value
+
+
+def _flag(document: Mapping[str, object], name: str) -> bool:
+    value = document.get(name, False)
+    if not isinstance(value, bool):
+        raise InvalidInput(f"{name} must be true or false")
     return value
 
 

@@ -131,6 +131,23 @@ def cycle_skipped(subject: Subject, reason: str, at: datetime) -> Alert:
     )
 
 
+def exchange_away(subject: Subject, detail: str, at: datetime) -> Alert:
+    """The exchange or its gateway does not answer; the session waits for it."""
+    return _alert(
+        subject,
+        kind="exchange-away",
+        severity=CRITICAL,
+        title="The Exchange Does Not Answer",
+        lines=(
+            ("User", subject.user),
+            ("", "Nothing is opened meanwhile; stops at the exchange stay. The session waits."),
+            ("", detail),
+        ),
+        cause=f"exchange-away:{subject.session_id}",
+        at=at,
+    )
+
+
 def part_failed(subject: Subject, part: str, error_msg: str, at: datetime) -> Alert:
     """One part of the finwatcher failed; the others went on."""
     return _alert(

@@ -22,7 +22,6 @@ from sqlalchemy import (
     Numeric,
     String,
     Text,
-    UniqueConstraint,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -92,8 +91,33 @@ class Account(PlatformBase):
     key_hint: Mapped[str] = mapped_column(String(16), default="")
     limits: Mapped[dict[str, Any]] = mapped_column(JSON_OBJECT, default=dict)
     created_at: Mapped[datetime] = mapped_column(INSTANT)
+    venue_user_id: Mapped[str] = mapped_column(String(64), default="", server_default="")
 
-    __table_args__ = (UniqueConstraint("owner_id", "label", name="accounts_owner_label"),)
+    __table_args__ = (
+        Index(
+            "accounts_owner_label",
+            "owner_id",
+            "label",
+            unique=True,
+            postgresql_where=text("active"),
+        ),
+        # One account of ours per account of the venue: two would be two writers (promise 4).
+        Index(
+            "accounts_one_per_venue_user",
+            *("venue", "market", "trade_env", "base_url", "venue_user_id"),
+            unique=True,
+            postgresql_where=text("active AND venue_user_id <> ''"),
+        ),
+    )
+
+
+class CredentialKey(PlatformBase):
+    """A version of the key ring that rows may need. A retired one has no row: the reference from
+    `account_credentials` then refuses whoever still seals with it."""
+
+    __tablename__ = "credential_keys"
+
+    key_version: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
 
 
 class AccountCredential(PlatformBase):
@@ -102,7 +126,10 @@ class AccountCredential(PlatformBase):
     __tablename__ = "account_credentials"
 
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.account_id"), primary_key=True)
-    key_version: Mapped[int] = mapped_column(Integer)
+    key_version: Mapped[int] = mapped_column(
+        ForeignKey("credential_keys.key_version", name="account_credentials_key_version"),
+        index=True,
+    )
     ciphertext: Mapped[bytes] = mapped_column(LargeBinary)
     updated_at: Mapped[datetime] = mapped_column(INSTANT)
 

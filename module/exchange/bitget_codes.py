@@ -26,6 +26,10 @@ class Verdict(StrEnum):
     NO_POSITION = "no-position"
     WRONG_SIDE = "wrong-side"
     NO_CHANGE = "no-change"
+    UNIFIED = "unified-account"
+    RULES = "rules"
+    STOP_EXISTS = "stop-exists"
+    STOPS_FULL = "stops-full"
 
 
 def _table() -> dict[str, Verdict]:
@@ -37,10 +41,12 @@ def _table() -> dict[str, Verdict]:
         Verdict.RATE_LIMITED: "429 30007 45129",
         Verdict.CREDENTIALS: (
             "40001 40002 40003 40005 40006 40009 40011 40012 40014 40018 40036 40037 40038 40041 "
-            "40084 40085 40099"
+            "40099"
         ),
+        # a key of the other account family: 40085 from v2, 40084 from v3
+        Verdict.UNIFIED: "40084 40085",
         Verdict.CLOCK: "40008 40078",
-        Verdict.MAINTENANCE: "40200 45043",
+        Verdict.MAINTENANCE: "40200 45043 43071",
         # of an order that was asked for or cancelled
         Verdict.NOT_FOUND: "40109 40768 43001 45055 22001",
         Verdict.NO_POSITION: "22002 43023 40891 45068 40837 43020",
@@ -49,20 +55,23 @@ def _table() -> dict[str, Verdict]:
             "45065"
         ),
         Verdict.NO_CHANGE: "40814 45054",
+        # size or price against the trading rules: ours may be old (A19)
+        Verdict.RULES: (
+            "45110 43027 45111 43006 45112 43007 22038 40808 45115 45035 43028 43010 41103"
+        ),
+        Verdict.STOP_EXISTS: "43030 43031",
+        Verdict.STOPS_FULL: "40890",
         Verdict.REJECTED: (
             # address, parameters
             "40404 40019 40811 40017 40020 400172 00172 00001 40053 40034 40072 40102 40304 40305 "
             "40306 40812 40912 40924 40925 40923 22003 40079 "
-            # money, size, price, number of orders, tiers
-            "40762 40754 43012 45002 50020 45110 43027 45111 43006 45112 43007 22038 40808 45115 "
-            "45035 43028 43010 43008 43009 43025 22006 22007 22008 22009 40815 40816 40921 45120 "
-            "45118 40723 40761 43005 40757 45006 40755 43029 45111 41103 "
+            # money, price bands, number of orders, tiers
+            "40762 40754 43012 45002 50020 43008 43009 43025 22006 22007 22008 22009 40815 40816 "
+            "40921 45120 45118 40723 40761 43005 40757 45006 40755 43029 "
             # symbol closed, opening or closing forbidden, liquidation under way
             "40309 40845 40844 45119 22039 40931 22043 22044 22045 22067 "
             # position mode, margin mode, leverage
             "40774 40920 43075 45117 40730 45097 45044 45045 40797 43011 "
-            # stops: already there, too many, not now
-            "43030 43031 40890 43071 "
             # demo trading
             "40081 40105 40110 22030"
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -13,6 +13,16 @@ from typing import Final, TypeVar
 
 from module.exchange import bitget_rows as rows
 from module.exchange.bitget_orders import by_symbol, place, requests_for, settle
+from module.exchange.bitget_requests import (
+    BATCH_THREADS,
+    PAGE_LIMIT,
+    TradingRules,
+    at_once,
+    pick_quotes,
+    read_key,
+    read_pages,
+    understood,
+)
 from module.exchange.bitget_rows import BadRow, Row
 from module.exchange.bitget_wire import BitgetWire, Endpoint, NoChange, endpoint
 from module.exchange.venue import (
@@ -22,7 +32,7 @@ from module.exchange.venue import (
     Priority,
     TradingMode,
     VenueAccess,
-    same_order,
+    difference,
 )
 from module.model.accounts import (
     AccountSnapshot,
@@ -33,7 +43,6 @@ from module.model.accounts import (
     PositionMode,
 )
 from module.model.errors import (
-    Conflict,
     NotFound,
     OutcomeUnknown,
     RateLimited,
@@ -53,10 +62,6 @@ from module.ports import Clock
 
 PRODUCT: Final = "USDT-FUTURES"
 COIN: Final = "USDT"
-BATCH_THREADS: Final = 5
-PAGES_MAX: Final = 60
-PAGE_LIMIT: Final = 100
-RULES_FRESH: Final = timedelta(hours=1)
 MODE_FRESH: Final = timedelta(minutes=5)
 HISTORY_REACH: Final = timedelta(days=89)
 SAME_ID_AGAIN_S: Final = 1.05
@@ -71,7 +76,6 @@ DETAIL = endpoint("privateMixGetV2MixOrderDetail", 10)
 FILLS = endpoint("privateMixGetV2MixOrderFills", 10)
 BILLS = endpoint("privateMixGetV2MixAccountBill", 10)
 PLANS = endpoint("privateMixGetV2MixOrderOrdersPlanPending", 10)
-KEY_INFO = endpoint("privateSpotGetV2SpotAccountInfo", 1)
 CANCEL = endpoint("privateMixPostV2MixOrderCancelOrder", 10, is_write=True)
 SET_LEVERAGE = endpoint("privateMixPostV2MixAccountSetLeverage", 5, is_write=True)
 SET_MARGIN_MODE = endpoint("privateMixPostV2MixAccountSetMarginMode", 5, is_write=True)
@@ -85,10 +89,8 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class _Cache:
-    """What changes rarely: trading rules, modes by symbol."""
+    """What changes rarely: modes by symbol."""
 
-    instruments: Mapping[str, Instrument] | None = None
-    instruments_at: datetime | None = None
     modes: dict[str, tuple[TradingMode, datetime]] = field(default_factory=dict)
     margin_modes: dict[str, MarginMode] = field(default_factory=dict)
     account_mode: tuple[PositionMode, datetime] | None = None
@@ -102,6 +104,7 @@ class BitgetFutures:
         self._wire = wire
         self._clock = clock
         self._cache = _Cache()
+        self._rules = TradingRules(lambda: read_contracts(wire, Priority.READ), clock)
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(BATCH_THREADS, thread_name_prefix="venue")
 
@@ -122,29 +125,36 @@ class BitgetFutures:
 
     def check_key(self) -> KeyReport:
         """Ask the exchange who we are; Forbidden when it refuses the credentials."""
-        return key_report(
-            self._read(KEY_INFO, {}, rows.row_of, Priority.READ), trade_authority="coow"
+        report = read_key(self._wire, trade_authority="coow")
+        mode = self.trading_mode(self._any_symbol())
+        return replace(
+            report, position_mode=mode.position_mode, shares_collateral=mode.shares_collateral
         )
+
+    def measure_clock(self) -> float:
+        """Compare clocks, at most once a minute; seconds that the exchange is ahead of ours."""
+        return self._wire.measure_clock()
 
     def snapshot(self, *, priority: Priority = Priority.READ) -> AccountSnapshot:
         """Wallet, positions, open orders: asked for at once, under one admission."""
         self._wire.admit([ACCOUNTS, POSITIONS, PENDING], priority)
-        wallet_data, position_data, order_data = self._at_once(
+        wallet_data, position_data, order_data = at_once(
+            self._threads,
             lambda: self._wire.send(ACCOUNTS, _BASE),
             lambda: self._wire.send(POSITIONS, {**_BASE, "marginCoin": COIN}),
             lambda: self._wire.send(PENDING, {**_BASE, "limit": str(PAGE_LIMIT)}),
         )
-        wallet = _understood(
+        wallet = understood(
             lambda: next(row for row in rows.rows_of(wallet_data) if row.get("marginCoin") == COIN)
         )
         positions = self._positions_from(position_data)
-        orders = _understood(
+        orders = understood(
             lambda: [rows.order_report(r) for r in rows.rows_of(order_data, "entrustedList")]
         )
         mode = self._position_mode(position_data, priority)
-        equity = _understood(lambda: rows.number(wallet, "accountEquity"))
+        equity = understood(lambda: rows.number(wallet, "accountEquity"))
         unrealized = sum((position.unrealized_pnl for position in positions), Decimal(0))
-        stated = _understood(lambda: rows.optional_number(wallet, "unrealizedPL"))
+        stated = understood(lambda: rows.optional_number(wallet, "unrealizedPL"))
         if stated is not None:
             unrealized = stated
         return AccountSnapshot(
@@ -153,7 +163,7 @@ class BitgetFutures:
             wallet_balance=equity - unrealized,
             unrealized_pnl=unrealized,
             equity=equity,
-            available=_understood(lambda: rows.number(wallet, "available")),
+            available=understood(lambda: rows.number(wallet, "available")),
             margin_used=sum((position.margin_size for position in positions), Decimal(0)),
             position_mode=mode,
             positions=positions,
@@ -167,15 +177,7 @@ class BitgetFutures:
 
     def instruments(self) -> Mapping[str, Instrument]:
         """Trading rules by symbol, at most an hour old."""
-        with self._lock:
-            at, known = self._cache.instruments_at, self._cache.instruments
-        now = self._clock.now()
-        if known is not None and at is not None and now - at <= RULES_FRESH:
-            return known
-        found = read_contracts(self._wire, Priority.READ)
-        with self._lock:
-            self._cache.instruments, self._cache.instruments_at = found, now
-        return found
+        return self._rules.get()
 
     def quotes(
         self, symbols: Sequence[str], *, priority: Priority = Priority.READ
@@ -230,17 +232,11 @@ class BitgetFutures:
 
     def placed_stops(self, *, priority: Priority = Priority.PROTECTION) -> tuple[PlacedStop, ...]:
         """All whole-position stops that the exchange holds for the account."""
-        found: list[PlacedStop] = []
         params: dict[str, object] = {**_BASE, "planType": "profit_loss", "limit": str(PAGE_LIMIT)}
-        for _ in range(PAGES_MAX):
-            data = self._wire.call(PLANS, params, priority)
-            page = _understood(lambda d=data: rows.rows_of(d, "entrustedList"))  # type: ignore[misc]
-            found.extend(_understood(lambda p=page: rows.placed_stops(p)))  # type: ignore[misc]
-            end = rows.optional_text(rows.row_of(data), "endId") if page else ""
-            if len(page) < PAGE_LIMIT or not end:
-                break
-            params["idLessThan"] = end
-        return tuple(found)
+        found = read_pages(
+            self._wire, PLANS, "entrustedList", params, rows.placed_stop, priority=priority
+        )
+        return tuple(stop for stop in found if stop is not None)
 
     # --- settings ------------------------------------------------------------------------------
 
@@ -275,16 +271,20 @@ class BitgetFutures:
 
     def submit(self, orders: Sequence[OrderRequest]) -> list[SubmitResult]:
         """Send admitted orders: one request per symbol, all at once."""
-        answers = self._at_once(
+        answers = at_once(
+            self._threads,
             *(
                 partial(place, self._wire, self._common(symbol), group, self.look_up)
                 for symbol, group in by_symbol(orders).items()
-            )
+            ),
         )
         by_id: dict[str, SubmitResult | Retryable] = {}
         for answer in answers:
             by_id.update(answer)
-        return settle([by_id[order.client_id] for order in orders], orders)
+        results = settle([by_id[order.client_id] for order in orders], orders)
+        if any(result.rules_changed for result in results):
+            self._rules.forget()
+        return results
 
     def look_up(self, order: OrderRequest, *, priority: Priority = Priority.ORDER) -> SubmitResult:
         """Ask for an order that may have been sent: is it there, and is it this one (A6)?"""
@@ -292,14 +292,15 @@ class BitgetFutures:
             report = self.order(order.symbol, order.client_id, priority=priority)
         except (NotFound, Retryable, OutcomeUnknown) as error:
             return SubmitResult(order.client_id, Outcome.UNKNOWN, message=error.message)
-        if same_order(order, report):
+        other = difference(order, report, self.market)
+        if not other:
             return SubmitResult(order.client_id, Outcome.ACCEPTED, report.order_id)
         return SubmitResult(
             order.client_id,
             Outcome.UNKNOWN,
             report.order_id,
             CLIENT_ID_CLASH,
-            f"another order lives under client id {order.client_id}",
+            f"another order lives under client id {order.client_id}: {other}",
         )
 
     def cancel(self, symbol: str, client_id: str) -> None:
@@ -385,26 +386,30 @@ class BitgetFutures:
         priority: Priority,
     ) -> T:
         data = self._wire.call(target, params, priority)
-        return _understood(lambda: parse(data))
+        return understood(lambda: parse(data))
 
     def _positions_from(self, data: object) -> tuple[Position, ...]:
-        found = _understood(lambda: [rows.position(row) for row in rows.rows_of(data)])
+        found = understood(lambda: [rows.position(row) for row in rows.rows_of(data)])
         with self._lock:
             self._cache.margin_modes.update({item.symbol: item.margin_mode for item in found})
         return tuple(sorted((p for p in found if p.size), key=lambda item: item.symbol))
 
     def _position_mode(self, position_data: object, priority: Priority) -> PositionMode:
-        held = _understood(lambda: rows.rows_of(position_data))
+        held = understood(lambda: rows.rows_of(position_data))
         if held:
-            return _understood(lambda: rows.position_mode(held[0]))
+            return understood(lambda: rows.position_mode(held[0]))
         with self._lock:
             known = self._cache.account_mode
         if known is not None and self._clock.now() - known[1] <= MODE_FRESH:
             return known[0]
-        tradable = [item for item in self.instruments().values() if item.tradable]
-        if not tradable:
-            raise Unavailable("the exchange lists no tradable contract; ask again")
-        return self.trading_mode(tradable[0].symbol, priority=priority).position_mode
+        return self.trading_mode(self._any_symbol(), priority=priority).position_mode
+
+    def _any_symbol(self) -> str:
+        """Position mode and asset mode are the account's: any symbol tells them."""
+        for item in self.instruments().values():
+            if item.tradable:
+                return item.symbol
+        raise Unavailable("the exchange lists no tradable contract; ask again")
 
     def _history(
         self,
@@ -426,83 +431,13 @@ class BitgetFutures:
                 "endTime": rows.to_ms(end),
                 "limit": str(PAGE_LIMIT),
             }
-            found.extend(self._pages(target, key, params, parse))
+            found.extend(read_pages(self._wire, target, key, params, parse))
             start = end + timedelta(milliseconds=1)
         return found
-
-    def _pages(
-        self, target: Endpoint, key: str, params: dict[str, object], parse: Callable[[Row], T]
-    ) -> list[T]:
-        found: list[T] = []
-        for _ in range(PAGES_MAX):
-            data = self._wire.call(target, params, Priority.READ)
-            page = _understood(lambda d=data: rows.rows_of(d, key))  # type: ignore[misc]
-            found.extend(_understood(lambda p=page: [parse(row) for row in p]))  # type: ignore[misc]
-            end = rows.optional_text(rows.row_of(data), "endId") if page else ""
-            if len(page) < PAGE_LIMIT or not end:
-                return found
-            params["idLessThan"] = end
-        raise Conflict(f"{target.method}: more than {PAGES_MAX} pages; ask for a shorter time")
-
-    def _at_once(self, *calls: Callable[[], T]) -> list[T]:
-        """Run all of them side by side; the first error is raised once all have ended."""
-        if len(calls) == 1:
-            return [calls[0]()]
-        futures = [self._threads.submit(call) for call in calls]
-        results: list[T] = []
-        first: BaseException | None = None
-        for future in futures:
-            error = future.exception()
-            if error is None:
-                results.append(future.result())
-            elif first is None:
-                first = error
-        if first is not None:
-            raise first
-        return results
-
-
-def key_report(info: Row, *, trade_authority: str) -> KeyReport:
-    """What a key may do. `wwow` is Bitget's word for withdrawals."""
-    found = info.get("authorities")
-    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-        raise Unavailable("the exchange does not say what the key may do; ask again")
-    authorities = tuple(found)
-    return KeyReport(
-        may_trade=trade_authority in authorities,
-        may_withdraw=any(item == "wwow" or "withdraw" in item.lower() for item in authorities),
-        authorities=authorities,
-    )
 
 
 def read_contracts(wire: BitgetWire, priority: Priority) -> dict[str, Instrument]:
     """All USDT contracts by symbol."""
     data = wire.call(CONTRACTS, _BASE, priority)
-    found = _understood(lambda: [rows.contract(row) for row in rows.rows_of(data)])
+    found = understood(lambda: [rows.contract(row) for row in rows.rows_of(data)])
     return {item.symbol: item for item in found}
-
-
-def pick_quotes(data: object, symbols: Sequence[str]) -> dict[str, Quote]:
-    """The quotes of `symbols` out of a list of tickers; NotFound names what is missing."""
-    wanted = set(symbols)
-    found = _understood(
-        lambda: {
-            row["symbol"]: rows.quote(row)
-            for row in rows.rows_of(data)
-            if row.get("symbol") in wanted
-        }
-    )
-    missing = sorted(wanted - {str(symbol) for symbol in found})
-    if missing:
-        raise NotFound(f"the exchange has no price of {', '.join(missing)[:200]}")
-    return {symbol: found[symbol] for symbol in symbols}
-
-
-def _understood(parse: Callable[[], T]) -> T:
-    """What `parse` makes of an answer to a read; Unavailable when it has another shape."""
-    try:
-        return parse()
-    except (BadRow, StopIteration) as error:
-        raise Unavailable(
-            f"the exchange's answer is not as published ({error}); ask again", retry_after_s=0.5
-        ) from error

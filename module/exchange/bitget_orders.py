@@ -11,7 +11,13 @@ from typing import Final
 
 from module.exchange import bitget_rows as rows
 from module.exchange.bitget_rows import BadRow, Row
-from module.exchange.bitget_wire import BitgetWire, Duplicate, Endpoint, endpoint
+from module.exchange.bitget_wire import (
+    AgainstRules,
+    BitgetWire,
+    Duplicate,
+    Endpoint,
+    endpoint,
+)
 from module.exchange.venue import CLIENT_ID_CLASH, NOT_SENT
 from module.model.errors import AifapError, OutcomeUnknown, Rejected, Retryable
 from module.model.money import plain
@@ -62,7 +68,7 @@ def _place_one(
     except Retryable as error:
         return error
     except Rejected as error:
-        return _rejected(order, error)
+        return refused(order, error)
     return SubmitResult(order.client_id, Outcome.ACCEPTED, order_id)
 
 
@@ -79,7 +85,7 @@ def _place_batch(
     except Retryable as error:
         return {order.client_id: error for order in group}
     except Rejected as error:
-        return {order.client_id: _rejected(order, error) for order in group}
+        return {order.client_id: refused(order, error) for order in group}
     return {order.client_id: _classify(wire, order, done, failed, look_up) for order in group}
 
 
@@ -113,7 +119,7 @@ def _classify(
     if isinstance(error, Retryable):
         return error
     if isinstance(error, Rejected):
-        return _rejected(order, error)
+        return refused(order, error)
     return _unknown(order, error.message)
 
 
@@ -166,5 +172,13 @@ def _unknown(order: OrderRequest, why: str) -> SubmitResult:
     return SubmitResult(order.client_id, Outcome.UNKNOWN, message=why)
 
 
-def _rejected(order: OrderRequest, error: AifapError) -> SubmitResult:
-    return SubmitResult(order.client_id, Outcome.REJECTED, None, error.code, error.message)
+def refused(order: OrderRequest, error: AifapError) -> SubmitResult:
+    """A proven refusal; it says so when the trading rules may have changed."""
+    return SubmitResult(
+        order.client_id,
+        Outcome.REJECTED,
+        None,
+        error.code,
+        error.message,
+        rules_changed=isinstance(error, AgainstRules),
+    )

@@ -6,7 +6,7 @@ the caller turns into *unknown* (of a write) or *ask again* (of a read).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final
@@ -248,7 +248,8 @@ def trading_mode(row: Row, symbol: str) -> TradingMode:
     """The answer of `account`: crossed leverage, or isolated (both sides must agree one-way)."""
     mode = margin_mode(row)
     name = "crossedMarginLeverage" if mode is MarginMode.CROSSED else "isolatedLongLever"
-    return TradingMode(position_mode(row), SymbolSettings(symbol, number(row, name), mode))
+    settings = SymbolSettings(symbol, number(row, name), mode)
+    return TradingMode(position_mode(row), settings, row.get("assetMode") == "union")
 
 
 def order_report(row: Row) -> OrderReport:
@@ -342,27 +343,20 @@ def closed_position(row: Row) -> ClosedPosition:
     )
 
 
-def placed_stops(rows: Iterable[Row]) -> list[PlacedStop]:
-    """Whole-position stops among `orders-plan-pending`; in one-way mode the side is the closing."""
-    found: list[PlacedStop] = []
-    for row in rows:
-        plan = text(row, "planType")
-        if plan not in ("pos_loss", "pos_profit"):
-            continue
-        pos_side = optional_text(row, "posSide")
-        protects_long = (
-            pos_side == "long" if pos_side in ("long", "short") else (side(row) is Side.SELL)
-        )
-        found.append(
-            PlacedStop(
-                symbol=text(row, "symbol").upper(),
-                order_id=text(row, "orderId"),
-                is_stop_loss=plan == "pos_loss",
-                protects_long=protects_long,
-                trigger_price=number(row, "triggerPrice"),
-            )
-        )
-    return found
+def placed_stop(row: Row) -> PlacedStop | None:
+    """A row of `orders-plan-pending`, if it is a whole-position stop; one-way the side closes."""
+    plan = text(row, "planType")
+    if plan not in ("pos_loss", "pos_profit"):
+        return None
+    pos_side = optional_text(row, "posSide")
+    in_hedge = pos_side in ("long", "short")
+    return PlacedStop(
+        symbol=text(row, "symbol").upper(),
+        order_id=text(row, "orderId"),
+        is_stop_loss=plan == "pos_loss",
+        protects_long=pos_side == "long" if in_hedge else side(row) is Side.SELL,
+        trigger_price=number(row, "triggerPrice"),
+    )
 
 
 def candle(cells: object, symbol: str, frequency: Frequency) -> Candle:

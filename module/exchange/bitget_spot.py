@@ -8,7 +8,6 @@ cut to the pair's quote precision.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -16,16 +15,17 @@ from decimal import Decimal
 from typing import Final, TypeVar
 
 from module.exchange import bitget_rows as rows
-from module.exchange.bitget_futures import (
+from module.exchange.bitget_orders import refused, settle
+from module.exchange.bitget_public import read_spot_symbols
+from module.exchange.bitget_requests import (
     BATCH_THREADS,
     PAGE_LIMIT,
     PAGES_MAX,
-    RULES_FRESH,
-    key_report,
+    TradingRules,
     pick_quotes,
+    read_key,
+    understood,
 )
-from module.exchange.bitget_orders import settle
-from module.exchange.bitget_public import read_spot_symbols
 from module.exchange.bitget_rows import BadRow, Row
 from module.exchange.bitget_wire import BitgetWire, Duplicate, endpoint
 from module.exchange.venue import (
@@ -35,6 +35,7 @@ from module.exchange.venue import (
     Priority,
     TradingMode,
     VenueAccess,
+    difference,
 )
 from module.model.accounts import (
     AccountSnapshot,
@@ -52,7 +53,6 @@ from module.model.errors import (
     OutcomeUnknown,
     Rejected,
     Retryable,
-    Unavailable,
 )
 from module.model.market import Instrument, MarketType, Quote
 from module.model.money import plain, round_down
@@ -68,7 +68,6 @@ from module.model.orders import (
 from module.ports import Clock
 
 ASSETS = endpoint("privateSpotGetV2SpotAccountAssets", 10)
-KEY_INFO = endpoint("privateSpotGetV2SpotAccountInfo", 1)
 OPEN_ORDERS = endpoint("privateSpotGetV2SpotTradeUnfilledOrders", 20)
 ORDER_INFO = endpoint("privateSpotGetV2SpotTradeOrderInfo", 20)
 FILLS = endpoint("privateSpotGetV2SpotTradeFills", 10)
@@ -91,8 +90,7 @@ class BitgetSpot:
         self._access = access
         self._wire = wire
         self._clock = clock
-        self._lock = threading.Lock()
-        self._rules: tuple[Mapping[str, Instrument], datetime] | None = None
+        self._rules = TradingRules(lambda: read_spot_symbols(wire, Priority.READ), clock)
         self._threads = ThreadPoolExecutor(BATCH_THREADS, thread_name_prefix="venue")
 
     def __repr__(self) -> str:
@@ -112,8 +110,11 @@ class BitgetSpot:
 
     def check_key(self) -> KeyReport:
         """Ask the exchange who we are; Forbidden when it refuses the credentials."""
-        data = self._wire.call(KEY_INFO, {}, Priority.READ)
-        return key_report(_understood(lambda: rows.row_of(data)), trade_authority="stow")
+        return read_key(self._wire, trade_authority="stow")
+
+    def measure_clock(self) -> float:
+        """Compare clocks, at most once a minute; seconds that the exchange is ahead of ours."""
+        return self._wire.measure_clock()
 
     def snapshot(self, *, priority: Priority = Priority.READ) -> AccountSnapshot:
         """Balances valued at last prices; a coin without a USDT pair counts nothing."""
@@ -121,9 +122,9 @@ class BitgetSpot:
         assets = self._wire.send(ASSETS, {})
         tickers = self._wire.send(TICKERS, {})
         orders = self._wire.send(OPEN_ORDERS, {"limit": str(PAGE_LIMIT)})
-        balances = _understood(lambda: [_balance(row) for row in rows.rows_of(assets)])
+        balances = understood(lambda: [_balance(row) for row in rows.rows_of(assets)])
         balances = [item for item in balances if item.free or item.locked]
-        prices = _understood(
+        prices = understood(
             lambda: {str(r.get("symbol")): rows.number(r, "lastPr") for r in rows.rows_of(tickers)}
         )
         prices[QUOTE + QUOTE] = Decimal(1)
@@ -145,7 +146,7 @@ class BitgetSpot:
             margin_used=Decimal(0),
             position_mode=PositionMode.ONE_WAY,
             positions=(),
-            open_orders=tuple(_understood(lambda: [spot_order(r) for r in rows.rows_of(orders)])),
+            open_orders=tuple(understood(lambda: [spot_order(r) for r in rows.rows_of(orders)])),
             balances=tuple(sorted(balances, key=lambda item: item.asset)),
         )
 
@@ -155,15 +156,7 @@ class BitgetSpot:
 
     def instruments(self) -> Mapping[str, Instrument]:
         """Trading rules of the USDT pairs, at most an hour old."""
-        with self._lock:
-            known = self._rules
-        now = self._clock.now()
-        if known is not None and now - known[1] <= RULES_FRESH:
-            return known[0]
-        found = read_spot_symbols(self._wire, Priority.READ)
-        with self._lock:
-            self._rules = (found, now)
-        return found
+        return self._rules.get()
 
     def quotes(
         self, symbols: Sequence[str], *, priority: Priority = Priority.READ
@@ -182,7 +175,7 @@ class BitgetSpot:
     ) -> OrderReport:
         """By client id; NotFound when the exchange does not know it (yet)."""
         data = self._wire.call(ORDER_INFO, {"clientOid": client_id}, priority)
-        found = _understood(lambda: [spot_order(row) for row in rows.rows_of(data)])
+        found = understood(lambda: [spot_order(row) for row in rows.rows_of(data)])
         for report in found:
             if (report.client_id, report.symbol) == (client_id, symbol):
                 return report
@@ -218,7 +211,10 @@ class BitgetSpot:
             data = self._wire.send(TICKERS, {})
             quotes = pick_quotes(data, sorted({o.symbol for o in orders if _in_quote(o)}))
         futures = [self._threads.submit(self._submit_one, order, quotes) for order in orders]
-        return settle([future.result() for future in futures], orders)
+        results = settle([future.result() for future in futures], orders)
+        if any(result.rules_changed for result in results):
+            self._rules.forget()
+        return results
 
     def look_up(self, order: OrderRequest, *, priority: Priority = Priority.ORDER) -> SubmitResult:
         """Ask for an order that may have been sent; a buy in quote coin has a size of its own."""
@@ -226,15 +222,15 @@ class BitgetSpot:
             report = self.order(order.symbol, order.client_id, priority=priority)
         except (NotFound, Retryable, OutcomeUnknown) as error:
             return SubmitResult(order.client_id, Outcome.UNKNOWN, message=error.message)
-        same_size = _in_quote(order) or report.size == order.size
-        if report.side is order.side and same_size:
+        other = difference(order, report, self.market)
+        if not other:
             return SubmitResult(order.client_id, Outcome.ACCEPTED, report.order_id)
         return SubmitResult(
             order.client_id,
             Outcome.UNKNOWN,
             report.order_id,
             CLIENT_ID_CLASH,
-            f"another order lives under client id {order.client_id}",
+            f"another order lives under client id {order.client_id}: {other}",
         )
 
     def cancel(self, symbol: str, client_id: str) -> None:
@@ -305,7 +301,7 @@ class BitgetSpot:
         except Retryable as error:
             return error
         except Rejected as error:
-            return SubmitResult(order.client_id, Outcome.REJECTED, None, error.code, error.message)
+            return refused(order, error)
 
     def _newest_first(
         self,
@@ -326,7 +322,7 @@ class BitgetSpot:
         found: list[T] = []
         for _ in range(PAGES_MAX):
             data = self._wire.call(target, params, Priority.READ)
-            page = _understood(lambda d=data: [parse(row) for row in rows.rows_of(d)])  # type: ignore[misc]
+            page = understood(lambda d=data: [parse(row) for row in rows.rows_of(d)])  # type: ignore[misc]
             found.extend(page)
             if len(page) < PAGE_LIMIT:
                 return found
@@ -421,12 +417,3 @@ def _balance(row: Row) -> SpotBalance:
 
 def _in_quote(order: OrderRequest) -> bool:
     return order.side is Side.BUY and order.order_type is OrderType.MARKET
-
-
-def _understood(parse: Callable[[], T]) -> T:
-    try:
-        return parse()
-    except BadRow as error:
-        raise Unavailable(
-            f"the exchange's answer is not as published ({error}); ask again", retry_after_s=0.5
-        ) from error

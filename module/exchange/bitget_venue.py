@@ -7,6 +7,7 @@ from module.exchange.bitget_public import BitgetPublic
 from module.exchange.bitget_spot import BitgetSpot
 from module.exchange.bitget_wire import BitgetWire
 from module.exchange.venue import PublicMarket, RequestGate, Venue, VenueAccess
+from module.exchange.venue_clock import VenueClock
 from module.model.accounts import TradeEnv
 from module.model.errors import InvalidInput
 from module.model.market import MarketType
@@ -20,6 +21,7 @@ class CcxtVenues:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._venue_clocks: dict[str, VenueClock] = {}
 
     def open_venue(self, venue: str, access: VenueAccess, gate: RequestGate) -> Venue:
         """The adapter for one account; InvalidInput for an unknown venue."""
@@ -30,6 +32,7 @@ class CcxtVenues:
             demo=access.trade_env is TradeEnv.DEMO,
             gate=gate,
             clock=self._clock,
+            venue_clock=self._venue_clocks.setdefault(access.base_url, VenueClock(self._clock)),
         )
         if access.market is MarketType.SPOT:
             return BitgetSpot(access, wire, self._clock)

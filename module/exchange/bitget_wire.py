@@ -25,8 +25,12 @@ from module.exchange.venue import (
     Priority,
     RequestGate,
     RequestKind,
+    StopExists,
+    StopsFull,
+    UnifiedAccount,
     WrongSideOfPrice,
 )
+from module.exchange.venue_clock import VenueClock
 from module.model.credentials import Credentials
 from module.model.errors import (
     AifapError,
@@ -45,6 +49,11 @@ TIMEOUT_MS: Final = 10_000
 CONNECTIONS_MAX: Final = 8
 CREDENTIALS_PAUSE: Final = timedelta(minutes=5)
 BAN_S: Final = 120.0
+CLASSIC_HINT: Final = (
+    "this is a unified account, and classic accounts are what is traded here: at Bitget make a "
+    "sub-account in classic mode (or switch this one back, while it is flat, under Account mode), "
+    "then make a key there"
+)
 PENALTY_FIRST_S: Final = 1.0
 PENALTY_MAX_S: Final = 60.0
 _API_KEYS: Final = (
@@ -68,19 +77,29 @@ class NoChange(Rejected):
     code = "no-change"
 
 
+class AgainstRules(Rejected):
+    """Size or price break the trading rules of the symbol: ours may be old."""
+
+    code = "against-trading-rules"
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One implicit method of ccxt, its published limit, and whether it changes anything."""
+    """One implicit method of ccxt, its published limit, and whether it changes anything.
+
+    A probe asks for something that most keys are refused: its refusal says nothing of the keys.
+    """
 
     method: str
     kind: RequestKind
     is_write: bool
+    is_probe: bool = False
 
 
 def endpoint(method: str, per_second: int, *, is_write: bool = False) -> Endpoint:
     """`method` is ccxt's implicit name; its prefix says whether it is signed."""
     private = method.startswith("private")
-    return Endpoint(method, RequestKind(method, per_second, private), is_write)
+    return Endpoint(method, RequestKind(method, per_second, private, is_write), is_write)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +113,8 @@ class RawAnswer:
 
 @dataclass(slots=True)
 class WireState:
-    """What the last answers taught: clock offset, penalties, refused credentials."""
+    """What the last answers taught: penalties, refused credentials."""
 
-    offset_ms: int = 0
     rate_limits_in_a_row: int = 0
     refused_until: datetime | None = None
     refused_why: str = ""
@@ -115,13 +133,16 @@ class BitgetWire:
         demo: bool,
         gate: RequestGate,
         clock: Clock,
+        venue_clock: VenueClock | None = None,
         timeout_ms: int = TIMEOUT_MS,
     ) -> None:
+        """`venue_clock` is the address's; without one this wire keeps its own."""
         self._base_url = base_url.rstrip("/")
         self._credentials = credentials
         self._demo = demo
         self._gate = gate
         self._clock = clock
+        self._venue_clock = venue_clock or VenueClock(clock)
         self._timeout_ms = timeout_ms
         self._state = WireState()
         self._closed = False
@@ -146,8 +167,14 @@ class BitgetWire:
         Rejected (with Bitget's code) and its kinds for proven refusals.
         """
         self._check_credentials_pause(target)
-        answer = self._exchange(target, params)
-        return self._interpret(target, answer)
+        return self._interpret(target, self._ask(target, params))
+
+    def measure_clock(self) -> float:
+        """Compare clocks when it is time to; seconds that the exchange is ahead of ours."""
+        if self._venue_clock.is_due():
+            self.admit([SERVER_TIME], Priority.PROTECTION)
+            self._learn_time(was_refused=False)
+        return self._venue_clock.skew_s
 
     def close(self) -> None:
         """Close idle connections; borrowed ones are closed when they come back."""
@@ -158,6 +185,14 @@ class BitgetWire:
             connector.session.close()
 
     # --- sending -------------------------------------------------------------------------------
+
+    def _ask(self, target: Endpoint, params: Mapping[str, object]) -> RawAnswer:
+        """One HTTP answer; a request without one counts against the address's circuit."""
+        try:
+            return self._exchange(target, params)
+        except AifapError:
+            self._gate.report(target.kind, failed=True)
+            raise
 
     def _exchange(self, target: Endpoint, params: Mapping[str, object]) -> RawAnswer:
         import ccxt
@@ -230,8 +265,8 @@ class BitgetWire:
         return connector
 
     def _timestamp_ms(self) -> int:
-        """Real time: what every exchange compares with; corrected by what it told us (A23)."""
-        return int(self._clock.wall().timestamp() * 1000) + self._state.offset_ms
+        """Our time, corrected by what the exchange told us of its own (A23)."""
+        return self._venue_clock.timestamp_ms()
 
     # --- understanding ---------------------------------------------------------------------------
 
@@ -241,6 +276,9 @@ class BitgetWire:
         if not isinstance(code, (str, int)) or code == "":
             raise self._unreadable(target, answer)
         code = str(code)
+        if answer.status != 429:
+            down = answer.status >= 500 or verdict_of(code) is Verdict.MAINTENANCE
+            self._gate.report(target.kind, failed=down)
         if code == SUCCESS:
             if not 200 <= answer.status < 300 or "data" not in document:
                 raise self._unreadable(target, answer)
@@ -260,9 +298,11 @@ class BitgetWire:
         if verdict is Verdict.RATE_LIMITED:
             return self._rate_limited(target, answer)
         if verdict is Verdict.CREDENTIALS:
-            return self._credentials_refused(code, text)
+            return self._credentials_refused(target, code, text)
+        if verdict is Verdict.UNIFIED:
+            return UnifiedAccount(f"{text}; {CLASSIC_HINT}")
         if verdict is Verdict.CLOCK:
-            self._measure_offset()
+            self._correct_clock()
             return Unavailable(f"{text}; our clock was off, nothing happened", retry_after_s=0.1)
         if verdict is Verdict.MAINTENANCE:
             return Unavailable(f"{text}; nothing happened", code=code, retry_after_s=5.0)
@@ -282,6 +322,7 @@ class BitgetWire:
                 f"the exchange has shut us out (HTTP {answer.status}); nothing happened",
                 retry_after_s=_retry_after_s(answer) or BAN_S,
             )
+        self._gate.report(target.kind, failed=True)
         text = (
             f"{target.method}: HTTP {answer.status} with {len(answer.body)} unreadable characters"
         )
@@ -301,7 +342,9 @@ class BitgetWire:
             retry_after_s=wait_s,
         )
 
-    def _credentials_refused(self, code: str, text: str) -> Forbidden:
+    def _credentials_refused(self, target: Endpoint, code: str, text: str) -> Forbidden:
+        if target.is_probe:
+            return Forbidden(text, code=code)
         self._state.refused_until = self._clock.now() + CREDENTIALS_PAUSE
         self._state.refused_why = f"{text}; save working keys (tried again in five minutes)"
         return Forbidden(self._state.refused_why, code=code)
@@ -314,18 +357,20 @@ class BitgetWire:
                 raise Forbidden(self._state.refused_why)
             self._state.refused_until = None
 
-    def _measure_offset(self) -> None:
-        """Ask for the exchange's time and sign with it from now on."""
+    def _correct_clock(self) -> None:
+        """A signature was refused for its time: sign by the exchange's from now on."""
         try:
-            data = self._interpret(SERVER_TIME, self._exchange(SERVER_TIME, {}))
+            self._learn_time(was_refused=True)
         except AifapError as error:
             log.warning("the exchange's time cannot be read: %s", error.message)
-            return
+
+    def _learn_time(self, *, was_refused: bool) -> None:
+        asked = self._clock.wall()
+        data = self._interpret(SERVER_TIME, self._ask(SERVER_TIME, {}))
         stated = data.get("serverTime") if isinstance(data, dict) else None
-        if isinstance(stated, str) and stated.isdigit():
-            local_ms = int(self._clock.wall().timestamp() * 1000)
-            self._state.offset_ms = int(stated) - local_ms
-            log.warning("signing %d ms off our own clock", self._state.offset_ms)
+        if not isinstance(stated, str) or not stated.isdigit():
+            raise Unavailable("the exchange does not state its time; ask again")
+        self._venue_clock.learn(int(stated), asked, was_refused=was_refused)
 
 
 SERVER_TIME = endpoint("publicCommonGetV2PublicTime", 20)
@@ -336,6 +381,9 @@ _REFUSALS: dict[Verdict, Callable[..., Rejected]] = {
     Verdict.NO_POSITION: NoPosition,
     Verdict.WRONG_SIDE: WrongSideOfPrice,
     Verdict.NO_CHANGE: NoChange,
+    Verdict.RULES: AgainstRules,
+    Verdict.STOP_EXISTS: StopExists,
+    Verdict.STOPS_FULL: StopsFull,
 }
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from decimal import Decimal
 from urllib.parse import quote
 
-from module.model.accounts import TradeEnv
+from module.model.accounts import AccountCheck, TradeEnv
 from module.model.credentials import Credentials
 from module.model.errors import OutcomeUnknown, Unavailable
 from module.model.market import MarketType
 from module.model.money import plain
+from module.wire.model_codec import from_document
 from module.wire.problem_codec import error_from_problem, names_an_error
 from module.wire.service_http import LostError, NotSentError, ServiceHttp
 
@@ -79,6 +80,33 @@ class GatewayAdmin:
             },
         )
 
+    def check_account(self, account_id: str) -> AccountCheck:
+        """What the exchange says of the account now.
+
+        Forbidden when it refuses the keys, or they do not open; Retryable when nobody answers.
+        """
+        return from_document(AccountCheck, self._ask("POST", account_id, "check", {}), name="check")
+
+    def replace_keys(
+        self, account_id: str, credentials: Credentials, *, force: bool = False
+    ) -> None:
+        """Check other keys of the same account of the exchange, save them, use them from now on."""
+        document = {
+            "api_key": credentials.api_key,
+            "api_secret": credentials.api_secret,
+            "passphrase": credentials.passphrase,
+            "force": force,
+        }
+        self._ask("PUT", account_id, "credentials", document)
+
+    def switch_off_account(self, account_id: str, *, erase_keys: bool, force: bool) -> None:
+        """Trade and protect the account no more; Conflict unless it is idle and flat."""
+        self._ask("POST", account_id, "switch-off", {"erase_keys": erase_keys, "force": force})
+
+    def switch_on_account(self, account_id: str) -> None:
+        """Let sessions trade the account again, after the exchange has been asked."""
+        self._ask("POST", account_id, "switch-on", {})
+
     def ready(self) -> bool:
         """Whether the gateway answers at all."""
         try:
@@ -97,9 +125,16 @@ class GatewayAdmin:
             raise OutcomeUnknown("the gateway's answer names no account_id")
         return account_id
 
+    def _ask(self, method: str, account_id: str, what: str, document: dict[str, object]) -> object:
+        path = f"/gateway/accounts/{quote(account_id, safe='')}/{what}"
+        return self._call(method, path, document)
+
     def _post(self, path: str, document: dict[str, object]) -> object:
+        return self._call("POST", path, document)
+
+    def _call(self, method: str, path: str, document: dict[str, object]) -> object:
         try:
-            answer = self._http.call("POST", path, document=document)
+            answer = self._http.call(method, path, document=document)
         except NotSentError as error:
             raise Unavailable("the gateway cannot be reached; nothing was sent") from error
         except LostError as error:

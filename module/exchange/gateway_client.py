@@ -2,7 +2,8 @@
 
 Sits between `trading.execution` / `monitoring` and the gateway process. What it promises:
 
-- Reads are repeated, bounded. A 429 sleeps world time and asks again.
+- Reads are repeated, bounded. A 429 sleeps world time and asks again; an exchange that is away is
+  waited for a few seconds, then told: who asks has other things to listen to meanwhile.
 - A write is sent once. Where the connection was refused nothing has happened: it tries again for
   a bounded real time (the gateway may be restarting; a stepped world stands still meanwhile).
   A 429 means that nothing of the batch was sent: it sleeps world time and repeats until
@@ -52,6 +53,7 @@ T = TypeVar("T")
 READ_TRIES_MIN = 3
 READ_TRIES_MAX = 8
 RATE_LIMIT_SLEEPS_MAX = 60
+UNAVAILABLE_WAIT_MAX_S = 15.0
 BATCH_MAX = 5
 _BACK_OFF_FIRST_S = 0.1
 _BACK_OFF_MAX_S = 2.0
@@ -187,6 +189,7 @@ class GatewayExchange:
     def _read(self, path: str, query: Mapping[str, str] | None = None) -> object:
         """GET, repeated while it may help; what remains is raised."""
         failures = sleeps = 0
+        waited_s = 0.0
         back_off_s = _BACK_OFF_FIRST_S
         give_up_at = self._clock.monotonic() + self._patience_s
         while True:
@@ -210,7 +213,11 @@ class GatewayExchange:
                 self._clock.sleep(_bounded_wait_s(problem.retry_after_s))
                 continue
             if isinstance(problem, Unavailable) and sleeps < READ_TRIES_MAX:
-                self._clock.sleep(_bounded_wait_s(problem.retry_after_s, back_off_s))
+                wait_s = _bounded_wait_s(problem.retry_after_s, back_off_s)
+                waited_s += wait_s
+                if waited_s > UNAVAILABLE_WAIT_MAX_S:
+                    raise problem
+                self._clock.sleep(wait_s)
                 back_off_s = min(back_off_s * 2, _BACK_OFF_MAX_S)
                 continue
             raise problem

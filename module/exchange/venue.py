@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Protocol
 
 from module.model.accounts import (
@@ -31,9 +31,18 @@ from module.model.accounts import (
     TradeEnv,
 )
 from module.model.credentials import Credentials
-from module.model.errors import NotFound, Rejected
+from module.model.errors import Forbidden, NotFound, Rejected
 from module.model.market import Candle, Frequency, Instrument, MarketType, Quote
-from module.model.orders import Fill, OrderReport, OrderRequest, StopPrices, SubmitResult
+from module.model.money import plain
+from module.model.orders import (
+    Fill,
+    OrderReport,
+    OrderRequest,
+    OrderType,
+    Side,
+    StopPrices,
+    SubmitResult,
+)
 
 CLIENT_ID_CLASH = "client-id-clash"
 NOT_SENT = "not-sent"
@@ -60,6 +69,18 @@ class RequestGate(Protocol):
         """The venue said stop: nothing is admitted for so long (world seconds)."""
         ...
 
+    def report(self, request: RequestKind, *, failed: bool) -> None:
+        """What became of a request: no answer, a 5xx or maintenance failed; a refusal did not."""
+        ...
+
+
+class EndpointClass(StrEnum):
+    """Which endpoints fail together."""
+
+    TRADE = "trade"
+    ACCOUNT = "account"
+    MARKET = "market"
+
 
 @dataclass(frozen=True, slots=True)
 class RequestKind:
@@ -68,6 +89,14 @@ class RequestKind:
     endpoint: str
     per_second: int
     private: bool
+    is_write: bool = False
+
+    @property
+    def endpoint_class(self) -> EndpointClass:
+        """Writes, reads of an account, public data."""
+        if not self.private:
+            return EndpointClass.MARKET
+        return EndpointClass.TRADE if self.is_write else EndpointClass.ACCOUNT
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +110,30 @@ class VenueAccess:
     credentials: Credentials = field(repr=False)
 
 
+class AccountFamily(StrEnum):
+    """Which of the venue's account systems the key belongs to; only classic ones are traded."""
+
+    CLASSIC = "classic"
+    UNIFIED = "unified"
+
+
 @dataclass(frozen=True, slots=True)
 class KeyReport:
-    """What an exchange says of a key: may it trade here, may it withdraw."""
+    """What an exchange says of a key: may it trade here, may it withdraw, what is it of.
+
+    `position_mode` and `shares_collateral` are None and False on spot. `user_id` is the venue's
+    own name of the account (empty: it does not say); `address_bound`: whether the key works from
+    listed addresses only (None: it does not say).
+    """
 
     may_trade: bool
     may_withdraw: bool
     authorities: tuple[str, ...]
+    family: AccountFamily = AccountFamily.CLASSIC
+    position_mode: PositionMode | None = None
+    shares_collateral: bool = False
+    user_id: str = ""
+    address_bound: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +153,26 @@ class TradingMode:
 
     position_mode: PositionMode
     settings: SymbolSettings
+    shares_collateral: bool = False
+    """Whether other coins count as margin (Bitget: asset mode *union*): not traded here."""
+
+
+class UnifiedAccount(Forbidden):
+    """The key belongs to a unified account, whose interface is another one."""
+
+    code = "unified-account"
+
+
+class StopsFull(Rejected):
+    """The venue takes no further stop order of this account until some are gone."""
+
+    code = "too-many-stops"
+
+
+class StopExists(Rejected):
+    """The venue has such a stop already: read it and compare."""
+
+    code = "stop-exists"
 
 
 class WrongSideOfPrice(Rejected):
@@ -130,7 +196,16 @@ class Venue(Protocol):
         ...
 
     def check_key(self) -> KeyReport:
-        """Ask the exchange who we are; Forbidden when it refuses the credentials."""
+        """Ask the exchange who we are; Forbidden when it refuses the credentials.
+
+        UnifiedAccount for an account of another family than the classic one.
+        """
+        ...
+
+    def measure_clock(self) -> float:
+        """Compare clocks with the exchange and sign by what was learnt; how many seconds it is
+        ahead of ours (negative: behind). Asks at most once a minute of world time.
+        """
         ...
 
     def snapshot(self, *, priority: Priority = Priority.READ) -> AccountSnapshot:
@@ -142,7 +217,8 @@ class Venue(Protocol):
         ...
 
     def instruments(self) -> Mapping[str, Instrument]:
-        """Trading rules by symbol, cached for a while."""
+        """Trading rules by symbol, cached for a while, and read anew after the exchange refused
+        a size or price (`SubmitResult.rules_changed`)."""
         ...
 
     def quotes(
@@ -269,15 +345,27 @@ class VenueFactory(Protocol):
         ...
 
 
-def same_order(order: OrderRequest, report: OrderReport) -> bool:
-    """Whether the exchange's order is the one that was asked for (A6, A26)."""
-    return (
-        report.client_id == order.client_id
-        and report.symbol == order.symbol
-        and report.side is order.side
-        and report.size == order.size
-        and report.reduce_only == order.reduce_only
-    )
+def difference(order: OrderRequest, report: OrderReport, market: MarketType) -> str:
+    """In what the exchange's order is not the one that was asked for; empty when it is (A6, A26).
+
+    On spot a market buy is sent in quote coin, so its size is its own, and nothing is reduce-only.
+    """
+    if report.client_id != order.client_id:
+        return f"client id {report.client_id!r}"
+    if report.symbol != order.symbol:
+        return f"symbol {report.symbol}, sent {order.symbol}"
+    if report.side is not order.side:
+        return f"side {report.side}, sent {order.side}"
+    is_spot = market is MarketType.SPOT
+    in_quote = is_spot and order.order_type is OrderType.MARKET and order.side is Side.BUY
+    if not in_quote and report.size != order.size:
+        return f"size {plain(report.size)}, sent {plain(order.size)}"
+    if not is_spot and report.reduce_only != order.reduce_only:
+        return f"reduce-only {report.reduce_only}, sent {order.reduce_only}"
+    paid, limit = report.average_price, order.price
+    if paid is not None and limit is not None and (paid - limit) * order.side.sign > 0:
+        return f"average price {plain(paid)}, worse than the limit {plain(limit)}"
+    return ""
 
 
 def stops_of(placed: Sequence[PlacedStop], symbol: str, *, protects_long: bool) -> StopPrices:

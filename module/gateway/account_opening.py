@@ -8,20 +8,22 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from urllib.parse import urlsplit
 
-from module.db.repositories.accounts import AccountRecord
-from module.exchange.venue import RequestGate, VenueAccess, VenueFactory
+from module.db.repositories.accounts import AccountRecord, KeyRetired
+from module.exchange.venue import VenueAccess, VenueFactory
+from module.gateway.account_check import examine
 from module.gateway.budget import RequestBudget
 from module.gateway.stores import AccountStore, PaperExchange
-from module.model.accounts import PositionMode, TradeEnv
+from module.model.accounts import TradeEnv
 from module.model.credentials import Credentials
-from module.model.errors import Conflict, Forbidden, InvalidInput, Unavailable
+from module.model.errors import Conflict, Forbidden, InvalidInput, NotFound, Unavailable
 from module.model.market import MarketType
 from module.ports import Clock
-from module.security.credentials import new_credentials, open_credentials, seal_credentials
+from module.security.credentials import KeyRing, new_credentials
 
 LABEL_LENGTH_MAX = 64
 BALANCE_MAX = Decimal("1e9")
 PAPER_VENUE = "bitget"
+SEEDED_IDS_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,14 @@ class NewAccount:
 
 @dataclass(frozen=True, slots=True)
 class OpeningRules:
-    """Where accounts may be. `credentials_key` seals what is stored; repr does not show it."""
+    """Where accounts may be; `keys` seal what is stored."""
 
     simulator_url: str
     paper_market_id: str
     allowed_venue_urls: Sequence[str]
-    credentials_key: str = field(repr=False)
+    keys: KeyRing
+    id_seed: int | None = None
+    """Of a paper world that is to run the same again: ids of paper accounts come out of it."""
 
 
 class AccountOpening:
@@ -101,7 +105,7 @@ class AccountOpening:
         if not 0 < amount <= BALANCE_MAX:
             raise InvalidInput(f"amount must be within 0 and {BALANCE_MAX:f}, got {amount}")
         sealed = self._accounts.sealed_credentials(account_id)
-        credentials = open_credentials(sealed, account_id, self._rules.credentials_key)
+        credentials = self._rules.keys.open(sealed, account_id)
         is_futures = record.market is MarketType.FUTURES
         paper.deposit(credentials.api_key, is_futures=is_futures, amount=amount)
 
@@ -109,7 +113,9 @@ class AccountOpening:
         """Check the keys against the exchange, then save them; the account id.
 
         InvalidInput for an address that is not allowed; Forbidden when the exchange refuses the
-        keys, when they may not trade, or may withdraw without `force`; Conflict in hedge mode.
+        keys, when they may not trade, or may withdraw without `force`, or are of a unified account;
+        Conflict in hedge mode, where coins share collateral, and for an account of the exchange
+        that this installation trades already.
         """
         _check_label(account.label)
         if account.trade_env is TradeEnv.PAPER:
@@ -118,29 +124,15 @@ class AccountOpening:
         access = VenueAccess(
             "new", base_url, account.market, account.trade_env, account.credentials
         )
-        gate: RequestGate = self._budget.for_account(base_url, account.credentials.api_key)
-        venue = self._venues.open_venue(account.venue, access, gate)
-        try:
-            report = venue.check_key()
-            if not report.may_trade:
-                raise Forbidden(f"this key may not trade {account.market}; allow it there first")
-            if report.may_withdraw and not account.force:
-                raise Forbidden(
-                    "this key may withdraw; make one that may only trade, or insist with force"
-                )
-            snapshot = venue.snapshot()
-        finally:
-            venue.close()
-        if snapshot.position_mode is PositionMode.HEDGE and account.market is MarketType.FUTURES:
-            raise Conflict(
-                "the account is in hedge mode; switch it to one-way mode at the exchange while it "
-                "is flat (Bitget: Futures, Settings, Position mode), then add it again"
-            )
-        return self._save(account, f"{account.venue}-live", snapshot.equity)
+        found = examine(self._venues, self._budget, account.venue, access)
+        found.require_fit(may_withdraw=account.force)
+        market_id = f"{account.venue}-live"
+        return self._save(account, market_id, found.snapshot.equity, found.report.user_id)
 
-    def _save(self, account: NewAccount, market_id: str, balance: Decimal) -> str:
-        account_id = str(uuid.uuid4())
-        sealed = seal_credentials(account.credentials, account_id, self._rules.credentials_key)
+    def _save(
+        self, account: NewAccount, market_id: str, balance: Decimal, venue_user_id: str = ""
+    ) -> str:
+        account_id = self._new_id(account)
         record = AccountRecord(
             account_id=account_id,
             owner_id=account.owner_id,
@@ -157,9 +149,26 @@ class AccountOpening:
             key_hint=account.credentials.hint,
             limits={},
             created_at=self._clock.now(),
+            venue_user_id=venue_user_id,
         )
-        self._accounts.add(record, sealed)
+        try:
+            self._accounts.add(record, self._rules.keys.seal(account.credentials, account_id))
+        except KeyRetired:  # between sealing and storing; the ring finds the newest now
+            self._accounts.add(record, self._rules.keys.seal(account.credentials, account_id))
         return account_id
+
+    def _new_id(self, account: NewAccount) -> str:
+        seed = self._rules.id_seed
+        if seed is None or account.trade_env is not TradeEnv.PAPER:
+            return str(uuid.uuid4())
+        text = f"{seed}|{self._clock.now().isoformat()}|{account.market}|{account.label}"
+        for number in range(SEEDED_IDS_MAX):
+            found = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{text}|{number}"))
+            try:
+                self._accounts.get(found)
+            except NotFound:
+                return found
+        raise Conflict(f"{SEEDED_IDS_MAX} accounts {account.label!r} were opened at this moment")
 
     def _paper_exchange(self) -> PaperExchange:
         if self._paper is None or not self._rules.simulator_url:

@@ -17,6 +17,8 @@ from module.exchange.paper_control import PaperControl
 from module.gateway.account_opening import OpeningRules
 from module.gateway.service import Gateway, GatewayRules, GatewayStores
 from module.ports import AlertSink, Clock
+from module.security.credentials import KeyRing
+from module.security.key_files import KeyFolder
 from module.settings import Settings
 
 LIVE_MARKET_ID = "bitget-live"
@@ -60,8 +62,10 @@ def assemble_gateway(
                 simulator_url=paper_url,
                 paper_market_id=settings.market_id,
                 allowed_venue_urls=settings.allowed_venue_urls,
-                credentials_key=settings.secret("credentials_key"),
+                id_seed=settings.id_seed,
+                keys=KeyRing(KeyFolder(settings.data_dir / "secrets").read),
             ),
             market_urls=market_urls,
+            spool_folder=settings.data_dir / "gateway",
         ),
     )

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from module.exchange.venue import Priority, RequestKind
+from module.gateway.breaker import CircuitBreaker, CircuitReport
 from module.model.errors import RateLimited, require
 from module.ports import Clock
 
@@ -63,6 +64,7 @@ class RequestBudget:
         self._windows: dict[tuple[str, str], _Window] = {}
         self._totals: dict[str, _Window] = {}
         self._closed_until: dict[str, datetime] = {}
+        self._breaker = CircuitBreaker(clock)
 
     def for_account(self, address: str, key: str) -> AccountBudget:
         """The budget as one account's adapter sees it: `address` is the base URL, `key` its id."""
@@ -71,7 +73,9 @@ class RequestBudget:
     def take(
         self, address: str, key: str, requests: Sequence[RequestKind], priority: Priority
     ) -> None:
-        """Count all of `requests`, or none and raise RateLimited."""
+        """Count all of `requests`, or none and raise RateLimited (or Unavailable while the
+        address does not answer)."""
+        self._breaker.admit(address, requests, priority)
         now = self._clock.now()
         wanted: dict[tuple[str, str], tuple[RequestKind, int]] = {}
         for request in requests:
@@ -102,6 +106,14 @@ class RequestBudget:
         until = self._clock.now() + timedelta(seconds=min(max(seconds, 0.0), PENALTY_MAX_S))
         with self._lock:
             self._closed_until[scope] = max(until, self._closed_until.get(scope, until))
+
+    def report(self, address: str, request: RequestKind, *, failed: bool) -> None:
+        """What became of a request, for the address's circuits."""
+        self._breaker.report(address, request, failed=failed)
+
+    def troubled(self) -> list[CircuitReport]:
+        """Addresses that do not answer now."""
+        return self._breaker.troubled()
 
     def _penalty_s(self, scope: str, now: datetime) -> float:
         until = self._closed_until.get(scope)
@@ -141,9 +153,14 @@ class AccountBudget:
         self._key = key
 
     def admit(self, requests: Sequence[RequestKind], priority: Priority) -> None:
-        """Take all of `requests` at once or none: RateLimited says when there is room."""
+        """Take all of `requests` at once or none: RateLimited says when there is room,
+        Unavailable when the address is left alone for a while."""
         self._budget.take(self._address, self._key, requests, priority)
 
     def penalise(self, seconds: float, *, whole_address: bool) -> None:
         """Nothing of this key (or of the whole address) is admitted for so long."""
         self._budget.penalise(self._address if whole_address else self._key, seconds)
+
+    def report(self, request: RequestKind, *, failed: bool) -> None:
+        """What became of a request that was admitted."""
+        self._budget.report(self._address, request, failed=failed)

@@ -9,10 +9,9 @@ down as not sent. A client id that has been here before is answered by asking th
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from decimal import Decimal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from module.db.repositories.gateway_writes import (
     KnownWrite,
@@ -22,32 +21,21 @@ from module.db.repositories.gateway_writes import (
     WriteOutcome,
 )
 from module.db.repositories.wanted_stops import WantedStops
-from module.exchange.venue import CLIENT_ID_CLASH, NOT_SENT, Priority
-from module.gateway.limits import AccountView, Refusal, judge_orders
-from module.gateway.owned_account import (
-    IN_FLIGHT_S,
-    ONE_WAY_HINT,
-    AccountDesk,
-    OwnedAccount,
-    Permission,
-)
-from module.model.accounts import MarginMode, Position, PositionMode, SymbolSettings
-from module.model.canonical import instant_text
+from module.exchange.venue import CLIENT_ID_CLASH, NOT_SENT, Priority, difference
+from module.gateway.account_view import held_back, read_view
+from module.gateway.alarms import Alarms
+from module.gateway.limits import AccountView, Refusal, judge_orders, read_limits
+from module.gateway.owned_account import IN_FLIGHT_S, AccountDesk, OwnedAccount, Permission
+from module.gateway.settings_path import CLIENT_ID, WITHOUT_POSTGRES, stamp_document
 from module.model.errors import (
-    AifapError,
-    Conflict,
     InvalidInput,
     InvariantViolated,
-    LimitExceeded,
-    NotFound,
-    OutcomeUnknown,
     Retryable,
     StaleWriter,
     Unavailable,
 )
-from module.model.market import MarketType
-from module.model.money import plain
 from module.model.orders import (
+    OrderReport,
     OrderRequest,
     Outcome,
     Side,
@@ -59,8 +47,7 @@ from module.wire.model_codec import from_document, to_document
 log = logging.getLogger(__name__)
 
 BATCH_MAX = 5
-MODE_FRESH_S = 300.0
-CLIENT_ID = re.compile(r"^[a-z0-9-]{1,32}$")
+STANDSTILL_MAX_S = 1.0
 _OUTCOMES = {
     Outcome.ACCEPTED: WriteOutcome.ACCEPTED,
     Outcome.REJECTED: WriteOutcome.REJECTED,
@@ -68,13 +55,42 @@ _OUTCOMES = {
 }
 
 
+@dataclass(slots=True)
+class _Batch:
+    """One submit on its way. `taken_at`: when it was put on record (world time: a world that stands
+    still with a busy machine makes nothing old)."""
+
+    owned: OwnedAccount
+    permission: Permission
+    stamp: WriteStamp
+    orders: Sequence[OrderRequest]
+    refusals: dict[str, Refusal] = field(default_factory=dict)
+    reservation: Reservation | None = None
+    late_ids: dict[str, str] = field(default_factory=dict)
+    taken_at: datetime | None = None
+
+    @property
+    def going(self) -> list[OrderRequest]:
+        """Orders that nothing has refused."""
+        return [order for order in self.orders if order.client_id not in self.refusals]
+
+    @property
+    def opens(self) -> bool:
+        """Whether any of it adds exposure."""
+        return any(not order.reduce_only for order in self.orders)
+
+    @property
+    def seen(self) -> dict[str, KnownWrite]:
+        """Orders whose client id has been here before."""
+        return dict(self.reservation.seen) if self.reservation else {}
+
+
 class OrderPath:
-    """Orders, cancels and settings of all accounts of a desk. Thread safe."""
+    """Orders of all accounts of a desk. Thread safe."""
 
-    def __init__(self, desk: AccountDesk) -> None:
+    def __init__(self, desk: AccountDesk, alarms: Alarms) -> None:
         self._desk = desk
-
-    # --- orders ------------------------------------------------------------------------------
+        self._alarms = alarms
 
     def submit(
         self, owned: OwnedAccount, stamp: WriteStamp, orders: Sequence[OrderRequest]
@@ -82,70 +98,126 @@ class OrderPath:
         """See `ports.Exchange.submit`; RateLimited and Unavailable mean that nothing was sent."""
         _check_batch(orders)
         permission = self._desk.permit(owned, stamp)
-        if not permission.audited and not all(order.reduce_only for order in orders):
-            raise Unavailable(
-                "Postgres does not answer: only reducing orders and stops leave; nothing was sent"
-            )
-        results: dict[str, SubmitResult] = {}
+        batch = _Batch(owned, permission, stamp, orders)
+        if batch.opens and not permission.audited:
+            raise Unavailable(WITHOUT_POSTGRES)
         with owned.gate:
-            refusals = judge_orders(orders, owned.limits, self._view(owned, orders))
-            going = [order for order in orders if order.client_id not in refusals]
-            if going:
-                owned.venue.admit_orders(going)
+            view = read_view(self._desk, owned, orders)
+            self._judge(batch, view)
+            if batch.going:
+                priority = Priority.ORDER if batch.opens else Priority.CANCEL
+                owned.venue.admit_orders(batch.going, priority=priority)
             self._desk.check_deadline(stamp)
-            reservation = self._reserve(owned, permission, stamp, orders)
-            seen = reservation.seen if reservation else {}
-            self._note_in_flight(owned, [order for order in going if order.client_id not in seen])
+            self._put_on_record(batch, view)
+            self._note_in_flight(batch)
+        results = {
+            order.client_id: self._answer_seen(owned, order, batch.seen[order.client_id])
+            for order in orders
+            if order.client_id in batch.seen
+        }
         for order in orders:
-            known = seen.get(order.client_id)
-            refusal = refusals.get(order.client_id)
-            if known is not None:
-                results[order.client_id] = self._answer_seen(owned, order, known)
-            elif refusal is not None:
+            refusal = batch.refusals.get(order.client_id)
+            if refusal is not None and order.client_id not in results:
                 results[order.client_id] = _refused(order, refusal)
         fresh = [order for order in orders if order.client_id not in results]
-        for result in self._send(owned, permission, reservation, fresh):
-            results[result.client_id] = result
+        results.update({result.client_id: result for result in self._send(batch, fresh)})
         answered = [results[order.client_id] for order in orders]
-        self._record(owned, permission, reservation, orders, answered)
-        self._after(owned, permission, orders, answered, set(seen))
+        self._record(batch, answered)
+        self._after(batch, answered)
         return answered
 
-    def _send(
-        self,
-        owned: OwnedAccount,
-        permission: Permission,
-        reservation: Reservation | None,
-        orders: Sequence[OrderRequest],
-    ) -> list[SubmitResult]:
+    # --- the last gate -------------------------------------------------------------------------
+
+    def _judge(self, batch: _Batch, view: AccountView) -> None:
+        """Refuse what limits or the account's state forbid."""
+        owned = batch.owned
+        batch.refusals.update(judge_orders(batch.going, owned.limits, view))
+        for order in batch.going:
+            refusal = held_back(owned, order)
+            if refusal is not None:
+                batch.refusals[order.client_id] = refusal
+
+    def _put_on_record(self, batch: _Batch, view: AccountView) -> None:
+        """Audit rows, committed; without Postgres the spool. After this only sending is left.
+
+        The rows come back with the limits of that very moment: a kill switch that was set while
+        this batch was judged still holds (I22).
+        """
+        owned, permission = batch.owned, batch.permission
+        entries = {
+            order.client_id: WriteEntry(
+                WriteKind.ORDER, order.symbol, _request(batch.stamp, order), order.client_id
+            )
+            for order in batch.orders
+        }
+        if not permission.audited:
+            for order in batch.going:
+                entry = entries[order.client_id]
+                batch.late_ids[order.client_id] = self._desk.audit.begin_late(
+                    permission.author, entry
+                )
+        else:
+            try:
+                batch.reservation = self._desk.audit.writes.reserve_orders(
+                    permission.author, list(entries.values()), self._desk.clock.now()
+                )
+            except (Unavailable, StaleWriter) as error:
+                self._desk.fenced(owned, error)
+                raise
+            limits = read_limits(batch.reservation.limits)
+            if limits != owned.limits:
+                with owned.lock:
+                    owned.limits = limits
+                self._judge(batch, view)
+        batch.taken_at = self._desk.clock.now()
+
+    def _note_in_flight(self, batch: _Batch) -> None:
+        owned, now = batch.owned, self._desk.clock.now()
+        leaving = [order for order in batch.going if order.client_id not in batch.seen]
+        owned.touch({order.symbol for order in leaving}, now)
+        with owned.lock:
+            owned.order_times.extend([now] * len(leaving))
+            for order in leaving:
+                owned.remember_sent(order)
+                if not order.reduce_only:
+                    signed = order.side.sign * order.size
+                    owned.in_flight[order.client_id] = (order.symbol, signed, None)
+
+    # --- sending -------------------------------------------------------------------------------
+
+    def _send(self, batch: _Batch, orders: Sequence[OrderRequest]) -> list[SubmitResult]:
         """Send and resolve at once what stayed unknown. Retryable: nothing was sent."""
+        owned = batch.owned
         if not orders:
             return []
         try:
+            self._check_pace(batch)
             results = owned.venue.submit(orders)
         except Retryable as error:
             self._settle_in_flight(owned, orders, [])
-            if reservation is not None:
-                answer: dict[str, object] = {"message": error.message}
-                self._desk.record(
-                    owned,
-                    {
-                        reservation.fresh[order.client_id]: (WriteOutcome.NOT_SENT, answer)
-                        for order in orders
-                    },
-                )
+            self._record_unsent(batch, orders, error)
             raise
         finally:
             owned.forget_positions()
         by_id = {order.client_id: order for order in orders}
         resolved = [
             owned.venue.look_up(by_id[result.client_id])
-            if result.outcome is Outcome.UNKNOWN
+            if result.outcome is Outcome.UNKNOWN and result.code is None
             else result
             for result in results
         ]
         self._settle_in_flight(owned, orders, resolved)
         return resolved
+
+    def _check_pace(self, batch: _Batch) -> None:
+        """A process that stood still between record and sending sends nothing old (C8)."""
+        now = self._desk.clock.now()
+        stood_s = (now - (batch.taken_at or now)).total_seconds()
+        if stood_s > STANDSTILL_MAX_S:
+            raise Unavailable(
+                f"this gateway stood still for {stood_s:.1f} s before it could send; nothing was "
+                "sent, what it knew may be old"
+            )
 
     def _answer_seen(
         self, owned: OwnedAccount, order: OrderRequest, known: KnownWrite
@@ -166,77 +238,6 @@ class OrderPath:
             )
         return owned.venue.look_up(order)
 
-    # --- the steps before sending --------------------------------------------------------------
-
-    def _view(self, owned: OwnedAccount, orders: Sequence[OrderRequest]) -> AccountView:
-        """What the last gate needs to know; readings are at most a few seconds old."""
-        now = self._desk.clock.now()
-        opening = {order.symbol for order in orders if not order.reduce_only}
-        instruments = owned.venue.instruments()
-        leverages: dict[str, Decimal] = {}
-        positions: Mapping[str, Position] | None = {}
-        if owned.venue.market is MarketType.FUTURES:
-            for symbol in sorted({order.symbol for order in orders} & set(instruments)):
-                mode = owned.venue.trading_mode(
-                    symbol, max_age_s=MODE_FRESH_S, priority=Priority.ORDER
-                )
-                if mode.position_mode is PositionMode.HEDGE:
-                    raise Conflict(f"account {owned.account_id} is in hedge mode; {ONE_WAY_HINT}")
-                leverages[symbol] = mode.settings.leverage
-            positions = self._positions(owned, must=bool(opening))
-        quotes = self._desk.read_quotes(owned, opening & set(instruments)) if opening else {}
-        return AccountView(
-            market=owned.venue.market,
-            positions=positions,
-            in_flight=owned.exposure_in_flight(now),
-            quotes=quotes,
-            instruments=instruments,
-            leverages=leverages,
-            orders_last_minute=owned.orders_last_minute(now),
-        )
-
-    def _positions(self, owned: OwnedAccount, *, must: bool) -> Mapping[str, Position] | None:
-        fresh = owned.fresh_positions(self._desk.clock.now())
-        if fresh is not None:
-            return fresh
-        try:
-            return self._desk.read_positions(owned, Priority.ORDER)
-        except Unavailable:
-            if must:
-                raise
-            return None  # reduce-only on the wire protects what cannot be checked here
-
-    def _reserve(
-        self,
-        owned: OwnedAccount,
-        permission: Permission,
-        stamp: WriteStamp,
-        orders: Sequence[OrderRequest],
-    ) -> Reservation | None:
-        """The audit rows, committed; None without Postgres. After this only sending is left."""
-        if not permission.audited:
-            return None
-        entries = [
-            WriteEntry(WriteKind.ORDER, order.symbol, _request(stamp, order), order.client_id)
-            for order in orders
-        ]
-        try:
-            return self._desk.writes.reserve_orders(
-                permission.author, entries, self._desk.clock.now()
-            )
-        except (Unavailable, StaleWriter) as error:
-            self._desk.fenced(owned, error)
-            raise
-
-    def _note_in_flight(self, owned: OwnedAccount, orders: Sequence[OrderRequest]) -> None:
-        now = self._desk.clock.now()
-        with owned.lock:
-            owned.order_times.extend([now] * len(orders))
-            for order in orders:
-                if not order.reduce_only:
-                    signed = order.side.sign * order.size
-                    owned.in_flight[order.client_id] = (order.symbol, signed, None)
-
     def _settle_in_flight(
         self,
         owned: OwnedAccount,
@@ -254,21 +255,28 @@ class OrderPath:
 
     # --- what is left behind -------------------------------------------------------------------
 
-    def _record(
-        self,
-        owned: OwnedAccount,
-        permission: Permission,
-        reservation: Reservation | None,
-        orders: Sequence[OrderRequest],
-        results: Sequence[SubmitResult],
+    def _record_unsent(
+        self, batch: _Batch, orders: Sequence[OrderRequest], error: Retryable
     ) -> None:
+        answer: dict[str, object] = {"message": error.message}
+        for order in orders:
+            late_id = batch.late_ids.get(order.client_id)
+            if late_id is not None:
+                self._desk.audit.end_late(late_id, WriteOutcome.NOT_SENT, answer)
+        if batch.reservation is not None:
+            fresh = batch.reservation.fresh
+            self._desk.record(
+                batch.owned,
+                {fresh[o.client_id]: (WriteOutcome.NOT_SENT, answer) for o in orders},
+            )
+
+    def _record(self, batch: _Batch, results: Sequence[SubmitResult]) -> None:
+        owned, reservation = batch.owned, batch.reservation
         if reservation is None:
-            for order, result in zip(orders, results, strict=True):
-                request: dict[str, object] = {"order": to_document(order), "without_postgres": True}
-                entry = WriteEntry(WriteKind.ORDER, order.symbol, request, order.client_id)
-                self._desk.record_late(
-                    owned, permission.author, entry, _outcome(result), _answer(result)
-                )
+            for result in results:
+                late_id = batch.late_ids.get(result.client_id)
+                if late_id is not None:
+                    self._desk.audit.end_late(late_id, _outcome(result), _answer(result))
             return
         self._desk.record(
             owned,
@@ -280,7 +288,7 @@ class OrderPath:
         )
         unresolved = {r.client_id for r in results if r.outcome is Outcome.UNKNOWN}
         with owned.lock:
-            for order in orders:
+            for order in batch.orders:
                 write_id = reservation.fresh.get(order.client_id)
                 if write_id is not None and order.client_id in unresolved:
                     owned.unresolved[write_id] = KnownWrite(
@@ -288,28 +296,45 @@ class OrderPath:
                         WriteKind.ORDER,
                         order.client_id,
                         order.symbol,
-                        permission.author.epoch,
+                        batch.permission.author.epoch,
                         {"order": to_document(order)},
                         WriteOutcome.UNKNOWN,
                         sent_at=self._desk.clock.now(),
                     )
 
-    def _after(
-        self,
-        owned: OwnedAccount,
-        permission: Permission,
-        orders: Sequence[OrderRequest],
-        results: Sequence[SubmitResult],
-        seen: set[str],
-    ) -> None:
+    def _after(self, batch: _Batch, results: Sequence[SubmitResult]) -> None:
         """Keep the stops of what was accepted, and halt where an id belongs to another order."""
-        for order, result in zip(orders, results, strict=True):
-            if result.outcome is Outcome.ACCEPTED and order.client_id not in seen:
-                self.want_stops_of(owned, order, permission.author.epoch)
+        owned = batch.owned
+        for order, result in zip(batch.orders, results, strict=True):
+            if result.outcome is Outcome.ACCEPTED and order.client_id not in batch.seen:
+                self.want_stops_of(owned, order, batch.permission.author.epoch)
         self._desk.on_write(owned.account_id)
         for result in results:
             if result.code == CLIENT_ID_CLASH:
-                raise InvariantViolated(result.message or f"clash of id {result.client_id}")
+                raise self.halt(owned, result.message or f"clash of id {result.client_id}")
+
+    def halt(self, owned: OwnedAccount, why: str) -> InvariantViolated:
+        """Open nothing more for this session, tell people; the error to raise."""
+        with owned.lock:
+            owned.halted = why
+        log.error("account %s is halted: %s", owned.account_id, why)
+        self._alarms.tell(
+            owned,
+            "halted",
+            "Trading was halted: the exchange shows another order than was sent",
+            (("why", why), ("what now", "nothing opens until a session is started again")),
+            cause="halted",
+        )
+        return InvariantViolated(f"account {owned.account_id} is halted: {why}")
+
+    def check_read_back(self, owned: OwnedAccount, report: OrderReport) -> None:
+        """The exchange shows an order of ours: is it what was sent (A26)? Else halt."""
+        order = owned.sent.get(report.client_id)
+        if order is None or order.symbol != report.symbol:
+            return
+        other = difference(order, report, owned.venue.market)
+        if other:
+            raise self.halt(owned, f"order {report.client_id} is another than was sent: {other}")
 
     def want_stops_of(self, owned: OwnedAccount, order: OrderRequest, epoch: int) -> None:
         """An accepted opening order's stops are kept from now on."""
@@ -338,106 +363,6 @@ class OrderPath:
             self.want_stops_of(owned, order, write.epoch)
         return True
 
-    # --- cancel and settings -------------------------------------------------------------------
-
-    def cancel(self, owned: OwnedAccount, stamp: WriteStamp, symbol: str, client_id: str) -> None:
-        """See `ports.Exchange.cancel`."""
-        if not CLIENT_ID.match(client_id):
-            raise InvalidInput(f"not a client id: {client_id[:40]!r}")
-        permission = self._audited(owned, stamp)
-        entry = WriteEntry(WriteKind.CANCEL, symbol, _stamp_document(stamp), client_id)
-        write_id = self._reserve_one(owned, permission, entry)
-        try:
-            owned.venue.cancel(symbol, client_id)
-        except AifapError as error:
-            self._record_failure(owned, write_id, error)
-            raise
-        finally:
-            self._desk.on_write(owned.account_id)
-        self._desk.record(owned, {write_id: (WriteOutcome.ACCEPTED, {})})
-
-    def apply_settings(
-        self,
-        owned: OwnedAccount,
-        stamp: WriteStamp,
-        symbol: str,
-        leverage: Decimal,
-        margin_mode: MarginMode,
-    ) -> SymbolSettings:
-        """See `ports.Exchange.apply_symbol_settings`; the same values again change nothing."""
-        permission = self._audited(owned, stamp)
-        if owned.venue.market is not MarketType.FUTURES:
-            raise InvalidInput("a spot account has neither leverage nor margin mode")
-        instrument = owned.venue.instruments().get(symbol)
-        if instrument is None:
-            raise NotFound(f"{symbol} is not traded here")
-        highest = min(owned.limits.leverage_max, instrument.leverage_max)
-        if not 1 <= leverage <= highest:
-            raise LimitExceeded(
-                f"leverage {plain(leverage)} of {symbol} is not within 1 and {plain(highest)}"
-            )
-        current = owned.venue.trading_mode(symbol).settings
-        if (current.leverage, current.margin_mode) == (leverage, margin_mode):
-            return current
-        self._require_flat(owned, symbol)
-        request: dict[str, object] = {
-            **_stamp_document(stamp),
-            "leverage": plain(leverage),
-            "margin_mode": margin_mode.value,
-        }
-        write_id = self._reserve_one(
-            owned, permission, WriteEntry(WriteKind.SETTINGS, symbol, request)
-        )
-        try:
-            if current.margin_mode is not margin_mode:
-                owned.venue.set_margin_mode(symbol, margin_mode)
-            if current.leverage != leverage or current.margin_mode is not margin_mode:
-                owned.venue.set_leverage(symbol, leverage)
-        except OutcomeUnknown as error:
-            log.warning("settings of %s: %s; reading back", symbol, error.message)
-        except AifapError as error:
-            self._record_failure(owned, write_id, error)
-            raise
-        found = owned.venue.trading_mode(symbol).settings
-        self._desk.record(owned, {write_id: (WriteOutcome.ACCEPTED, {"found": to_document(found)})})
-        return found
-
-    def _require_flat(self, owned: OwnedAccount, symbol: str) -> None:
-        snapshot = owned.venue.snapshot(priority=Priority.ORDER)
-        held = any(position.symbol == symbol for position in snapshot.positions)
-        resting = any(report.symbol == symbol for report in snapshot.open_orders)
-        if held or resting:
-            what = "has a position" if held else "has open orders"
-            raise Conflict(
-                f"{symbol} {what}; leverage and margin mode change only while it is flat"
-            )
-
-    def _audited(self, owned: OwnedAccount, stamp: WriteStamp) -> Permission:
-        permission = self._desk.permit(owned, stamp)
-        if not permission.audited:
-            raise Unavailable(
-                "Postgres does not answer: only reducing orders and stops leave; nothing was sent"
-            )
-        return permission
-
-    def _reserve_one(self, owned: OwnedAccount, permission: Permission, entry: WriteEntry) -> int:
-        try:
-            return self._desk.writes.reserve(permission.author, entry, self._desk.clock.now())
-        except OutcomeUnknown as error:
-            raise Unavailable(f"{error.message}; nothing was sent") from error
-        except (Unavailable, StaleWriter) as error:
-            self._desk.fenced(owned, error)
-            raise
-
-    def _record_failure(self, owned: OwnedAccount, write_id: int, error: AifapError) -> None:
-        outcome = WriteOutcome.REJECTED
-        if isinstance(error, OutcomeUnknown):
-            outcome = WriteOutcome.UNKNOWN
-        elif isinstance(error, Retryable):
-            outcome = WriteOutcome.NOT_SENT
-        answer: dict[str, object] = {"code": error.code, "message": error.message}
-        self._desk.record(owned, {write_id: (outcome, answer)})
-
 
 def _check_batch(orders: Sequence[OrderRequest]) -> None:
     if not 1 <= len(orders) <= BATCH_MAX:
@@ -452,15 +377,8 @@ def _check_batch(orders: Sequence[OrderRequest]) -> None:
             )
 
 
-def _stamp_document(stamp: WriteStamp) -> dict[str, object]:
-    return {
-        "not_after": instant_text(stamp.not_after),
-        "cycle": None if stamp.cycle is None else instant_text(stamp.cycle),
-    }
-
-
 def _request(stamp: WriteStamp, order: OrderRequest) -> dict[str, object]:
-    return {**_stamp_document(stamp), "order": to_document(order)}
+    return {**stamp_document(stamp), "order": to_document(order)}
 
 
 def _refused(order: OrderRequest, refusal: Refusal) -> SubmitResult:

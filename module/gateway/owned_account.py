@@ -2,31 +2,26 @@
 
 `AccountDesk` opens accounts at first use and keeps them. The desk decides whether a write may
 proceed: with Postgres by the account's row, without it by what was known last (and then only for
-writes that reduce or protect).
+writes that reduce or protect). What must not be forgotten goes to `Audit`.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from module.db.repositories.accounts import LEASE_LOST, AccountRecord
-from module.db.repositories.gateway_writes import (
-    Author,
-    KnownWrite,
-    WriteEntry,
-    WriteOutcome,
-)
+from module.db.repositories.gateway_writes import Author, KnownWrite, WriteOutcome
 from module.db.repositories.wanted_stops import WantedStops
 from module.exchange.venue import Priority, Venue, VenueAccess, VenueFactory
+from module.gateway.audit import Audit
 from module.gateway.budget import RequestBudget
 from module.gateway.limits import Limits, read_limits
-from module.gateway.stores import AccountStore, LeaseStore, WantedStopStore, WriteLog
+from module.gateway.stores import AccountStore, LeaseStore
 from module.model.accounts import Position, TradeEnv
 from module.model.canonical import instant_text
 from module.model.errors import (
@@ -36,22 +31,20 @@ from module.model.errors import (
     Unavailable,
 )
 from module.model.market import Quote
-from module.model.orders import WriteStamp
+from module.model.orders import OrderRequest, WriteStamp
 from module.ports import Clock
-from module.security.credentials import open_credentials
-
-log = logging.getLogger(__name__)
+from module.security.credentials import KeyRing
 
 POSITIONS_FRESH = timedelta(seconds=3)
 QUOTES_FRESH = timedelta(seconds=3)
-LATE_WRITES_MAX = 1000
+SENT_KEPT = 1000
+TOUCH_LASTS = timedelta(seconds=30)
 IN_FLIGHT_S = 2.0
+REPLACED_MAX = 8
 ONE_WAY_HINT = (
     "one-way position mode is required: while the account is flat and has no open orders, switch "
     "it at the exchange (Bitget: Futures, Settings, Position mode, One-way mode)"
 )
-
-LateWrite = tuple[Author, WriteEntry, WriteOutcome, dict[str, object], datetime]
 
 
 @dataclass(slots=True)
@@ -68,17 +61,53 @@ class OwnedAccount:
     recovered: bool = False
     positions: dict[str, Position] | None = None
     positions_at: datetime | None = None
+    last_seen: tuple[Position, ...] = ()
     quotes: dict[str, tuple[Quote, datetime]] = field(default_factory=dict)
     in_flight: dict[str, tuple[str, Decimal, datetime | None]] = field(default_factory=dict)
     order_times: deque[datetime] = field(default_factory=deque)
     wanted: dict[str, WantedStops] = field(default_factory=dict)
-    wanted_dirty: set[str] = field(default_factory=set)
     unresolved: dict[int, KnownWrite] = field(default_factory=dict)
-    late: deque[LateWrite] = field(default_factory=lambda: deque(maxlen=LATE_WRITES_MAX))
+    sent: OrderedDict[str, OrderRequest] = field(default_factory=OrderedDict)
+    touched: dict[str, datetime] = field(default_factory=dict)
+    verified: set[str] = field(default_factory=set)
+    halted: str = ""
+    paused: dict[str, str] = field(default_factory=dict)
+    bare: dict[str, str] = field(default_factory=dict)
+    skew_s: float = 0.0
 
     @property
     def account_id(self) -> str:
         return self.record.account_id
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Another session (or leader) writes from now on: what stopped the one before is over,
+        and modes are read anew before anything opens."""
+        with self.lock:
+            if epoch == self.epoch:
+                return
+            self.epoch = epoch
+            self.halted = ""
+            self.paused.clear()
+            self.verified.clear()
+
+    def touch(self, symbols: Iterable[str], now: datetime) -> None:
+        """Orders of these symbols are ours: positions may change by them for a while."""
+        with self.lock:
+            self.touched.update(dict.fromkeys(symbols, now))
+
+    def is_touched(self, symbol: str, since: datetime) -> bool:
+        """Whether a change of the position since `since` may be our own doing."""
+        with self.lock:
+            at = self.touched.get(symbol)
+            busy = any(write.symbol == symbol for write in self.unresolved.values())
+            return busy or (at is not None and at >= since - TOUCH_LASTS)
+
+    def remember_sent(self, order: OrderRequest) -> None:
+        """Keep what was asked, to compare with what the exchange shows (A26)."""
+        with self.lock:
+            self.sent[order.client_id] = order
+            while len(self.sent) > SENT_KEPT:
+                self.sent.popitem(last=False)
 
     def orders_last_minute(self, now: datetime) -> int:
         """How many orders left in the last sixty world seconds."""
@@ -102,6 +131,7 @@ class OwnedAccount:
         with self.lock:
             self.positions = {position.symbol: position for position in positions}
             self.positions_at = at
+            self.last_seen = positions
 
     def forget_positions(self) -> None:
         """A write may have changed them."""
@@ -142,25 +172,25 @@ class AccountDesk:
         *,
         accounts: AccountStore,
         leases: LeaseStore,
-        writes: WriteLog,
-        stops: WantedStopStore,
+        audit: Audit,
         venues: VenueFactory,
         budget: RequestBudget,
         clock: Clock,
-        credentials_key: str,
+        keys: KeyRing,
         paper_url: str = "",
     ) -> None:
         """`paper_url`: where the paper exchange is now; an account's row has where it once was."""
         self._accounts = accounts
         self._leases = leases
-        self.writes = writes
-        self._stops = stops
+        self.audit = audit
         self._venues = venues
         self._budget = budget
         self.clock = clock
-        self._credentials_key = credentials_key
+        self._keys = keys
         self._paper_url = paper_url
         self._owned: dict[str, OwnedAccount] = {}
+        self._replaced: deque[Venue] = deque()
+        self._renewed = 0
         self._lock = threading.Lock()
         self.on_write: Callable[[str], None] = _nobody
 
@@ -168,26 +198,64 @@ class AccountDesk:
         return f"AccountDesk({len(self._owned)} accounts)"
 
     def open(self, account_id: str) -> OwnedAccount:
-        """The account, with its adapter; NotFound where there is none."""
-        with self._lock:
-            owned = self._owned.get(account_id)
+        """The account, with its adapter; NotFound where there is none, Conflict when it is
+        switched off, CredentialsUnreadable when its keys do not open."""
+        while True:
+            with self._lock:
+                owned = self._owned.get(account_id)
+                renewed = self._renewed
             if owned is not None:
                 return owned
-        record = self._accounts.get(account_id)
-        sealed = self._accounts.sealed_credentials(account_id)
-        credentials = open_credentials(sealed, account_id, self._credentials_key)
+            record = self._accounts.get(account_id)
+            if not record.active:
+                raise Conflict(f"account {account_id} is switched off")
+            venue = self._open_venue(record)
+            with self._lock:
+                owned = self._owned.get(account_id)
+                if owned is None and renewed == self._renewed:
+                    owned = OwnedAccount(record, venue, epoch=record.epoch)
+                    owned.limits = read_limits(record.limits)
+                    self._owned[account_id] = owned
+                    return owned
+            venue.close()  # another thread was first, or the keys changed meanwhile
+
+    def base_url_of(self, record: AccountRecord) -> str:
+        """Where the account is now: the paper exchange moves, a venue does not."""
         is_paper = record.trade_env is TradeEnv.PAPER
-        base_url = self._paper_url if is_paper and self._paper_url else record.base_url
-        access = VenueAccess(account_id, base_url, record.market, record.trade_env, credentials)
-        gate = self._budget.for_account(base_url, credentials.api_key)
+        return self._paper_url if is_paper and self._paper_url else record.base_url
+
+    def renew(self, account_id: str) -> None:
+        """Use the keys that are stored now; what is under way ends with the old ones."""
         with self._lock:
+            self._renewed += 1
             owned = self._owned.get(account_id)
-            if owned is None:
-                venue = self._venues.open_venue(record.venue, access, gate)
-                owned = OwnedAccount(record, venue, epoch=record.epoch)
-                owned.limits = read_limits(record.limits)
-                self._owned[account_id] = owned
-            return owned
+        if owned is not None:
+            venue = self._open_venue(self._accounts.get(account_id))
+            with self._lock:
+                self._replaced.append(owned.venue)
+                owned.venue = venue
+                late = [self._replaced.popleft()] if len(self._replaced) > REPLACED_MAX else []
+            for adapter in late:
+                adapter.close()
+        self.on_write(account_id)
+
+    def forget(self, account_id: str) -> None:
+        """The account is switched off: its adapter ends."""
+        with self._lock:
+            self._renewed += 1
+            owned = self._owned.pop(account_id, None)
+        if owned is not None:
+            owned.venue.close()
+
+    def _open_venue(self, record: AccountRecord) -> Venue:
+        sealed = self._accounts.sealed_credentials(record.account_id)
+        credentials = self._keys.open(sealed, record.account_id)
+        base_url = self.base_url_of(record)
+        access = VenueAccess(
+            record.account_id, base_url, record.market, record.trade_env, credentials
+        )
+        gate = self._budget.for_account(base_url, credentials.api_key)
+        return self._venues.open_venue(record.venue, access, gate)
 
     def all_owned(self) -> list[OwnedAccount]:
         """The accounts that are open here."""
@@ -202,8 +270,10 @@ class AccountDesk:
         """End adapters and give the leases back."""
         with self._lock:
             owned, self._owned = list(self._owned.values()), {}
-        for account in owned:
-            account.venue.close()
+            replaced, self._replaced = list(self._replaced), deque()
+        for adapter in [account.venue for account in owned] + replaced:
+            adapter.close()
+        self.audit.close()
         self._leases.close()
 
     # --- who may write -----------------------------------------------------------------------
@@ -232,14 +302,13 @@ class AccountDesk:
             raise Conflict(f"account {owned.account_id} is switched off")
         with owned.lock:
             owned.record = record
-            owned.epoch = record.epoch
+            owned.begin_epoch(record.epoch)
             owned.limits = read_limits(record.limits)
         if stamp.epoch != record.epoch:
             raise StaleWriter(
                 f"epoch {stamp.epoch} may not write to account {owned.account_id}: its epoch is "
                 f"{record.epoch}; nothing was sent"
             )
-        self.write_late(owned)
         return Permission(author, audited=True)
 
     def author(self, owned: OwnedAccount, session_id: str, epoch: int) -> Author:
@@ -265,8 +334,10 @@ class AccountDesk:
             raise
         owned.lease_held = True
         if not owned.recovered:
-            wanted = self._stops.list_for_account(owned.account_id)
-            unresolved = self.writes.unresolved(owned.account_id)
+            self.audit.adopt()
+            self.audit.flush()
+            wanted = self.audit.stops.list_for_account(owned.account_id)
+            unresolved = self.audit.writes.unresolved(owned.account_id)
             with owned.lock:
                 for row in wanted:
                     owned.wanted.setdefault(row.symbol, row)
@@ -292,84 +363,28 @@ class AccountDesk:
     # --- wanted stops ------------------------------------------------------------------------
 
     def want_stops(self, owned: OwnedAccount, wanted: WantedStops) -> None:
-        """Keep these stops from now on; they are written down as soon as Postgres answers."""
+        """Keep these stops from now on: in Postgres, or in the spool until Postgres is back."""
         with owned.lock:
             current = owned.wanted.get(wanted.symbol)
             if current is not None and current.epoch > wanted.epoch:
                 return
             owned.wanted[wanted.symbol] = wanted
-            owned.wanted_dirty.add(wanted.symbol)
-        self.save_wanted(owned)
+        self.audit.want(wanted)
         self.on_write(owned.account_id)
 
     def unwant_stops(self, owned: OwnedAccount, symbol: str) -> None:
         """Nothing is wanted for this symbol any more."""
         with owned.lock:
             owned.wanted.pop(symbol, None)
-            owned.wanted_dirty.add(symbol)
-        self.save_wanted(owned)
-
-    def save_wanted(self, owned: OwnedAccount) -> None:
-        """Bring Postgres to what is wanted; what cannot be written stays marked for later."""
-        with owned.lock:
-            symbols = sorted(owned.wanted_dirty)
-        for symbol in symbols:
-            with owned.lock:
-                wanted = owned.wanted.get(symbol)
-            try:
-                if wanted is None:
-                    self._stops.remove(owned.account_id, symbol)
-                else:
-                    self._stops.put(wanted)
-            except Unavailable as error:
-                log.warning("wanted stop of %s is not written down yet: %s", symbol, error.message)
-                return
-            with owned.lock:
-                if owned.wanted.get(symbol) is wanted:
-                    owned.wanted_dirty.discard(symbol)
-
-    # --- audit -------------------------------------------------------------------------------
+        self.audit.unwant(owned.account_id, symbol)
 
     def record(
         self,
         owned: OwnedAccount,
-        outcomes: dict[int, tuple[WriteOutcome, dict[str, object]]],
+        outcomes: Mapping[int, tuple[WriteOutcome, Mapping[str, object]]],
     ) -> None:
-        """Write outcomes down. Without Postgres they stay unresolved, and are asked for later."""
-        try:
-            self.writes.record_outcomes(outcomes, self.clock.now())
-        except Unavailable as error:
-            log.warning("outcomes of %d writes are not on record: %s", len(outcomes), error.message)
-            owned.recovered = False
-
-    def record_late(
-        self,
-        owned: OwnedAccount,
-        author: Author,
-        entry: WriteEntry,
-        outcome: WriteOutcome,
-        answer: dict[str, object],
-    ) -> None:
-        """Write down what was sent without a row before it; kept here until Postgres answers."""
-        with owned.lock:
-            owned.late.append((author, entry, outcome, answer, self.clock.now()))
-        self.write_late(owned)
-
-    def write_late(self, owned: OwnedAccount) -> None:
-        """Bring on record what left without a row, oldest first, while Postgres answers."""
-        while True:
-            with owned.lock:
-                if not owned.late:
-                    return
-                late = owned.late[0]
-            author, entry, outcome, answer, at = late
-            try:
-                self.writes.add_late(author, [(entry, outcome, answer, at)])
-            except Unavailable:
-                return
-            with owned.lock:
-                if owned.late and owned.late[0] is late:
-                    owned.late.popleft()
+        """Write outcomes down, in Postgres or the spool."""
+        self.audit.record(outcomes)
 
     # --- readings ----------------------------------------------------------------------------
 

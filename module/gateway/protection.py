@@ -9,54 +9,51 @@ thread that looks again and again.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
-from module.db.repositories.gateway_writes import (
-    Author,
-    KnownWrite,
-    WriteEntry,
-    WriteKind,
-    WriteOutcome,
-)
+from module.db.repositories.gateway_writes import KnownWrite, WriteEntry, WriteKind
 from module.db.repositories.wanted_stops import WantedStops
-from module.exchange.venue import NoPosition, PlacedStop, Priority, WrongSideOfPrice
+from module.exchange.venue import (
+    NoPosition,
+    PlacedStop,
+    Priority,
+    StopExists,
+    StopsFull,
+    WrongSideOfPrice,
+)
+from module.gateway.alarms import Alarms
+from module.gateway.guard_writes import (
+    GUARD_SESSION,
+    AuditedWrite,
+    EmergencyClose,
+    PositionKey,
+    position_key,
+)
 from module.gateway.order_path import OrderPath
+from module.gateway.outside_changes import OutsideChanges
 from module.gateway.owned_account import AccountDesk, OwnedAccount
+from module.gateway.quiet_log import QuietLog
 from module.model.accounts import Position
 from module.model.errors import (
-    AifapError,
     InvalidInput,
     NotFound,
     OutcomeUnknown,
     Rejected,
     Retryable,
-    StaleWriter,
-    Unavailable,
 )
 from module.model.market import MarketType
 from module.model.money import plain
-from module.model.orders import (
-    OrderRequest,
-    Outcome,
-    Side,
-    StopPrices,
-    WriteStamp,
-)
-from module.model.sessions import installation_prefix
-from module.ports import Alert, AlertSink
+from module.model.orders import StopPrices, WriteStamp
 from module.wire.model_codec import from_document, to_document
 
 log = logging.getLogger(__name__)
 
 PARTICIPANT: Final = "gateway:protection"
-GUARD_SESSION: Final = "guard"
 WANTED_GRACE = timedelta(seconds=10)
 UNRESOLVED_KEPT = timedelta(minutes=10)
 UNRESOLVED_PER_LOOK = 3
@@ -75,14 +72,15 @@ class PositionGuard:
     """Makes the stops of positions what they should be. Thread safe, one look per account."""
 
     def __init__(
-        self, desk: AccountDesk, orders: OrderPath, installation: str, alerts: AlertSink | None
+        self, desk: AccountDesk, orders: OrderPath, installation: str, alarms: Alarms
     ) -> None:
         self._desk = desk
         self._orders = orders
-        self._installation = installation
-        self._alerts = alerts
-        self._attempts: dict[tuple[str, str, datetime], int] = {}
-        self._bare_since: dict[tuple[str, str, datetime], datetime] = {}
+        self._alarms = alarms
+        self._emergency = EmergencyClose(desk, installation, alarms)
+        self._outside = OutsideChanges(alarms)
+        self._quiet = QuietLog(log, desk.clock)
+        self._bare_since: dict[PositionKey, datetime] = {}
 
     # --- a session's own wish --------------------------------------------------------------
 
@@ -108,7 +106,7 @@ class PositionGuard:
             {"stops": to_document(stops), "is_long": position.size > 0},
         )
         try:
-            with _Audited(self._desk, owned, permission.author, entry, permission.audited):
+            with AuditedWrite(self._desk, owned, permission.author, entry, permission.audited):
                 self._apply(owned, position, stops)
         except OutcomeUnknown:
             self._desk.want_stops(owned, wanted)
@@ -126,12 +124,12 @@ class PositionGuard:
         if owned.venue.market is MarketType.SPOT:
             return Look(open=self._resolve_unknown(owned), unprotected=())
         pending = self._resolve_unknown(owned)
-        self._desk.save_wanted(owned)
-        self._desk.write_late(owned)
+        self._desk.audit.try_flush()
         placed: tuple[PlacedStop, ...] = ()
         if thorough:
             placed = owned.venue.placed_stops(priority=Priority.PROTECTION)
         positions = self._desk.read_positions(owned, Priority.PROTECTION)
+        self._outside.compare(owned, positions, self._desk.clock.now())
         unprotected = [
             symbol for symbol, position in positions.items() if not self._mend(owned, position)
         ]
@@ -150,6 +148,7 @@ class PositionGuard:
         if wanted is None or wanted.is_long != (position.size > 0):
             return True
         if wanted.stops == position.stops:
+            self._protected(owned, position)
             return True
         author = self._desk.author(owned, GUARD_SESSION, owned.epoch)
         entry = WriteEntry(
@@ -157,26 +156,73 @@ class PositionGuard:
             position.symbol,
             {"wanted": to_document(wanted.stops), "found": to_document(position.stops)},
         )
-        log.warning("%s: stops are %s, wanted %s", position.symbol, position.stops, wanted.stops)
+        cause = f"{owned.account_id}:{position.symbol}"
+        self._quiet.warning(
+            f"{cause}:differs",
+            f"{position.symbol}: stops are {position.stops}, wanted {wanted.stops}",
+        )
         try:
-            with _Audited(self._desk, owned, author, entry, audited=True):
+            with AuditedWrite(self._desk, owned, author, entry, audited=True):
                 self._apply(owned, position, wanted.stops)
         except WrongSideOfPrice as error:
             self._close(owned, position, error.message)
             return False
         except NoPosition:
             return True
-        except Retryable as error:
-            log.warning("%s: stops are not in place yet: %s", position.symbol, error.message)
+        except (Retryable, Rejected, OutcomeUnknown) as error:
+            self._quiet.warning(
+                f"{cause}:{error.code}",
+                f"{position.symbol}: stops are not in place yet: {error.message}",
+            )
+            self._bare(owned, position, error)
             return False
-        except (Rejected, OutcomeUnknown) as error:
-            log.warning("%s: stops are not in place: %s", position.symbol, error.message)
-            since = self._bare_since.setdefault(_key(owned, position), self._desk.clock.now())
-            if self._desk.clock.now() - since > BARE_MAX:
-                self._close(owned, position, f"no stop for {BARE_MAX}: {error.message}")
-            return False
-        self._bare_since.pop(_key(owned, position), None)
+        self._protected(owned, position)
         return True
+
+    def _protected(self, owned: OwnedAccount, position: Position) -> None:
+        if self._bare_since.pop(position_key(owned, position), None) is not None:
+            self._alarms.over(owned, f"bare:{position.symbol}")
+            with owned.lock:
+                owned.bare.pop(position.symbol, None)
+
+    def _bare(
+        self,
+        owned: OwnedAccount,
+        position: Position,
+        error: Retryable | Rejected | OutcomeUnknown,
+    ) -> None:
+        """Unprotected: after half a minute the position is closed; where the exchange takes
+        nothing at all the symbol opens nothing and people are told (I2)."""
+        key = position_key(owned, position)
+        since = self._bare_since.setdefault(key, self._desk.clock.now())
+        if self._desk.clock.now() - since <= BARE_MAX:
+            return
+        if not isinstance(error, Retryable):
+            self._close(owned, position, f"no stop for {BARE_MAX}: {error.message}")
+            return
+        with owned.lock:
+            owned.bare[position.symbol] = f"{position.symbol} has no stop: {error.message}"
+        self._alarms.tell_once(
+            owned,
+            "protection",
+            f"{position.symbol} has no stop, and the exchange takes none now",
+            (
+                ("position", plain(position.size)),
+                ("why", error.message),
+                ("what now", "it is tried again every few seconds; nothing opens meanwhile"),
+            ),
+            cause=f"bare:{position.symbol}",
+        )
+
+    def _close(self, owned: OwnedAccount, position: Position, why: str) -> None:
+        """Close it; a close that cannot be sent now is tried again at the next look."""
+        try:
+            self._emergency.close(owned, position, why)
+        except (Retryable, OutcomeUnknown) as error:
+            self._quiet.warning(
+                f"{owned.account_id}:{position.symbol}:close",
+                f"{position.symbol}: not closed yet: {error.message}",
+            )
 
     def _apply(self, owned: OwnedAccount, position: Position, wanted: StopPrices) -> None:
         """Upsert what differs, remove what is not wanted: the new one first, never a gap."""
@@ -187,84 +233,70 @@ class PositionGuard:
             (False, wanted.take_profit, have.take_profit),
         ):
             if price is not None and price != current:
-                owned.venue.set_stop(
-                    position.symbol,
-                    is_stop_loss=is_stop_loss,
-                    protects_long=is_long,
-                    trigger_price=price,
-                )
+                self._place(owned, position, is_stop_loss=is_stop_loss, price=price)
             elif price is None and current is not None:
-                for stop in owned.venue.placed_stops():
-                    if (stop.symbol, stop.is_stop_loss, stop.protects_long) == (
-                        position.symbol,
-                        is_stop_loss,
-                        is_long,
-                    ):
-                        owned.venue.remove_stop(stop)
+                self._remove(owned, position.symbol, is_stop_loss=is_stop_loss, is_long=is_long)
 
-    def _close(self, owned: OwnedAccount, position: Position, why: str) -> None:
-        """The market is beyond the stop: do now what the stop would have done."""
-        key = _key(owned, position)
-        attempt = self._attempts.get(key, 0) + 1
-        self._attempts[key] = attempt
-        instrument = owned.venue.instruments().get(position.symbol)
-        size = abs(position.size)
-        if instrument is not None and instrument.market_size_max > 0:
-            size = min(size, instrument.market_size_max)
-        order = OrderRequest(
-            client_id=guard_client_id(self._installation, *key, attempt),
-            symbol=position.symbol,
-            side=Side.SELL if position.size > 0 else Side.BUY,
-            size=size,
-            reduce_only=True,
-        )
-        author = self._desk.author(owned, GUARD_SESSION, owned.epoch)
-        entry = WriteEntry(
-            WriteKind.GUARD,
-            position.symbol,
-            {"order": to_document(order), "why": why},
-            order.client_id,
-        )
-        owned.venue.admit_orders([order], priority=Priority.PROTECTION)
-        with _Audited(self._desk, owned, author, entry, audited=True) as write:
-            (result,) = owned.venue.submit([order])
-            write.answer = {"order_id": result.order_id, "code": result.code}
-            if result.outcome is Outcome.REJECTED:
-                write.outcome = WriteOutcome.REJECTED
-            elif result.outcome is Outcome.UNKNOWN:
-                write.outcome = WriteOutcome.UNKNOWN
-        owned.forget_positions()
-        log.warning("%s: closed by the guard (%s): %s", position.symbol, why, result)
-        self._alert(owned, position, why, result.outcome)
+    def _place(
+        self, owned: OwnedAccount, position: Position, *, is_stop_loss: bool, price: Decimal
+    ) -> None:
+        """Place or move one stop. Where the exchange is full, or has it already, make room (B7)."""
+        is_long = position.size > 0
+        symbol = position.symbol
 
-    def _alert(self, owned: OwnedAccount, position: Position, why: str, outcome: Outcome) -> None:
-        if self._alerts is None:
-            return
-        self._alerts.notify(
-            Alert(
-                kind="protection",
-                severity="critical",
-                title=f"{position.symbol} was closed at market: its stop could not be placed",
-                lines=(
-                    ("account", owned.record.label),
-                    ("position", plain(position.size)),
-                    ("mark price", plain(position.mark_price)),
-                    ("why", why),
-                    ("close order", outcome.value),
-                ),
-                cause=f"guard:{owned.account_id}:{position.symbol}",
-                session_id=None,
-                owner_id=owned.record.owner_id,
-                at=self._desk.clock.now(),
+        def place() -> None:
+            owned.venue.set_stop(
+                symbol, is_stop_loss=is_stop_loss, protects_long=is_long, trigger_price=price
             )
+
+        try:
+            place()
+        except StopsFull:
+            placed = owned.venue.placed_stops()
+            held = self._desk.read_positions(owned, Priority.PROTECTION)
+            if not self._remove_orphans(owned, placed, held):
+                raise
+            place()
+        except StopExists:
+            if self._has(owned, symbol, is_stop_loss=is_stop_loss, is_long=is_long, price=price):
+                return
+            self._remove(owned, symbol, is_stop_loss=is_stop_loss, is_long=is_long)
+            place()
+
+    def _has(
+        self,
+        owned: OwnedAccount,
+        symbol: str,
+        *,
+        is_stop_loss: bool,
+        is_long: bool,
+        price: Decimal,
+    ) -> bool:
+        wanted = (symbol, is_stop_loss, is_long, price)
+        return any(
+            (s.symbol, s.is_stop_loss, s.protects_long, s.trigger_price) == wanted
+            for s in owned.venue.placed_stops()
         )
+
+    def _remove(
+        self, owned: OwnedAccount, symbol: str, *, is_stop_loss: bool, is_long: bool
+    ) -> None:
+        for stop in owned.venue.placed_stops():
+            if (stop.symbol, stop.is_stop_loss, stop.protects_long) == (
+                symbol,
+                is_stop_loss,
+                is_long,
+            ):
+                owned.venue.remove_stop(stop)
 
     # --- leftovers ---------------------------------------------------------------------------
 
     def _remove_orphans(
         self, owned: OwnedAccount, placed: Sequence[PlacedStop], positions: dict[str, Position]
-    ) -> None:
-        """Stops were listed before positions were read, so one without a position is left over."""
+    ) -> int:
+        """Stops were listed before positions were read, so one without a position is left over;
+        how many were removed."""
+        removed = 0
         for stop in placed:
             position = positions.get(stop.symbol)
             if position is not None and (position.size > 0) == stop.protects_long:
@@ -272,8 +304,10 @@ class PositionGuard:
             author = self._desk.author(owned, GUARD_SESSION, owned.epoch)
             entry = WriteEntry(WriteKind.GUARD, stop.symbol, {"orphan": stop.order_id})
             log.warning("%s: removing stop %s of a position that is gone", stop.symbol, stop)
-            with _Audited(self._desk, owned, author, entry, audited=True):
+            with AuditedWrite(self._desk, owned, author, entry, audited=True):
                 owned.venue.remove_stop(stop)
+            removed += 1
+        return removed
 
     def _forget_gone(self, owned: OwnedAccount, positions: dict[str, Position]) -> None:
         """A wanted stop whose position is gone, and that no order can bring back, is over."""
@@ -312,7 +346,11 @@ class PositionGuard:
         try:
             if write.kind is WriteKind.ORDER:
                 return self._orders.resolve(owned, write)
-            if write.epoch == owned.epoch:
+            known = owned.wanted.get(write.symbol)
+            is_older = (
+                known is not None and write.sent_at is not None and known.updated_at > write.sent_at
+            )
+            if write.epoch == owned.epoch and not is_older:
                 stops = from_document(StopPrices, write.request.get("stops"), name="stops")
                 self._desk.want_stops(
                     owned,
@@ -327,61 +365,11 @@ class PositionGuard:
                 )
             return True
         except (Retryable, InvalidInput) as error:
-            log.warning("write %d stays unresolved: %s", write.write_id, error.message)
+            self._quiet.warning(
+                f"{owned.account_id}:unresolved",
+                f"write {write.write_id} stays unresolved: {error.message}",
+            )
             return False
-
-
-@dataclass(slots=True)
-class _Audited:
-    """A guard's write on record: before it is sent if Postgres answers, afterwards if not."""
-
-    desk: AccountDesk
-    owned: OwnedAccount
-    author: Author
-    entry: WriteEntry
-    audited: bool
-    outcome: WriteOutcome = WriteOutcome.ACCEPTED
-    answer: dict[str, object] = field(default_factory=dict)
-    _write_id: int | None = None
-
-    def __enter__(self) -> _Audited:
-        if self.audited:
-            try:
-                self._write_id = self.desk.writes.reserve(
-                    self.author, self.entry, self.desk.clock.now()
-                )
-            except (Unavailable, OutcomeUnknown, StaleWriter) as error:
-                self.desk.fenced(self.owned, error)
-                if not self.owned.lease_held or self.author.session_id != GUARD_SESSION:
-                    raise Unavailable(f"{error.message}; nothing was sent") from error
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, AifapError):
-            self.outcome = WriteOutcome.REJECTED
-            if isinstance(error, OutcomeUnknown):
-                self.outcome = WriteOutcome.UNKNOWN
-            elif isinstance(error, Retryable):
-                self.outcome = WriteOutcome.NOT_SENT
-            self.answer = {"code": error.code, "message": error.message}
-        if self._write_id is not None:
-            self.desk.record(self.owned, {self._write_id: (self.outcome, self.answer)})
-        else:
-            self.desk.record_late(self.owned, self.author, self.entry, self.outcome, self.answer)
-
-
-def guard_client_id(
-    installation: str, account_id: str, symbol: str, opened_at: datetime, attempt: int
-) -> str:
-    """The client id of a guard's close: a pure function of what is closed and the attempt."""
-    text = f"{account_id}|{symbol}|{opened_at.timestamp()}|{attempt}"
-    body = base64.b32encode(hashlib.sha256(text.encode()).digest()).decode().lower()
-    prefix = f"{installation_prefix(installation)}guard-"
-    return prefix + body[: 32 - len(prefix)].rstrip("=")
-
-
-def _key(owned: OwnedAccount, position: Position) -> tuple[str, str, datetime]:
-    return (owned.account_id, position.symbol, position.opened_at)
 
 
 def _check_ticks(owned: OwnedAccount, symbol: str, stops: StopPrices) -> None:

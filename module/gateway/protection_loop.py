@@ -14,9 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from module.gateway.owned_account import AccountDesk
+from module.gateway.alarms import Alarms, position_lines
+from module.gateway.owned_account import AccountDesk, OwnedAccount
 from module.gateway.protection import PARTICIPANT, PositionGuard
-from module.model.errors import AifapError, Forbidden, NotFound, Unavailable
+from module.gateway.quiet_log import QuietLog
+from module.model.errors import AifapError, Forbidden, NotFound, Retryable, Unavailable
 from module.ports import Clock
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ IDLE_PERIOD = timedelta(seconds=60)
 AFTER_WRITE = (timedelta(milliseconds=200), timedelta(seconds=1))
 CREDENTIALS_PAUSE = timedelta(minutes=5)
 ROSTER_PERIOD = timedelta(seconds=60)
+SKEW_TOLD_S = 2.0
 
 
 @dataclass(slots=True)
@@ -42,10 +45,16 @@ class ProtectionLoop:
     """The thread. `make_clock` makes a participant named `PARTICIPANT` in the thread itself."""
 
     def __init__(
-        self, desk: AccountDesk, guard: PositionGuard, make_clock: Callable[[], Clock]
+        self,
+        desk: AccountDesk,
+        guard: PositionGuard,
+        alarms: Alarms,
+        make_clock: Callable[[], Clock],
     ) -> None:
         self._desk = desk
         self._guard = guard
+        self._alarms = alarms
+        self._quiet = QuietLog(log, desk.clock)
         self._make_clock = make_clock
         self._watches: dict[str, _Watch] = {}
         self._nudged: set[str] = set()
@@ -82,11 +91,15 @@ class ProtectionLoop:
             self._nudged.add(account_id)
         self._ring()
 
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
     def health(self) -> dict[str, object]:
         """What a person wants to know: is it alive, what is unprotected, what went wrong."""
         with self._lock:
             return {
-                "alive": self._thread is not None and self._thread.is_alive(),
+                "alive": self.is_alive(),
                 "accounts": len(self._watches),
                 "unprotected": {
                     account_id: list(watch.unprotected)
@@ -116,7 +129,7 @@ class ProtectionLoop:
                     until = self.step(clock.now())
                     self._wait(clock, until)
                 except Unavailable as error:
-                    log.warning("the protection loop has no time: %s", error.message)
+                    self._quiet.warning("time", f"the protection loop has no time: {error.message}")
                     clock.pause(1.0)
         finally:
             close = getattr(clock, "close", None)
@@ -150,22 +163,31 @@ class ProtectionLoop:
     def _look(self, account_id: str, watch: _Watch, now: datetime) -> None:
         pause = ACTIVE_PERIOD
         thorough = watch.thorough_at is None or watch.thorough_at <= now
+        owned: OwnedAccount | None = None
         try:
             owned = self._desk.open(account_id)
             self._desk.keep_owning(owned)
+            if thorough:
+                self._compare_clocks(owned)
             found = self._guard.look(owned, thorough=thorough)
             watch.unprotected, watch.last_error = found.unprotected, ""
             if not found.open and len(watch.due) <= 1:
                 pause = IDLE_PERIOD
             if thorough:
                 watch.thorough_at = now + IDLE_PERIOD
+            self._alarms.over(owned, "credentials")
         except NotFound as error:
             watch.last_error, pause = error.message, IDLE_PERIOD
         except Forbidden as error:
             log.error("account %s: %s", account_id, error.message)
             watch.last_error, pause = error.message, CREDENTIALS_PAUSE
+            if owned is not None:
+                self._tell_unmanaged(owned, error.message)
         except AifapError as error:
-            log.warning("account %s could not be looked at: %s", account_id, error.message)
+            self._quiet.warning(
+                f"{account_id}:{error.code}",
+                f"account {account_id} could not be looked at: {error.message}",
+            )
             watch.last_error = error.message
         except Exception as error:  # the top of a process loop: record, and look again
             log.exception("account %s: the guard failed", account_id)
@@ -173,14 +195,48 @@ class ProtectionLoop:
         with self._lock:
             watch.due = [when for when in watch.due if when > now] or [now + pause]
 
+    def _compare_clocks(self, owned: OwnedAccount) -> None:
+        """Once a minute: sign by the exchange's clock, and tell people when ours is off (A23)."""
+        try:
+            owned.skew_s = owned.venue.measure_clock()
+        except Retryable as error:
+            self._quiet.warning("clock", f"clocks were not compared: {error.message}")
+            return
+        if abs(owned.skew_s) <= SKEW_TOLD_S:
+            self._alarms.over(owned, "clock")
+            return
+        self._alarms.tell_once(
+            owned,
+            "clock",
+            f"This machine's clock is {-owned.skew_s:+.1f} s off the exchange's",
+            (("what now", "signatures are corrected; above 30 s nothing opens"),),
+            cause="clock",
+            severity="warning",
+        )
+
+    def _tell_unmanaged(self, owned: OwnedAccount, why: str) -> None:
+        """The keys are refused: nobody looks after these positions but the exchange (A16)."""
+        self._alarms.tell_once(
+            owned,
+            "credentials",
+            "The exchange refuses the account's keys; its positions are unmanaged",
+            (
+                ("why", why),
+                *(position_lines(owned.last_seen) or [("positions", "none known")]),
+                ("what now", "stops at the exchange stay; the keys are tried every five minutes"),
+            ),
+            cause="credentials",
+        )
+
     def _read_roster(self, now: datetime) -> None:
         """Which accounts there are; asked once a minute, and again soon after a failure."""
         if self._roster_at is not None and now < self._roster_at:
             return
         try:
             active = set(self._desk.active_ids())
+            self._desk.audit.adopt()
         except Unavailable as error:
-            log.warning("accounts cannot be listed: %s", error.message)
+            self._quiet.warning("roster", f"accounts cannot be listed: {error.message}")
             self._roster_at = now + ACTIVE_PERIOD
             with self._lock:
                 for owned in self._desk.all_owned():

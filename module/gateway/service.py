@@ -10,14 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 
 from module.exchange.venue import PublicMarket, VenueFactory
+from module.gateway.account_care import AccountCare
 from module.gateway.account_opening import AccountOpening, NewAccount, OpeningRules
+from module.gateway.alarms import Alarms
+from module.gateway.audit import Audit
 from module.gateway.budget import RequestBudget
-from module.gateway.order_path import CLIENT_ID, OrderPath
+from module.gateway.order_path import OrderPath
 from module.gateway.owned_account import AccountDesk
 from module.gateway.protection import PositionGuard
 from module.gateway.protection_loop import ProtectionLoop
+from module.gateway.settings_path import CLIENT_ID, SettingsPath
+from module.gateway.spool import Spool
 from module.gateway.stores import (
     AccountStore,
     LeaseStore,
@@ -26,12 +32,15 @@ from module.gateway.stores import (
     WriteLog,
 )
 from module.model.accounts import (
+    AccountCheck,
     AccountSnapshot,
     Bill,
     ClosedPosition,
     MarginMode,
     SymbolSettings,
 )
+from module.model.canonical import instant_text
+from module.model.credentials import Credentials
 from module.model.errors import InvalidInput, NotFound
 from module.model.market import Candle, Frequency, Instrument, MarketType, Quote
 from module.model.orders import (
@@ -51,11 +60,15 @@ SETTINGS_FRESH_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class GatewayRules:
-    """What differs between installations. `market_urls`: market_id → (venue, base URL)."""
+    """What differs between installations. `market_urls`: market_id → (venue, base URL).
+
+    `spool_folder` keeps what Postgres does not take; None: without Postgres nothing is sent.
+    """
 
     installation: str
     opening: OpeningRules
     market_urls: Mapping[str, tuple[str, str]]
+    spool_folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,22 +121,24 @@ class Gateway:
         `make_loop_clock` is called in the protection thread and makes the participant
         `module.gateway.protection.PARTICIPANT`.
         """
-        budget = RequestBudget(clock)
+        budget = self._budget = RequestBudget(clock)
         self._clock = clock
+        self._alarms = Alarms(alerts, clock)
+        spool = None if rules.spool_folder is None else Spool(rules.spool_folder)
         self._desk = AccountDesk(
             accounts=stores.accounts,
             leases=stores.leases,
-            writes=stores.writes,
-            stops=stores.stops,
+            audit=Audit(stores.writes, stores.stops, spool, clock),
             venues=venues,
             budget=budget,
             clock=clock,
-            credentials_key=rules.opening.credentials_key,
+            keys=rules.opening.keys,
             paper_url=rules.opening.simulator_url,
         )
-        self._orders = OrderPath(self._desk)
-        self._guard = PositionGuard(self._desk, self._orders, rules.installation, alerts)
-        self._loop = ProtectionLoop(self._desk, self._guard, make_loop_clock)
+        self._orders = OrderPath(self._desk, self._alarms)
+        self._settings = SettingsPath(self._desk)
+        self._guard = PositionGuard(self._desk, self._orders, rules.installation, self._alarms)
+        self._loop = ProtectionLoop(self._desk, self._guard, self._alarms, make_loop_clock)
         self._opening = AccountOpening(
             accounts=stores.accounts,
             venues=venues,
@@ -131,6 +146,14 @@ class Gateway:
             paper=paper,
             clock=clock,
             rules=rules.opening,
+        )
+        self._care = AccountCare(
+            accounts=stores.accounts,
+            desk=self._desk,
+            venues=venues,
+            budget=budget,
+            keys=rules.opening.keys,
+            clock=clock,
         )
         self._markets = _Markets(venues, budget, rules.market_urls)
 
@@ -146,9 +169,32 @@ class Gateway:
         for market in self._markets.opened.values():
             market.close()
 
+    def is_alive(self) -> bool:
+        """Whether the protection loop runs; without it this process is of no use."""
+        return self._loop.is_alive()
+
     def health(self) -> dict[str, object]:
-        """What the protection loop says of itself."""
-        return self._loop.health()
+        """What a person wants to know: is the protection loop alive, what is unprotected, which
+        accounts this process owns and which are halted, which addresses do not answer, how many
+        records wait for Postgres."""
+        owned = self._desk.all_owned()
+        return {
+            **self._loop.health(),
+            "owned": sum(account.lease_held for account in owned),
+            "open": len(owned),
+            "halted": {a.account_id: a.halted for a in owned if a.halted},
+            "circuits": [
+                {
+                    "address": item.address,
+                    "endpoints": item.endpoints.value,
+                    "state": item.state.value,
+                    "since": instant_text(item.since),
+                    "failures": item.failures,
+                }
+                for item in self._budget.troubled()
+            ],
+            "spooled": self._desk.audit.waiting,
+        }
 
     # --- reads of one account ------------------------------------------------------------------
 
@@ -157,6 +203,8 @@ class Gateway:
         owned = self._desk.open(account_id)
         snapshot = owned.venue.snapshot()
         owned.keep_positions(snapshot.positions, self._clock.now())
+        for report in snapshot.open_orders:
+            self._orders.check_read_back(owned, report)
         return snapshot
 
     def instruments(self, account_id: str) -> Mapping[str, Instrument]:
@@ -189,7 +237,10 @@ class Gateway:
         """See `ports.Exchange.order`."""
         if not CLIENT_ID.match(client_id):
             raise InvalidInput(f"not a client id: {client_id[:40]!r}")
-        return self._desk.open(account_id).venue.order(symbol, client_id)
+        owned = self._desk.open(account_id)
+        report = owned.venue.order(symbol, client_id)
+        self._orders.check_read_back(owned, report)
+        return report
 
     def fills(self, account_id: str, since: datetime) -> list[Fill]:
         """See `ports.Exchange.fills`."""
@@ -213,7 +264,7 @@ class Gateway:
 
     def cancel(self, account_id: str, stamp: WriteStamp, symbol: str, client_id: str) -> None:
         """See `ports.Exchange.cancel`."""
-        self._orders.cancel(self._desk.open(account_id), stamp, symbol, client_id)
+        self._settings.cancel(self._desk.open(account_id), stamp, symbol, client_id)
 
     def apply_symbol_settings(
         self,
@@ -225,7 +276,7 @@ class Gateway:
     ) -> SymbolSettings:
         """See `ports.Exchange.apply_symbol_settings`."""
         owned = self._desk.open(account_id)
-        return self._orders.apply_settings(owned, stamp, symbol, leverage, margin_mode)
+        return self._settings.apply_settings(owned, stamp, symbol, leverage, margin_mode)
 
     def set_stops(
         self, account_id: str, stamp: WriteStamp, symbol: str, stops: StopPrices
@@ -268,6 +319,22 @@ class Gateway:
     def add_account(self, account: NewAccount) -> str:
         """Check and save a real or demo account; its account id."""
         return self._watched(self._opening.add(account))
+
+    def check_account(self, account_id: str) -> AccountCheck:
+        """See `AccountCare.check`."""
+        return self._care.check(account_id)
+
+    def replace_keys(self, account_id: str, credentials: Credentials, *, force: bool) -> None:
+        """See `AccountCare.replace_keys`."""
+        self._care.replace_keys(account_id, credentials, force=force)
+
+    def switch_off_account(self, account_id: str, *, erase_keys: bool, force: bool) -> None:
+        """See `AccountCare.switch_off`."""
+        self._care.switch_off(account_id, erase_keys=erase_keys, force=force)
+
+    def switch_on_account(self, account_id: str) -> None:
+        """See `AccountCare.switch_on`."""
+        self._care.switch_on(account_id)
 
     def _watched(self, account_id: str) -> str:
         """Protect it from now on, and have its lease and connections ready for the first order."""

@@ -33,6 +33,23 @@ class AccountStore(Protocol):
 
     def sealed_credentials(self, account_id: str) -> SealedCredentials: ...
 
+    def living_session(self, account_id: str) -> str | None: ...
+
+    def change(self, account_id: str, *, active: bool) -> AccountRecord: ...
+
+    def switch_off(self, account_id: str, *, erase_keys: bool) -> AccountRecord: ...
+
+    def save_credentials(
+        self,
+        account_id: str,
+        sealed: SealedCredentials,
+        *,
+        key_hint: str,
+        venue_user_id: str,
+        at: datetime,
+        while_trading: bool,
+    ) -> AccountRecord: ...
+
 
 class LeaseStore(Protocol):
     """Who owns an account; `module.db.repositories.accounts.AccountLeases`."""
@@ -78,7 +95,7 @@ class WantedStopStore(Protocol):
 
     def put(self, wanted: WantedStops) -> None: ...
 
-    def remove(self, account_id: str, symbol: str) -> None: ...
+    def remove(self, account_id: str, symbol: str, asked_at: datetime) -> None: ...
 
 
 class PaperExchange(Protocol):

@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
+from itertools import groupby
 from typing import Final, Protocol
 
 from module.market.series import NATIVE_FREQUENCIES, floor_to
@@ -127,7 +128,12 @@ class Collector:
         while due:
             now = self._clock.now()
             look = partial(self._look, minute=minute, now=now)
-            outcomes = list(self._threads.map(look, due))
+            due.sort(key=lambda series: NATIVE_FREQUENCIES.index(series.frequency))
+            outcomes = [  # minutes first: what a strategy waits for must not depend on who was late
+                outcome
+                for _, together in groupby(due, key=lambda series: series.frequency)
+                for outcome in list(self._threads.map(look, together))
+            ]
             arrived += outcomes.count(_ARRIVED)
             refusals = [each for each in outcomes if isinstance(each, Rejected)]
             refused = refusals[0].message if refusals else refused

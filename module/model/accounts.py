@@ -133,3 +133,31 @@ class ClosedPosition:
     net_profit: Decimal
     opened_at: datetime
     closed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AccountCheck:
+    """What the exchange says of an account and its keys right now.
+
+    `faults` keep it from being traded; `warnings` do not. `clock_ahead_ms` is how far the
+    exchange's clock is ahead of ours. `address_bound` None: the exchange does not say whether the
+    key works from listed addresses only. Money in quote asset.
+    """
+
+    account_id: str
+    at: datetime
+    trade_env: TradeEnv
+    base_url: str
+    family: str
+    may_trade: bool
+    may_withdraw: bool
+    address_bound: bool | None
+    authorities: tuple[str, ...]
+    position_mode: PositionMode | None
+    equity: Decimal
+    available: Decimal
+    positions: int
+    open_orders: int
+    clock_ahead_ms: int
+    faults: tuple[str, ...]
+    warnings: tuple[str, ...]

@@ -89,13 +89,18 @@ class WriteStamp:
 
 @dataclass(frozen=True, slots=True)
 class SubmitResult:
-    """What became of one order of a batch. `code` is the venue's own where it refused."""
+    """What became of one order of a batch. `code` is the venue's own where it refused.
+
+    `rules_changed`: it was refused for its size or price although it kept the rules we had; they
+    are read anew, and the same intent may be rounded again for one further slice.
+    """
 
     client_id: str
     outcome: Outcome
     order_id: str | None = None
     code: str | None = None
     message: str | None = None
+    rules_changed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Bitget's wire protocol as a raw ASGI application over one `Venue`.
 
     request → clock brought up to date → route → key, signature → limits → (fault before)
-            → Venue.execute → envelope → (fault after) → answer
+            → Venue.execute → (edits of the data) → envelope → (fault after) → reply
 
 Everything between two awaits happens at one world time.
 """
@@ -9,18 +9,18 @@ Everything between two awaits happens at one world time.
 from __future__ import annotations
 
 import asyncio
-import json
+import functools
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+import socket
+import struct
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Protocol
 from urllib.parse import parse_qsl
 
-import orjson
-
 from module.simulator.bitget_auth import (
+    TIMESTAMP_WINDOW_MS,
     ApiKey,
     SignedRequest,
     authenticate,
@@ -33,9 +33,11 @@ from module.simulator.bitget_codes import (
     UNKNOWN_PATH,
     WireError,
 )
-from module.simulator.bitget_params import Params
-from module.simulator.faults import FaultAnswer, FaultMoment, FaultRule
+from module.simulator.bitget_params import Params, read_body
+from module.simulator.engine_types import NEVER_MS
+from module.simulator.fault_desk import FaultCase
 from module.simulator.venue import Call, Endpoint, Venue
+from module.simulator.wire_answer import Ending, Reply, WireAnswer, envelope
 
 Message = MutableMapping[str, object]
 Scope = MutableMapping[str, object]
@@ -47,6 +49,9 @@ TRANSPORT_EXTENSION = "aifap.transport"
 BODY_BYTES_MAX = 1 << 20
 ADDRESS_LIMIT_PER_MINUTE = 6000
 ADDRESS_BLOCK_MS = 5 * 60_000
+SERVER_TIME = "/api/v2/public/time"
+STAMP_EXPIRED = "40008"
+WINDOW_MISSED = "40078"
 _UNIFIED_PREFIXES = ("/api/v3/account/", "/api/v3/trade/", "/api/v3/position/")
 
 _log = logging.getLogger(__name__)
@@ -72,16 +77,6 @@ class WireRequest:
     def path(self) -> str:
         """The path as it was sent."""
         return self.signed.path
-
-
-@dataclass(frozen=True, slots=True)
-class WireAnswer:
-    """What goes back."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-    content_type: str = "application/json"
 
 
 class RequestLimits:
@@ -118,6 +113,21 @@ class RequestLimits:
         return endpoint.limit_per_s - used
 
 
+class NoLimits(RequestLimits):
+    """Lets everybody ask as often as they like: for load tests, never for honest paper trading."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def admit_address(self, address: str, now_ms: int) -> bool:
+        """Always."""
+        return True
+
+    def admit(self, endpoint: Endpoint, caller: str, now_ms: int) -> int | None:
+        """As the first request of a second."""
+        return endpoint.limit_per_s - 1
+
+
 class BitgetApp:
     """The ASGI application; see the module's docstring."""
 
@@ -128,58 +138,70 @@ class BitgetApp:
         wall: Callable[[], datetime],
         *,
         failed: Callable[[BaseException], None],
-        address_limit_per_minute: int = ADDRESS_LIMIT_PER_MINUTE,
+        limits: RequestLimits | None = None,
     ) -> None:
         self._venue = venue
         self._present = present
         self._wall = wall
         self._failed = failed
-        self._limits = RequestLimits(address_limit_per_minute)
+        self._limits = limits or RequestLimits(ADDRESS_LIMIT_PER_MINUTE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = await read_request(scope, receive)
         if request is None:
             await send_answer(send, WireAnswer(413, b""))
             return
-        rule, answer = self._serve(request)
-        if rule is None:
-            await send_answer(send, answer)
-        else:
-            await misbehave(rule, answer, request, receive, send)
+        await send_reply(self.serve(request), request.transport, receive, send)
 
-    def _serve(self, request: WireRequest) -> tuple[FaultRule | None, WireAnswer]:
-        """The answer, and the fault that spoils it."""
+    def serve(self, request: WireRequest) -> Reply:
+        """Do what the request asks; what the client gets. No socket and no waiting is involved,
+        so that a simulation may call it in its own time.
+        """
         now_ms = self._present.sync()
         headers: dict[str, str] = {}
-        rule: FaultRule | None = None
+        case: FaultCase | None = None
+        data: object = None
+        skew_ms = self._venue.faults.skew_ms()
         try:
             if not self._limits.admit_address(request.address, now_ms):
                 raise WireError(*TOO_MANY_REQUESTS, status=429)
             endpoint = self._route(request)
-            key = self._caller(endpoint, request, now_ms)
+            key = self._caller(endpoint, request, now_ms + skew_ms)
             params = _read_params(request.signed)
-            rule = self._fault(request, key, params, now_ms)
-            if rule is not None and rule.moment is FaultMoment.BEFORE:
-                self._venue.fault_fired(rule)
-                if rule.answer is not FaultAnswer.HONEST:
-                    return rule, _envelope(now_ms, None)
+            account_id = "" if key is None else key.account_id
+            faults = self._venue.faults
+            case = faults.open_case(request.path, endpoint.name, account_id, params)
+            if case is not None:
+                early = case.before(functools.partial(self._patience_ms, endpoint, request, params))
+                if early is not None:
+                    return early
+                params = case.params
             left = self._limits.admit(endpoint, self._who(key, request), now_ms)
             headers["x-mbx-used-remain-limit"] = str(left or 0)
             if left is None:
                 raise WireError(*TOO_MANY_REQUESTS, status=429)
-            data = self._execute(endpoint, key, params, now_ms)
-            answer = _envelope(now_ms, data, headers=headers)
+            data = self._execute(endpoint, key, params, now_ms + skew_ms)
+            shown = data if case is None else case.edit(data)
+            if skew_ms and endpoint.path == SERVER_TIME:
+                shown = {"serverTime": str(now_ms + skew_ms)}
+                faults.skew_changed()
+            answer = envelope(now_ms + skew_ms, shown, headers=headers)
         except WireError as error:
-            answer = _envelope(
-                now_ms, None, error.code, error.message, status=error.status, headers=headers
+            if skew_ms and error.code in (STAMP_EXPIRED, WINDOW_MISSED):
+                self._venue.faults.skew_changed()
+            answer = envelope(
+                now_ms + skew_ms,
+                None,
+                error.code,
+                error.message,
+                status=error.status,
+                headers=headers,
             )
         except Exception as error:  # noqa: BLE001  (a bug: the world stops, the caller is told)
             _log.critical("%s broke the simulator", request.path, exc_info=error)
             self._failed(error)
-            return None, _envelope(now_ms, None, "50000", "the simulator stops", status=500)
-        if rule is not None and rule.moment is FaultMoment.AFTER:
-            self._venue.fault_fired(rule)
-        return rule, answer
+            return Reply(envelope(now_ms, None, "50000", "the simulator stops", status=500))
+        return Reply(answer) if case is None else case.after(answer, data)
 
     def _route(self, request: WireRequest) -> Endpoint:
         endpoint = self._venue.endpoints.get(f"{request.signed.method} {request.path}")
@@ -200,19 +222,6 @@ class BitgetApp:
     def _who(self, key: ApiKey | None, request: WireRequest) -> str:
         return request.address if key is None else key.account_id
 
-    def _fault(
-        self, request: WireRequest, key: ApiKey | None, params: Params, now_ms: int
-    ) -> FaultRule | None:
-        if not self._venue.faults.rules:
-            return None
-        symbol = params.values.get("symbol")
-        return self._venue.faults.due(
-            request.path,
-            "" if key is None else key.account_id,
-            symbol.upper() if isinstance(symbol, str) else "",
-            now_ms,
-        )
-
     def _execute(
         self, endpoint: Endpoint, key: ApiKey | None, params: Params, now_ms: int
     ) -> object:
@@ -221,8 +230,22 @@ class BitgetApp:
         account_id = "" if key is None else key.account_id
         return self._venue.execute(endpoint, Call(self._venue.engine, account_id, params, key))
 
+    def _patience_ms(self, endpoint: Endpoint, request: WireRequest, params: Params) -> int:
+        """For how long from now on the exchange would still take this request."""
+        now_ms = self._venue.now_ms + self._venue.faults.skew_ms()
+        wall_ms = self._wall_ms()
+        limits: list[int] = []
+        stamp = request.signed.headers.get("access-timestamp", "")
+        if endpoint.authority is not None and stamp.isdigit():
+            limits.append(TIMESTAMP_WINDOW_MS - _age_ms(int(stamp), now_ms, wall_ms))
+        sent_ms, window_ms = params.optional_ms("requestTime"), params.optional_ms("receiveWindow")
+        if endpoint.receive_window and sent_ms is not None and window_ms is not None:
+            limits.append(window_ms - _age_ms(sent_ms, now_ms, wall_ms))
+        return min(limits, default=NEVER_MS)
+
     def _wall_ms(self) -> int:
-        return int(self._wall().timestamp() * 1000)
+        """Real time, as far ahead as a scripted fault has moved the exchange's clock."""
+        return int(self._wall().timestamp() * 1000) + self._venue.faults.skew_ms()
 
 
 async def read_request(scope: Scope, receive: Receive) -> WireRequest | None:
@@ -270,56 +293,48 @@ async def send_answer(send: Send, answer: WireAnswer) -> None:
     await send({"type": "http.response.body", "body": answer.body})
 
 
-async def misbehave(
-    rule: FaultRule, honest: WireAnswer, request: WireRequest, receive: Receive, send: Send
+async def send_reply(
+    reply: Reply, transport: asyncio.Transport | None, receive: Receive, send: Send
 ) -> None:
-    """Give the client what `rule` says instead of the honest answer."""
-    if rule.delay_s:
-        await asyncio.sleep(rule.delay_s)
-    match rule.answer:
-        case FaultAnswer.HONEST:
-            await send_answer(send, honest)
-        case FaultAnswer.DROP | FaultAnswer.HANG:
-            if rule.answer is FaultAnswer.DROP and request.transport is not None:
-                request.transport.abort()
-            while (await receive())["type"] != "http.disconnect":
-                continue
-        case FaultAnswer.STATUS:
-            headers = {} if rule.retry_after_s is None else {"retry-after": str(rule.retry_after_s)}
-            text = rule.body or f"<html>{rule.status}</html>"
-            await send_answer(send, WireAnswer(rule.status, text.encode(), headers, "text/html"))
-        case FaultAnswer.CODE:
-            loaded = orjson.loads(honest.body)
-            body = {**loaded, "code": rule.code, "msg": rule.message, "data": None}
-            await send_answer(send, WireAnswer(400, orjson.dumps(body), honest.headers))
-        case FaultAnswer.TRUNCATE:
-            half = honest.body[: len(honest.body) // 2]
-            await send_answer(send, WireAnswer(200, half, honest.headers))
-        case FaultAnswer.BODY:
-            await send_answer(send, WireAnswer(200, rule.body.encode(), honest.headers))
+    """Carry a reply over its connection: late, whole, cut off, or not at all."""
+    if reply.delay_s:
+        await asyncio.sleep(reply.delay_s)
+    if reply.ending is Ending.ANSWERED:
+        await send_answer(send, reply.answer)
+        return
+    if reply.ending is Ending.CUT:
+        await _send_half(send, reply.answer)
+    if reply.ending is not Ending.SILENT and transport is not None:
+        reset(transport)
+    while (await receive())["type"] != "http.disconnect":
+        continue
 
 
-def _envelope(
-    now_ms: int,
-    data: object,
-    code: str = "00000",
-    message: str = "success",
-    *,
-    status: int = 200,
-    headers: Mapping[str, str] | None = None,
-) -> WireAnswer:
-    body = orjson.dumps({"code": code, "msg": message, "requestTime": now_ms, "data": data})
-    return WireAnswer(status, body, headers or {})
+async def _send_half(send: Send, answer: WireAnswer) -> None:
+    """Promise the whole answer and write its first half."""
+    length = str(len(answer.body)).encode()
+    headers = [(b"content-type", answer.content_type.encode()), (b"content-length", length)]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    half = answer.body[: len(answer.body) // 2]
+    await send({"type": "http.response.body", "body": half, "more_body": True})
+    await asyncio.sleep(0)
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End a connection so that the other side sees a reset, not an orderly end."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+def _age_ms(stamp_ms: int, world_ms: int, wall_ms: int) -> int:
+    """How old a stamp is by the clock that it was read from: the nearer one."""
+    return min(abs(stamp_ms - world_ms), abs(stamp_ms - wall_ms))
 
 
 def _read_params(request: SignedRequest) -> Params:
     """The query's words, or the JSON body's; a POST without a body may use the query."""
     if request.method == "GET" or not request.body:
         return Params(dict(parse_qsl(request.query, keep_blank_values=True)))
-    try:
-        loaded = json.loads(request.body, parse_float=Decimal)
-    except (ValueError, RecursionError) as error:
-        raise WireError("40020", "Parameter body error: not valid JSON") from error
-    if not isinstance(loaded, dict):
-        raise WireError("40020", "Parameter body error: not a JSON object")
-    return Params(loaded)
+    return read_body(request.body)

@@ -2,6 +2,7 @@
 
 A signature is accepted over the query as it was sent and over its percent-decoded form; a
 timestamp is accepted in wall time and in world time, because a client may read either clock.
+A key whose secret is a PEM public key is an RSA key: its client signs with the private half.
 """
 
 from __future__ import annotations
@@ -12,10 +13,15 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, unquote_plus
 
 from module.simulator.bitget_codes import WireError
 from module.simulator.bitget_params import Params, wrong
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 TIMESTAMP_WINDOW_MS = 30_000
 RECEIVE_WINDOW_MS_MAX = 60_000
@@ -37,13 +43,18 @@ KNOWN_AUTHORITIES = frozenset(
 DEFAULT_AUTHORITIES = (*TRADE_AUTHORITIES, *READ_AUTHORITIES)
 """What a key may do, in Bitget's words: futures orders, futures positions, spot; write and read."""
 
+PUBLIC_KEY_MARK = "-----BEGIN PUBLIC KEY-----"
+
 ENVIRONMENTS = ("paper", "demo")
 """A paper account has an ordinary key; a demo account's key needs the demo header."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """Credentials of one account and what they allow. Never printed: repr hides the secrets."""
+    """Credentials of one account and what they allow. Never printed: repr hides the secrets.
+
+    `api_secret` is the HMAC secret, or the PEM text of an RSA public key.
+    """
 
     api_key: str
     api_secret: str
@@ -140,6 +151,12 @@ def check_authorities(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def check_public_key(pem: str) -> str:
+    """The PEM text of an RSA public key; ValueError or TypeError when it is not one."""
+    _rsa_key(pem)
+    return pem
+
+
 def _signature_fits(request: SignedRequest, secret: str) -> bool:
     try:
         sent = base64.b64decode(request.headers["access-sign"], validate=True)
@@ -150,6 +167,35 @@ def _signature_fits(request: SignedRequest, secret: str) -> bool:
     fits = False
     for query in sorted(forms):
         head = f"{stamp}{request.method}{request.path}{'?' + query if query else ''}"
-        wanted = hmac.new(secret.encode(), head.encode() + request.body, hashlib.sha256).digest()
-        fits |= hmac.compare_digest(sent, wanted)
+        fits |= _one_fits(secret, head.encode() + request.body, sent)
     return fits
+
+
+def _one_fits(secret: str, message: bytes, sent: bytes) -> bool:
+    if secret.startswith(PUBLIC_KEY_MARK):
+        return _rsa_fits(secret, message, sent)
+    wanted = hmac.new(secret.encode(), message, hashlib.sha256).digest()
+    return hmac.compare_digest(sent, wanted)
+
+
+def _rsa_fits(pem: str, message: bytes, signature: bytes) -> bool:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    try:
+        _rsa_key(pem).verify(signature, message, PKCS1v15(), SHA256())
+    except InvalidSignature:
+        return False
+    return True
+
+
+@lru_cache(maxsize=64)
+def _rsa_key(pem: str) -> RSAPublicKey:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    key = load_pem_public_key(pem.encode())
+    if not isinstance(key, RSAPublicKey):
+        raise TypeError("the public key is not an RSA key")
+    return key

@@ -59,7 +59,9 @@ _MIX: dict[RejectReason, tuple[str, str]] = {
     _R.INSUFFICIENT_BALANCE: ("40762", "The order amount exceeds the balance"),
     _R.POSITION_TIER_LIMIT: ("40921", "The position exceeds the limit of its leverage: {detail}"),
     _R.TOO_MANY_ORDERS: ("45118", "reached the upper limit of the number of open orders"),
+    _R.TOO_MANY_POSITIONS: ("40761", "The total number of positions is too high: {detail}"),
     _R.NO_POSITION: ("22002", "No position to close"),
+    _R.NOTHING_TO_REVERSE: ("40757", "Not enough position is available"),
     _R.CLOSE_TOO_LARGE: ("40757", "Not enough position is available"),
     _R.PRESET_TAKE_PROFIT_LONG: (
         "40830",
@@ -89,10 +91,18 @@ _MIX: dict[RejectReason, tuple[str, str]] = {
     _R.STOP_LOSS_SHORT: ("45122", "Short position stop loss price please > mark price {last_word}"),
     _R.STOP_SIZE_TOO_LARGE: ("43029", "The size of the stop exceeds what can be closed"),
     _R.HOLD_SIDE_INVALID: ("43011", "The parameter does not meet the specification holdSide error"),
+    _R.HOLD_SIDE_INVALID_HEDGE: (
+        "43011",
+        "The parameter does not meet the specification d delegateType is error",
+    ),
     _R.PLAN_UNKNOWN: ("43020", "The plan order does not exist"),
     _R.PLAN_TYPE_UNSUPPORTED: ("40812", "The condition planType is not met"),
     _R.ORDER_UNKNOWN: ("40768", "Order does not exist"),
     _R.ORDER_DONE: ("22001", "No order to cancel"),
+    _R.CANCEL_REPEATED: (
+        "45129",
+        "The same order may be cancelled once a second only",
+    ),
     _R.MODIFY_NEEDS_CLIENT_ID: ("22003", "newClientOid is needed to modify size or price"),
     _R.MODIFY_NEEDS_SIZE_AND_PRICE: ("40925", "newSize and newPrice must be sent together"),
     _R.MODIFY_UNCHANGED: ("40923", "Order size and price have not changed"),
@@ -107,11 +117,20 @@ _MIX: dict[RejectReason, tuple[str, str]] = {
         "40920",
         "Position or order exists, the position mode cannot be switched",
     ),
+    _R.MARGIN_NOT_ISOLATED: ("40714", "No direct margin call is allowed"),
+    _R.MARGIN_REDUCE_TOO_LARGE: ("40713", "Cannot exceed the maximum transferable margin amount"),
+    _R.ASSET_MODE_UNSUPPORTED: ("40812", "The condition assetMode is not met"),
+    _R.TRANSFER_TYPE_UNSUPPORTED: ("400172", "Parameter verification failed {detail}"),
 }
 
 _STOPS: dict[RejectReason, tuple[str, str]] = {
     _R.NO_POSITION: ("43023", "Insufficient position, can not set profit or stop loss"),
     _R.ORDER_UNKNOWN: ("43020", "The plan order does not exist"),
+}
+
+_MARGIN: dict[RejectReason, tuple[str, str]] = {
+    _R.NO_POSITION: ("40709", "There is no position whose margin can be adjusted"),
+    _R.INSUFFICIENT_MARGIN: ("40712", "Insufficient margin"),
 }
 
 _DETAIL: dict[RejectReason, tuple[str, str]] = {
@@ -126,11 +145,14 @@ _SPOT: dict[RejectReason, tuple[str, str]] = {
     _R.PRICE_STEP: ("40808", "Parameter verification exception price checkBDScale error {detail}"),
     _R.ORDER_UNKNOWN: ("43001", "The order does not exist"),
     _R.ORDER_DONE: ("43001", "The order does not exist"),
+    _R.CANCEL_REPEATED: ("43001", "The order does not exist"),
+    _R.PLAN_UNKNOWN: ("43025", "Plan order does not exist"),
 }
 
 _FAMILIES: dict[str, dict[RejectReason, tuple[str, str]]] = {
     "mix": {},
     "stops": _STOPS,
+    "margin": _MARGIN,
     "detail": _DETAIL,
     "spot": _SPOT,
 }

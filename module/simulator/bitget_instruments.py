@@ -10,6 +10,7 @@ from module.simulator.instruments import FuturesInstrument, SpotInstrument
 from module.simulator.venue import Call
 
 _USDT_FUTURES = PRODUCT_TYPES[0]
+_ENDLESS_SINCE_MS = 1_514_764_800_000  # 2018-01-01
 
 
 def contracts(call: Call) -> object:
@@ -32,6 +33,12 @@ def _has_begun(engine: Engine, symbol: str) -> bool:
     """It has had its first bar (it may have ended since)."""
     first_ms, _ = engine.market.span(symbol)
     return first_ms is None or first_ms <= engine.now_ms
+
+
+def _listed_ms(engine: Engine, symbol: str) -> int:
+    """When it was listed; markets without a first bar are older than everything."""
+    first_ms, _ = engine.market.span(symbol)
+    return _ENDLESS_SINCE_MS if first_ms is None else first_ms
 
 
 def _contract_status(engine: Engine, symbol: str) -> str:
@@ -60,8 +67,8 @@ def _contract_row(engine: Engine, rules: FuturesInstrument) -> Row:
         "symbolType": "perpetual",
         "minTradeUSDT": number(rules.notional_min),
         "maxSymbolOrderNum": str(engine.settings.open_orders_max),
-        "maxProductOrderNum": "1000",
-        "maxPositionNum": "150",
+        "maxProductOrderNum": str(engine.settings.product_orders_max),
+        "maxPositionNum": str(engine.settings.positions_max),
         "symbolStatus": _contract_status(engine, rules.symbol),
         "offTime": "-1",
         "limitOpenTime": "-1",
@@ -69,7 +76,7 @@ def _contract_row(engine: Engine, rules: FuturesInstrument) -> Row:
         "deliveryStartTime": "",
         "deliveryPeriod": "",
         "launchTime": "",
-        "fundInterval": str(rules.funding_interval_h),
+        "fundInterval": str(engine.funding_interval_h(rules.symbol)),
         "minLever": "1",
         "maxLever": number(rules.leverage_max),
         "posLimit": "0.05",
@@ -128,7 +135,9 @@ def _spot_symbol_row(engine: Engine, rules: SpotInstrument) -> Row:
         "sellLimitPriceRatio": number(rules.price_band),
         "areaSymbol": "no",
         "orderQuantity": str(engine.settings.open_orders_max),
-        "openTime": "",
+        "maxLimitOrderValue": "50000000",
+        "maxMarketOrderValue": number(rules.depth_usdt * 150),
+        "openTime": str(_listed_ms(engine, rules.symbol)),
         "offTime": "",
     }
 
@@ -183,6 +192,15 @@ def contract_of(call: Call) -> FuturesInstrument:
     symbol = call.params.symbol()
     known = call.params.product_type() == _USDT_FUTURES
     rules = call.engine.futures_instruments().get(symbol) if known else None
+    if rules is None:
+        raise EngineRejected(RejectReason.SYMBOL_UNKNOWN, symbol)
+    return rules
+
+
+def pair_of(call: Call) -> SpotInstrument:
+    """The rules of the spot pair that the request names."""
+    symbol = call.params.symbol()
+    rules = call.engine.spot_instruments().get(symbol)
     if rules is None:
         raise EngineRejected(RejectReason.SYMBOL_UNKNOWN, symbol)
     return rules

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 
-from module.simulator.bitget_account import (
-    HISTORY_REACH_MS,
-    check_margin_coin,
-    is_usdt_futures,
-    page,
-    traded_symbol,
-)
+from module.simulator.bitget_account import check_margin_coin, is_usdt_futures, traded_symbol
 from module.simulator.bitget_codes import WireError, wire_error
+from module.simulator.bitget_pages import HISTORY_REACH_MS, HISTORY_SPAN_DAYS, page
 from module.simulator.bitget_params import Params, missing
 from module.simulator.bitget_rows import (
     Row,
@@ -29,16 +25,19 @@ from module.simulator.engine_types import (
     ModifyOrderCommand,
     OrderStatus,
     OrderType,
+    PositionMode,
     PositionSide,
     PresetStop,
     RejectReason,
     Side,
+    StpMode,
     TradeSide,
     TriggerType,
 )
 from module.simulator.venue import Call
 
 BATCH_MAX = 50
+FILL_HISTORY_SPAN_DAYS = 7
 _CLOSE_SIDES = {"long": PositionSide.LONG, "short": PositionSide.SHORT}
 
 
@@ -117,7 +116,15 @@ def order_command(params: Params) -> FuturesOrderCommand:
             "presetStopLossExecutePrice",
             "presetStopLossTriggerType",
         ),
+        stp_mode=params.choice("stpMode", StpMode) or StpMode.NONE,
     )
+
+
+def changed_preset(params: Params, price: str, execute: str, trigger: str) -> PresetStop | None:
+    """As `preset`, but a price of 0 is a wish to take the stop off (trigger price 0)."""
+    if params.decimal(price) == 0:
+        return PresetStop(Decimal(0))
+    return preset(params, price, execute, trigger)
 
 
 # -- commands ---------------------------------------------------------------------------------
@@ -135,7 +142,7 @@ def batch_place_order(call: Call) -> object:
     items = call.params.items("orderList", most=BATCH_MAX, code_too_many="40912")
     if not items:
         raise missing("orderList")
-    shared = ("symbol", "marginMode", "marginCoin", "productType")
+    shared = ("marginMode", "marginCoin", "productType")
 
     def place(item: Params) -> Row:
         words = Params({**item.values, "symbol": call.params.symbol()})
@@ -154,13 +161,13 @@ def modify_order(call: Call) -> object:
         new_client_id=params.text("newClientOid"),
         new_size=params.positive("newSize"),
         new_price=params.positive("newPrice"),
-        new_take_profit=preset(
+        new_take_profit=changed_preset(
             params,
             "newPresetStopSurplusPrice",
             "newPresetStopSurplusExecutePrice",
             "newPresetStopSurplusTriggerType",
         ),
-        new_stop_loss=preset(
+        new_stop_loss=changed_preset(
             params,
             "newPresetStopLossPrice",
             "newPresetStopLossExecutePrice",
@@ -219,6 +226,25 @@ def close_positions(call: Call) -> object:
     }
 
 
+def click_backhand(call: Call) -> object:
+    """`POST /api/v2/mix/order/click-backhand`: turns a position around."""
+    symbol = traded_symbol(call)
+    params = call.params
+    if call.engine.position_mode(call.account_id) is PositionMode.ONE_WAY:
+        if params.text("tradeSide") is not None:
+            raise EngineRejected(RejectReason.MODE_MISMATCH, "tradeSide in one-way mode")
+    elif params.text("tradeSide") is None:
+        raise EngineRejected(RejectReason.MODE_MISMATCH, "no tradeSide in hedge mode")
+    order = call.engine.reverse_position(
+        call.account_id,
+        symbol,
+        side=params.choice("side", Side),
+        size=params.positive("size"),
+        client_id=params.text("clientOid"),
+    )
+    return success_of(order)
+
+
 def _all_cancelled(call: Call) -> dict[str, list[Row]]:
     orders = call.engine.cancel_all(call.account_id, call.params.optional_symbol())
     return {"successList": [success_of(order) for order in orders], "failureList": []}
@@ -258,7 +284,8 @@ def orders_history(call: Call) -> object:
     chosen = [
         order
         for order in _with_ids(orders, call)
-        if order.updated_ms >= earliest_ms and source in (None, order.source.value)
+        if order.updated_ms >= earliest_ms
+        and (source is None or source.lower() == order.source.value)
     ]
     rows, end_id = _order_page(chosen, call.params)
     return _entrusted([order_history_row(order) for order in rows], end_id)
@@ -266,6 +293,10 @@ def orders_history(call: Call) -> object:
 
 def fills(call: Call) -> object:
     """`GET /api/v2/mix/order/fills`: newest first, 90 days back."""
+    return _fill_page(call, HISTORY_SPAN_DAYS)
+
+
+def _fill_page(call: Call, span_days: int) -> object:
     if not is_usdt_futures(call.params):
         return {"fillList": None, "endId": None}
     earliest_ms = call.now_ms - HISTORY_REACH_MS
@@ -278,15 +309,16 @@ def fills(call: Call) -> object:
         key=lambda fill: fill.trade_id,
         at_ms=lambda fill: fill.at_ms,
         limit=100,
+        span_days=span_days,
     )
     return {"fillList": [fill_row(fill) for fill in rows] or None, "endId": end_id}
 
 
 def fill_history(call: Call) -> object:
-    """`GET /api/v2/mix/order/fill-history`: as fills; demo accounts do not have it."""
+    """`GET /api/v2/mix/order/fill-history`: a week at a time; demo accounts do not have it."""
     if call.key is not None and call.key.environment == "demo":
         raise WireError("40404", "Request URL NOT FOUND", status=404)
-    return fills(call)
+    return _fill_page(call, FILL_HISTORY_SPAN_DAYS)
 
 
 def _order_page(orders: list[OrderRecord], params: Params) -> tuple[list[OrderRecord], str | None]:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from module.simulator.bitget_account import HISTORY_REACH_MS, is_usdt_futures, page, traded_symbol
+from module.simulator.bitget_account import is_usdt_futures, traded_symbol
 from module.simulator.bitget_codes import WireError
 from module.simulator.bitget_orders import (
     BATCH_MAX,
+    changed_preset,
     each_alone,
     order_command,
     preset,
 )
+from module.simulator.bitget_pages import HISTORY_REACH_MS, page
 from module.simulator.bitget_params import Params, missing
-from module.simulator.bitget_rows import Row, plan_history_row, plan_row
+from module.simulator.bitget_rows import Row, number, plan_history_row, plan_row
 from module.simulator.engine_records import OrderRecord, PlanRecord
 from module.simulator.engine_types import (
     EngineRejected,
@@ -27,12 +29,15 @@ from module.simulator.engine_types import (
     PlanStatus,
     PlanType,
     PositionStopCommand,
+    PresetStop,
     RejectReason,
+    StpMode,
     TriggerType,
 )
 from module.simulator.venue import Call
 
 _STOP_TYPES = frozenset(kind for kind in PlanType if kind.protects_position)
+_CANCELLED = (*_STOP_TYPES, PlanType.NORMAL_PLAN, PlanType.TRACK_PLAN)
 _LISTS = {
     "normal_plan": frozenset({PlanType.NORMAL_PLAN}),
     "track_plan": frozenset({PlanType.TRACK_PLAN}),
@@ -72,41 +77,54 @@ def place_tpsl_order(call: Call) -> object:
             execute_price=params.positive("executePrice"),
             size=params.positive("size"),
             client_id=params.text("clientOid"),
+            callback_ratio=_percent(params, "rangeRate"),
+            stp_mode=params.choice("stpMode", StpMode) or StpMode.NONE,
         ),
     )
     return _success(plan)
+
+
+def _percent(params: Params, name: str) -> Decimal | None:
+    """A share that the wire counts in percent."""
+    value = params.positive(name)
+    return None if value is None else value / Decimal(100)
 
 
 def place_pos_tpsl(call: Call) -> object:
     """`POST /api/v2/mix/order/place-pos-tpsl`: take profit, stop loss, or both of a position."""
     symbol = traded_symbol(call)
     params = call.params
-    rows: list[Row] = []
-    for word, plan_type, key in (
-        ("stopSurplus", PlanType.POS_PROFIT, "stopSurplusClientOid"),
-        ("stopLoss", PlanType.POS_LOSS, "stopLossClientOid"),
+    commands: list[PositionStopCommand] = []
+    for word, plan_type in (
+        ("stopSurplus", PlanType.POS_PROFIT),
+        ("stopLoss", PlanType.POS_LOSS),
     ):
         stop = preset(params, f"{word}TriggerPrice", f"{word}ExecutePrice", f"{word}TriggerType")
         if stop is None:
             continue
-        plan = call.engine.place_position_stop(
-            call.account_id,
-            PositionStopCommand(
-                symbol=symbol,
-                plan_type=plan_type,
-                hold_side=_hold_side(params),
-                trigger_price=stop.trigger_price,
-                trigger_type=stop.trigger_type,
-                execute_price=stop.execute_price,
-                client_id=params.text(f"{word}ClientOid"),
-            ),
+        command = PositionStopCommand(
+            symbol=symbol,
+            plan_type=plan_type,
+            hold_side=_hold_side(params),
+            trigger_price=stop.trigger_price,
+            trigger_type=stop.trigger_type,
+            execute_price=stop.execute_price,
+            client_id=params.text(f"{word}ClientOid"),
         )
-        row: Row = {"orderId": plan.plan_id, "stopSurplusClientOid": "", "stopLossClientOid": ""}
-        row[key] = plan.client_id
-        rows.append(row)
-    if not rows:
+        commands.append(command)
+    if not commands:
         raise missing("stopSurplusTriggerPrice or stopLossTriggerPrice")
-    return rows
+    return [_both_row(plan) for plan in call.engine.place_position_stops(call.account_id, commands)]
+
+
+def _both_row(plan: PlanRecord) -> Row:
+    """One of the stops of place-pos-tpsl: the other's client id is empty."""
+    profit = plan.plan_type.takes_profit
+    return {
+        "orderId": plan.plan_id,
+        "stopSurplusClientOid": plan.client_id if profit else "",
+        "stopLossClientOid": "" if profit else plan.client_id,
+    }
 
 
 def modify_tpsl_order(call: Call) -> object:
@@ -146,7 +164,6 @@ def place_plan_order(call: Call) -> object:
     params = call.params
     plan_type = params.choice("planType", PlanType) or PlanType.NORMAL_PLAN
     words = Params({**params.values, **_renamed_presets(params)})
-    callback = params.positive("callbackRatio")
     plan = call.engine.place_plan_order(
         call.account_id,
         PlanOrderCommand(
@@ -154,7 +171,7 @@ def place_plan_order(call: Call) -> object:
             trigger_price=params.needed_positive("triggerPrice"),
             plan_type=plan_type,
             trigger_type=params.choice("triggerType", TriggerType) or TriggerType.FILL_PRICE,
-            callback_ratio=None if callback is None else callback / Decimal(100),
+            callback_ratio=_percent(params, "callbackRatio"),
         ),
     )
     return {"orderId": plan.plan_id, "clientOid": plan.client_id}
@@ -180,13 +197,14 @@ def modify_plan_order(call: Call) -> object:
     params = call.params
     if not is_usdt_futures(params):
         raise EngineRejected(RejectReason.PLAN_UNKNOWN, "product type")
-    callback = params.positive("newCallbackRatio")
     command = ModifyPlanCommand(
         new_trigger_price=params.positive("newTriggerPrice"),
         new_trigger_type=params.choice("newTriggerType", TriggerType),
         new_size=params.positive("newSize"),
         new_price=params.positive("newPrice"),
-        new_callback_ratio=None if callback is None else callback / Decimal(100),
+        new_callback_ratio=_percent(params, "newCallbackRatio"),
+        new_take_profit=_new_preset(params, "newStopSurplus"),
+        new_stop_loss=_new_preset(params, "newStopLoss"),
     )
     plan = call.engine.modify_plan(
         call.account_id,
@@ -195,6 +213,12 @@ def modify_plan_order(call: Call) -> object:
         client_id=params.text("clientOid"),
     )
     return {"orderId": plan.plan_id, "clientOid": plan.client_id}
+
+
+def _new_preset(params: Params, word: str) -> PresetStop | None:
+    return changed_preset(
+        params, f"{word}TriggerPrice", f"{word}ExecutePrice", f"{word}TriggerType"
+    )
 
 
 def cancel_plan_order(call: Call) -> object:
@@ -206,11 +230,13 @@ def cancel_plan_order(call: Call) -> object:
     if not is_usdt_futures(params):
         raise EngineRejected(RejectReason.SYMBOL_UNKNOWN, "productType")
     name = (params.text("planType") or PlanType.NORMAL_PLAN.value).lower()
-    kinds = frozenset(kind for kind in PlanType if kind.value == name)
+    kinds = frozenset(kind for kind in _CANCELLED if kind.value == name)
     items = params.items("orderIdList", most=BATCH_MAX, code_too_many="40912")
     symbol = params.optional_symbol()
-    if not kinds:
+    if name == "profit_loss":
         return {"successList": [], "failureList": []}
+    if not kinds:
+        raise EngineRejected(RejectReason.PLAN_TYPE_UNSUPPORTED, name)
     if not items:
         plans = call.engine.cancel_plans(call.account_id, kinds, symbol)
         return {"successList": [_success(plan) for plan in plans], "failureList": []}
@@ -266,21 +292,30 @@ def orders_plan_history(call: Call) -> object:
 
 def plan_sub_order(call: Call) -> object:
     """`GET /api/v2/mix/order/plan-sub-order`: the orders that a plan order has made."""
+    kinds = _listed_types(call.params)
     plan_id = call.params.needed("planOrderId")
-    for plan in call.engine.plan_history(call.account_id):
-        executed = _executed(call, plan) if plan.plan_id == plan_id else None
-        if executed is not None:
-            return [
-                {
-                    "planOrderId": plan_id,
-                    "orderId": executed.order_id,
-                    "price": str(executed.price or ""),
-                    "type": executed.order_type.value,
-                    "status": "success",
-                    "msg": "",
-                }
-            ]
-    raise WireError("43020", "The plan order does not exist")
+    known = [
+        *call.engine.plans(call.account_id, kinds),
+        *call.engine.plan_history(call.account_id, kinds),
+    ]
+    plan = next((plan for plan in known if plan.plan_id == plan_id), None)
+    if plan is None:
+        raise WireError("43020", "The plan order does not exist")
+    return sub_order_rows(plan, _executed(call, plan))
+
+
+def sub_order_rows(plan: PlanRecord, executed: OrderRecord | None) -> list[Row]:
+    """The order that a plan has made: a list of one, or of none."""
+    if executed is None:
+        return []
+    return [
+        {
+            "orderId": executed.order_id,
+            "price": number(executed.price),
+            "type": executed.order_type.value,
+            "status": "fail" if plan.status is PlanStatus.FAIL_EXECUTE else "success",
+        }
+    ]
 
 
 def _executed(call: Call, plan: PlanRecord) -> OrderRecord | None:

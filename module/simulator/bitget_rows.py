@@ -21,8 +21,8 @@ from module.simulator.engine_records import (
 )
 from module.simulator.engine_types import (
     CancelReason,
+    ForcedClose,
     MarginMode,
-    OrderSource,
     PositionMode,
     PositionSide,
     PresetStop,
@@ -47,13 +47,12 @@ def number(value: Decimal | None) -> str:
     return plain(value)
 
 
-def single_trade_side(source: OrderSource, side: Side) -> str:
-    """One-way tradeSide: buy_single; a liquidation is burst_buy_single."""
-    return (
-        f"burst_{side.value}_single"
-        if source is OrderSource.LIQUIDATION
-        else f"{side.value}_single"
-    )
+def single_trade_side(forced: ForcedClose | None, side: Side) -> str:
+    """One-way tradeSide: buy_single; a liquidation is burst_buy_single or reduce_buy_single."""
+    if forced is ForcedClose.ADL:
+        word = "in" if side is Side.BUY else "out"
+        return f"{forced.value}_{side.value}_{word}_single_side_mode"
+    return f"{forced.value}_{side.value}_single" if forced is not None else f"{side.value}_single"
 
 
 def shown_trade_side(
@@ -61,13 +60,13 @@ def shown_trade_side(
     trade_side: TradeSide | None,
     side: Side,
     position_side: PositionSide,
-    source: OrderSource = OrderSource.NORMAL,
+    forced: ForcedClose | None = None,
 ) -> str:
     """tradeSide of an order, fill or plan in either position mode."""
     if mode is PositionMode.ONE_WAY:
-        return single_trade_side(source, side)
-    if source is OrderSource.LIQUIDATION:
-        return f"burst_close_{position_side.value}"
+        return single_trade_side(forced, side)
+    if forced is not None:
+        return f"{forced.value}_close_{position_side.value}"
     return (trade_side or TradeSide.OPEN).value
 
 
@@ -75,13 +74,19 @@ def shown_trade_side(
 
 
 def order_detail_row(order: OrderRecord) -> Row:
-    """`GET …/order/detail`."""
+    """`GET …/order/detail`; the two attached stops stand in the recorded, uneven order."""
+    presets = _presets(order.take_profit, order.stop_loss, "Type")
     hedge = order.position_mode is PositionMode.HEDGE
     return {
         **_order_head(order, "state"),
         "posSide": order.position_side.value,
         "marginCoin": MARGIN_COIN,
-        **_presets(order.take_profit, order.stop_loss, "Type"),
+        "presetStopSurplusPrice": presets["presetStopSurplusPrice"],
+        "presetStopSurplusType": presets["presetStopSurplusType"],
+        "presetStopSurplusExecutePrice": presets["presetStopSurplusExecutePrice"],
+        "presetStopLossPrice": presets["presetStopLossPrice"],
+        "presetStopLossExecutePrice": presets["presetStopLossExecutePrice"],
+        "presetStopLossType": presets["presetStopLossType"],
         **_order_middle(order),
         "reduceOnly": "YES" if order.closes else "NO",
         "enterPointSource": "API",
@@ -119,7 +124,10 @@ def order_history_row(order: OrderRecord) -> Row:
 
 def shown_cancel_reason(order: OrderRecord) -> str:
     """The reasons that Bitget has; others stay empty."""
-    return "normal_cancel" if order.cancel_reason is CancelReason.NORMAL_CANCEL else ""
+    if order.cancel_reason in (CancelReason.NORMAL_CANCEL, CancelReason.MODIFIED):
+        return CancelReason.NORMAL_CANCEL.value
+    is_own = order.cancel_reason is CancelReason.SELF_TRADE
+    return order.cancel_reason.value if is_own else ""
 
 
 def _order_head(order: OrderRecord, status_key: str) -> Row:
@@ -150,7 +158,7 @@ def _order_middle(order: OrderRecord) -> Row:
 
 def _order_trade_side(order: OrderRecord) -> str:
     return shown_trade_side(
-        order.position_mode, order.trade_side, order.side, order.position_side, order.source
+        order.position_mode, order.trade_side, order.side, order.position_side, order.forced
     )
 
 
@@ -176,7 +184,6 @@ def fill_row(fill: FillRecord) -> Row:
     return {
         "tradeId": fill.trade_id,
         "symbol": fill.symbol,
-        "marginCoin": MARGIN_COIN,
         "orderId": fill.order_id,
         "price": number(fill.price),
         "baseVolume": number(fill.size),
@@ -193,11 +200,12 @@ def fill_row(fill: FillRecord) -> Row:
         "profit": number(fill.profit),
         "enterPointSource": "api",
         "tradeSide": shown_trade_side(
-            fill.position_mode, fill.trade_side, fill.side, position_side, fill.source
+            fill.position_mode, fill.trade_side, fill.side, position_side, fill.forced
         ),
         "posMode": POSITION_MODES[fill.position_mode],
         "tradeScope": fill.scope.value,
         "cTime": str(fill.at_ms),
+        "marginCoin": MARGIN_COIN,
     }
 
 
@@ -294,6 +302,7 @@ def plan_row(plan: PlanRecord) -> Row:
         ),
         "posMode": POSITION_MODES[plan.position_mode],
         "orderType": "limit" if plan.execute_price is not None else plan.order_type.value,
+        **({} if stop else {"orderSource": "normal"}),
         **_plan_stops(plan),
         **shown_times(plan.created_ms, plan.updated_ms),
     }
@@ -310,18 +319,19 @@ def plan_history_row(plan: PlanRecord, executed: OrderRecord | None) -> Row:
 
 
 def _plan_stops(plan: PlanRecord) -> Row:
-    """A stop shows itself in its own three fields and null in the others."""
+    """A stop shows itself in its own three fields, null elsewhere; a trigger order writes ""."""
     own = PresetStop(plan.trigger_price, plan.execute_price, plan.trigger_type)
     take_profit, stop_loss = plan.take_profit, plan.stop_loss
+    nothing = None if plan.plan_type.protects_position else ""
     if plan.plan_type.protects_position:
         take_profit, stop_loss = (own, None) if plan.plan_type.takes_profit else (None, own)
 
     def fields(name: str, preset: PresetStop | None) -> Row:
         execute = preset.execute_price if preset else None
         return {
-            f"{name}TriggerPrice": number(preset.trigger_price) if preset else None,
-            f"{name}ExecutePrice": None if execute is None else number(execute),
-            f"{name}TriggerType": preset.trigger_type.value if preset else None,
+            f"{name}TriggerPrice": number(preset.trigger_price) if preset else nothing,
+            f"{name}ExecutePrice": nothing if execute is None else number(execute),
+            f"{name}TriggerType": preset.trigger_type.value if preset else nothing,
         }
 
     return {**fields("stopSurplus", take_profit), **fields("stopLoss", stop_loss)}

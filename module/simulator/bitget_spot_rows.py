@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from module.simulator.bitget_rows import Row, number, shown_cancel_reason, shown_times
-from module.simulator.engine_records import FillRecord, OrderRecord, SpotBalanceView
-from module.simulator.engine_types import MarketType, OrderStatus
+from module.simulator.bitget_rows import MARGIN_COIN, Row, number, shown_cancel_reason, shown_times
+from module.simulator.engine_records import FillRecord, OrderRecord, PlanRecord, SpotBalanceView
+from module.simulator.engine_types import MarketType, OrderStatus, PlanStatus, PresetStop
+from module.simulator.instruments import base_coin_of
 
 
 def spot_status(status: OrderStatus) -> str:
@@ -42,8 +43,44 @@ def spot_order_row(order: OrderRecord) -> Row:
         "enterPointSource": "API",
         "feeDetail": _spot_fee_text(order),
         "orderSource": order.source.value,
+        **_pair_fields(order),
         "cancelReason": shown_cancel_reason(order),
         **shown_times(order.created_ms, order.updated_ms),
+    }
+
+
+def _pair_fields(order: OrderRecord | PlanRecord) -> Row:
+    """What the live exchange adds to the documented row; null is no trigger."""
+    trigger = order.trigger_price
+    return {
+        "tpslType": "normal" if trigger is None else "tpsl",
+        "triggerPrice": None if trigger is None else number(trigger),
+        "quoteCoin": MARGIN_COIN,
+        "baseCoin": base_coin_of(order.symbol, MARGIN_COIN),
+    }
+
+
+def waiting_order_row(plan: PlanRecord) -> Row:
+    """A TP/SL order that has not fired, as `GET …/spot/trade/orderInfo` shows orders."""
+    return {
+        "userId": plan.account_id,
+        "symbol": plan.symbol,
+        "orderId": plan.plan_id,
+        "clientOid": plan.client_id,
+        "price": number(plan.price) or "0",
+        "size": number(plan.size),
+        "orderType": plan.order_type.value,
+        "side": plan.side.value,
+        "status": "live" if plan.status is PlanStatus.LIVE else "cancelled",
+        "priceAvg": "0",
+        "baseVolume": "0",
+        "quoteVolume": "0",
+        "enterPointSource": "API",
+        "feeDetail": "",
+        "orderSource": "normal",
+        **_pair_fields(plan),
+        "cancelReason": "" if plan.status is PlanStatus.LIVE else "normal_cancel",
+        **shown_times(plan.created_ms, plan.updated_ms),
     }
 
 
@@ -63,15 +100,44 @@ def spot_open_order_row(order: OrderRecord) -> Row:
         "baseVolume": number(order.filled_size),
         "quoteVolume": number(order.filled_cost),
         "enterPointSource": "API",
-        "triggerPrice": "",
-        "tpslType": "normal",
-        "presetTakeProfitPrice": "",
-        "executeTakeProfitPrice": "",
-        "presetStopLossPrice": "",
-        "executeStopLossPrice": "",
+        "triggerPrice": number(order.trigger_price),
+        "tpslType": "normal" if order.trigger_price is None else "tpsl",
+        **_presets(order.take_profit, order.stop_loss),
         "orderSource": order.source.value,
         **shown_times(order.created_ms, order.updated_ms),
     }
+
+
+def waiting_open_row(plan: PlanRecord) -> Row:
+    """A TP/SL order that waits, as unfilled-orders shows it."""
+    return {
+        "userId": plan.account_id,
+        "symbol": plan.symbol,
+        "orderId": plan.plan_id,
+        "clientOid": plan.client_id,
+        "priceAvg": number(plan.price) or "0",
+        "size": number(plan.size),
+        "orderType": plan.order_type.value,
+        "side": plan.side.value,
+        "status": "live",
+        "basePrice": "0",
+        "baseVolume": "0",
+        "quoteVolume": "0",
+        "enterPointSource": "API",
+        "triggerPrice": number(plan.trigger_price),
+        "tpslType": "tpsl",
+        **_presets(None, None),
+        "orderSource": "normal",
+        **shown_times(plan.created_ms, plan.updated_ms),
+    }
+
+
+def _presets(take_profit: PresetStop | None, stop_loss: PresetStop | None) -> Row:
+    row: Row = {}
+    for name, stop in (("TakeProfit", take_profit), ("StopLoss", stop_loss)):
+        row[f"preset{name}Price"] = number(stop.trigger_price) if stop else ""
+        row[f"execute{name}Price"] = number(stop.execute_price) if stop else ""
+    return row
 
 
 def spot_fill_row(fill: FillRecord) -> Row:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from module.simulator import bitget_account as account
+from module.simulator import bitget_book as book
+from module.simulator import bitget_candles as candles
+from module.simulator import bitget_funding as funding
 from module.simulator import bitget_instruments as instruments
 from module.simulator import bitget_market as market
 from module.simulator import bitget_orders as orders
 from module.simulator import bitget_plans as plans
 from module.simulator import bitget_spot as spot
+from module.simulator import bitget_spot_plans as spot_plans
+from module.simulator import bitget_wallet as wallet
 from module.simulator.venue import Endpoint, Handler
 
 _MIX = "/api/v2/mix"
@@ -53,31 +58,45 @@ _ROWS = (
     _public(f"{_MIX}/market/tickers", market.tickers),
     _public(f"{_MIX}/market/ticker", market.ticker),
     _public(f"{_MIX}/market/symbol-price", market.symbol_price),
-    _public(f"{_MIX}/market/merge-depth", market.merge_depth),
-    _public(f"{_MIX}/market/candles", market.candles),
-    _public(f"{_MIX}/market/history-candles", market.history_candles),
-    _public(f"{_MIX}/market/history-mark-candles", market.history_candles),
-    _public(f"{_MIX}/market/history-index-candles", market.history_candles),
-    _public(f"{_MIX}/market/current-fund-rate", market.current_funding),
-    _public(f"{_MIX}/market/history-fund-rate", market.funding_history),
-    _public(f"{_MIX}/market/funding-time", market.funding_time),
-    _public(f"{_MIX}/market/open-interest", market.open_interest),
+    _public(f"{_MIX}/market/merge-depth", book.merge_depth),
+    _public(f"{_MIX}/market/candles", candles.candles),
+    _public(f"{_MIX}/market/history-candles", candles.history_candles),
+    _public(f"{_MIX}/market/history-mark-candles", candles.history_mark_candles),
+    _public(f"{_MIX}/market/history-index-candles", candles.history_index_candles),
+    _public(f"{_MIX}/market/current-fund-rate", funding.current_funding),
+    _public(f"{_MIX}/market/history-fund-rate", funding.funding_history),
+    _public(f"{_MIX}/market/funding-time", funding.funding_time),
+    _public(f"{_MIX}/market/open-interest", funding.open_interest),
+    _public(f"{_MIX}/market/fills", book.public_trades),
+    _public(f"{_MIX}/market/fills-history", book.public_trades_history),
+    _public(f"{_MIX}/market/vip-fee-rate", funding.mix_fee_levels),
     _public(f"{_SPOT}/public/symbols", instruments.spot_symbols),
     _public(f"{_SPOT}/public/coins", instruments.spot_coins, 3),
     _public("/api/v2/margin/currencies", instruments.no_rows),
     _public(f"{_SPOT}/market/tickers", market.spot_tickers),
-    _public(f"{_SPOT}/market/orderbook", market.spot_order_book),
-    _public(f"{_SPOT}/market/candles", market.spot_candles),
-    _public(f"{_SPOT}/market/history-candles", market.spot_history_candles),
+    _public(f"{_SPOT}/market/orderbook", book.spot_order_book),
+    _public(f"{_SPOT}/market/candles", candles.spot_candles),
+    _public(f"{_SPOT}/market/history-candles", candles.spot_history_candles),
+    _public(f"{_SPOT}/market/merge-depth", book.spot_merge_depth),
+    _public(f"{_SPOT}/market/fills", book.spot_public_trades),
+    _public(f"{_SPOT}/market/fills-history", book.spot_public_trades_history),
+    _public(f"{_SPOT}/market/vip-fee-rate", funding.spot_fee_levels),
     # account
+    _read("/api/v2/common/trade-rate", funding.trade_rate, 10, "coor"),
+    _read("/api/v2/common/all-trade-rate", funding.all_trade_rates, 10, "coor"),
     _read(f"{_MIX}/account/accounts", account.accounts, 10, "coor"),
     _read(f"{_MIX}/account/account", account.account, 10, "coor"),
     _read(f"{_MIX}/account/bill", account.bills, 10, "coor"),
-    _read("/api/v2/account/all-account-balance", account.all_balances, 1, "stor"),
-    _read(f"{_SPOT}/account/info", account.spot_account_info, 1, "stor"),
-    _read(f"{_SPOT}/account/assets", account.spot_assets, 10, "stor"),
-    _read(f"{_SPOT}/account/bills", account.spot_bills, 10, "stor"),
+    _read("/api/v2/account/all-account-balance", wallet.all_balances, 1, "stor"),
+    _read(f"{_SPOT}/account/info", wallet.spot_account_info, 1, "stor"),
+    _read(f"{_SPOT}/account/assets", wallet.spot_assets, 10, "stor"),
+    _read(f"{_SPOT}/account/bills", wallet.spot_bills, 10, "stor"),
+    _read(f"{_SPOT}/account/transferRecords", wallet.transfer_records, 20, "stor"),
+    _read(f"{_SPOT}/wallet/transfer-coin-info", wallet.transfer_coins, 10, "stor", "spot"),
+    _write(f"{_SPOT}/wallet/transfer", wallet.transfer, 10, "stow", "spot"),
     _write(f"{_MIX}/account/set-leverage", account.set_leverage, 5, "coow"),
+    _write(f"{_MIX}/account/set-margin", account.set_margin, 5, "coow", "margin"),
+    _write(f"{_MIX}/account/set-asset-mode", account.set_asset_mode, 5, "coow"),
     _write(f"{_MIX}/account/set-margin-mode", account.set_margin_mode, 5, "coow"),
     _write(f"{_MIX}/account/set-position-mode", account.set_position_mode, 5, "coow"),
     # positions
@@ -90,7 +109,14 @@ _ROWS = (
     _write(f"{_MIX}/order/modify-order", orders.modify_order, 10, "coow"),
     _write(f"{_MIX}/order/cancel-order", orders.cancel_order, 10, "coow"),
     _write(f"{_MIX}/order/batch-cancel-orders", orders.batch_cancel_orders, 10, "coow"),
-    _write(f"{_MIX}/order/cancel-all-orders", orders.cancel_all_orders, 10, "coow"),
+    _write(
+        f"{_MIX}/order/cancel-all-orders",
+        orders.cancel_all_orders,
+        10,
+        "coow",
+        receive_window=True,
+    ),
+    _write(f"{_MIX}/order/click-backhand", orders.click_backhand, 10, "coow"),
     _write(f"{_MIX}/order/close-positions", orders.close_positions, 1, "coow"),
     _read(f"{_MIX}/order/detail", orders.order_detail, 10, "coor", "detail"),
     _read(f"{_MIX}/order/orders-pending", orders.orders_pending, 10, "coor"),
@@ -113,6 +139,23 @@ _ROWS = (
     _write(f"{_SPOT}/trade/cancel-order", spot.cancel_order, 10, "stow", "spot"),
     _write(f"{_SPOT}/trade/batch-cancel-order", spot.batch_cancel_order, 10, "stow", "spot"),
     _write(f"{_SPOT}/trade/cancel-symbol-order", spot.cancel_symbol_order, 5, "stow", "spot"),
+    _write(f"{_SPOT}/trade/cancel-replace-order", spot.cancel_replace_order, 5, "stow", "spot"),
+    _write(
+        f"{_SPOT}/trade/batch-cancel-replace-order", spot.batch_cancel_replace, 5, "stow", "spot"
+    ),
+    _write(f"{_SPOT}/trade/place-plan-order", spot_plans.place_plan_order, 20, "stow", "spot"),
+    _write(f"{_SPOT}/trade/modify-plan-order", spot_plans.modify_plan_order, 20, "stow", "spot"),
+    _write(f"{_SPOT}/trade/cancel-plan-order", spot_plans.cancel_plan_order, 20, "stow", "spot"),
+    _write(
+        f"{_SPOT}/trade/batch-cancel-plan-order",
+        spot_plans.batch_cancel_plan_order,
+        5,
+        "stow",
+        "spot",
+    ),
+    _read(f"{_SPOT}/trade/current-plan-order", spot_plans.current_plans, 20, "stor", "spot"),
+    _read(f"{_SPOT}/trade/history-plan-order", spot_plans.plan_history, 20, "stor", "spot"),
+    _read(f"{_SPOT}/trade/plan-sub-order", spot_plans.plan_sub_order, 20, "stor", "spot"),
     _read(f"{_SPOT}/trade/orderInfo", spot.order_info, 20, "stor", "spot"),
     _read(f"{_SPOT}/trade/unfilled-orders", spot.unfilled_orders, 20, "stor", "spot"),
     _read(f"{_SPOT}/trade/history-orders", spot.history_orders, 20, "stor", "spot"),

@@ -18,13 +18,14 @@ class ParticipantStatus:
 @dataclass(frozen=True, slots=True)
 class ClockStatus:
     """The clock at one moment. `expected`: names that are given time to come back; `alarms`: how
-    many observers sleep."""
+    many observers sleep; `paused`: told to stand still."""
 
     now_ms: int
     speed: float
     participants: tuple[ParticipantStatus, ...]
     expected: tuple[str, ...]
     alarms: int
+    paused: bool = False
 
 
 def status_json(status: ClockStatus) -> dict[str, object]:
@@ -43,4 +44,5 @@ def status_json(status: ClockStatus) -> dict[str, object]:
         ],
         "expected": list(status.expected),
         "alarms": status.alarms,
+        "paused": status.paused,
     }

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from module.model.errors import AifapError, Conflict, InvalidInput, NotFound
-from module.simulator.bitget_app import Receive, Scope, Send, WireAnswer, read_request, send_answer
+from module.simulator.bitget_app import Receive, Scope, Send, read_request, send_answer
 from module.simulator.bitget_auth import ENVIRONMENTS, ApiKey, SignedRequest, check_authorities
 from module.simulator.bitget_codes import WireError
 from module.simulator.bitget_params import Params
@@ -33,15 +33,17 @@ from module.simulator.bitget_rows import (
 from module.simulator.bitget_spot_rows import spot_asset_row, spot_fill_row, spot_order_row
 from module.simulator.clock_status import status_json
 from module.simulator.engine_types import EngineRejected, MarketType, PositionMode
-from module.simulator.faults import parse_rule, rule_json
+from module.simulator.fault_catalogue import catalogue_json, words_of
+from module.simulator.fault_words import rule_json
+from module.simulator.market_source import PriceKind
+from module.simulator.price_feed import price_kinds
 from module.simulator.venue import (
-    ADD_FAULT,
-    CLEAR_FAULTS,
     DEPOSIT,
     JUMP_PRICE,
     NewAccount,
     Venue,
 )
+from module.simulator.wire_answer import WireAnswer
 from module.simulator.world_clock import WorldClockServer
 
 PREFIX = "/control/"
@@ -72,7 +74,8 @@ class ControlApp:
             "POST /control/clock": self._set_clock,
             "POST /control/prices": self._jump_price,
             "GET /control/faults": self._faults,
-            "POST /control/faults": self._add_fault,
+            "POST /control/faults": self._add_faults,
+            "GET /control/faults/catalogue": self._fault_catalogue,
             "DELETE /control/faults": self._clear_faults,
         }
 
@@ -151,12 +154,12 @@ class ControlApp:
         engine = self._venue.engine
         engine.ledger.audit()
         wanted = words.text("account_id")
-        dump = engine.ledger_dump()
+        dump = engine.ledger_dump(words.optional_ms("until_ms"))
         answer: dict[str, object] = {
             "now_ms": engine.now_ms,
             "market_id": engine.market.market_id,
             "balanced": True,
-            "entries": len(engine.ledger.entries),
+            "entries": engine.ledger.count,
             "digest": hashlib.sha256(dump.encode()).hexdigest(),
             "accounts": [
                 self._account_json(key)
@@ -205,28 +208,41 @@ class ControlApp:
         }
 
     def _set_clock(self, words: Params) -> object:
-        speed = words.decimal("speed")
-        if speed is None:
-            raise InvalidInput("give the speed: world seconds per real second, 0 is unbounded")
-        self._clock.set_speed(float(speed))
+        speed, paused = words.decimal("speed"), words.values.get("paused")
+        if speed is None and not isinstance(paused, bool):
+            raise InvalidInput(
+                "give the speed (world seconds per real second, 0 is unbounded) or paused, true or "
+                "false"
+            )
+        if speed is not None:
+            self._clock.set_speed(float(speed))
+        if isinstance(paused, bool):
+            self._clock.set_paused(paused)
         return self._clock_status(words)
 
     def _jump_price(self, words: Params) -> object:
         symbol, factor = words.symbol(), words.needed_positive("factor")
-        self._venue.control(JUMP_PRICE, "", {"symbol": symbol, "factor": str(factor)})
-        return {"symbol": symbol, "last": str(self._venue.engine.last_price(symbol))}
+        prices = sorted(price_kinds(words.values.get("prices")))
+        params = {"symbol": symbol, "factor": str(factor), "prices": prices}
+        self._venue.control(JUMP_PRICE, "", params)
+        now = {kind.value: str(self._venue.engine.price(symbol, kind)) for kind in PriceKind}
+        return {"symbol": symbol, **now}
 
     def _faults(self, words: Params) -> object:
         return {"rules": [rule_json(rule) for rule in self._venue.faults.rules]}
 
-    def _add_fault(self, words: Params) -> object:
-        parse_rule(words.values)
-        self._venue.control(ADD_FAULT, "", words.values)
+    def _add_faults(self, words: Params) -> object:
+        """One rule, an entry of the catalogue, or a seeded plan: all of it or, if wrong, none."""
+        for rule in words_of(words.values, self._venue.now_ms):
+            self._venue.faults.add(rule)
         return self._faults(words)
 
     def _clear_faults(self, words: Params) -> object:
-        self._venue.control(CLEAR_FAULTS, "", {})
+        self._venue.faults.clear()
         return self._faults(words)
+
+    def _fault_catalogue(self, words: Params) -> object:
+        return {"faults": catalogue_json()}
 
 
 def parse_new_account(values: Mapping[str, object]) -> NewAccount:

@@ -10,16 +10,29 @@ moves its time and processes, in order, everything that becomes due. Not thread 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 
 from module.model.errors import require
-from module.simulator import plans, risk, settings_rules, spot_trading, stops
+from module.simulator import (
+    delisting,
+    liquidation,
+    plans,
+    quiet,
+    retention,
+    risk,
+    settings_rules,
+    spot_plans,
+    spot_trading,
+    stops,
+    transfers,
+)
 from module.simulator.engine_queries import EngineQueries
 from module.simulator.engine_records import (
     LeverageView,
     OrderRecord,
     PlanRecord,
+    TransferRecord,
 )
 from module.simulator.engine_types import (
     EngineRejected,
@@ -36,16 +49,20 @@ from module.simulator.engine_types import (
     PositionSide,
     PositionStopCommand,
     RejectReason,
+    Side,
     SpotOrderCommand,
+    SpotPlanCommand,
 )
 from module.simulator.execution import arrive, match_symbol
-from module.simulator.market_source import MarketSource
-from module.simulator.order_entry import (
-    accept_futures_order,
+from module.simulator.market_source import DAY_MS, MarketSource, PriceKind
+from module.simulator.order_changes import (
     cancel_by_id,
     close_all_positions,
     modify,
+    reverse_position,
 )
+from module.simulator.order_entry import accept_futures_order
+from module.simulator.price_feed import ALL_PRICES
 from module.simulator.world import AccountState, World
 
 
@@ -66,25 +83,38 @@ class Engine(EngineQueries):
         world = self._world
         require(when_ms >= world.now_ms, f"time cannot go back from {world.now_ms} to {when_ms}")
         while (due_ms := world.next_event_ms()) <= when_ms:
-            world.now_ms = max(world.now_ms, due_ms)
+            self._set_time(max(world.now_ms, due_ms))
             self._process_moment()
-        world.now_ms = when_ms
+        self._set_time(when_ms)
+
+    def _set_time(self, now_ms: int) -> None:
+        """Time moves; the first move into a new UTC day forgets what is too old."""
+        world = self._world
+        new_day = now_ms // DAY_MS > world.now_ms // DAY_MS
+        world.now_ms = now_ms
+        if new_day:
+            retention.forget(world)
 
     def _process_moment(self) -> None:
         """One moment: new prices act first, then funding, then orders that arrive."""
         world = self._world
         now_ms = world.now_ms
-        for symbol in world.take_due_symbols():
+        symbols, stirred = world.take_due()
+        for symbol in symbols:
+            if world.delisted_ms(symbol) <= now_ms:
+                delisting.settle(world, symbol)
             match_symbol(world, symbol)
             plans.fire_plans(world, symbol)
         for symbol, point in world.take_due_funding():
             risk.settle_funding(world, symbol, point)
-        risk.liquidate_where_due(world)
+        liquidation.liquidate_where_due(world)
         while (order := world.take_arrival(now_ms)) is not None:
             arrive(world, order)
             plans.fire_plans(world, order.symbol)
-        risk.liquidate_where_due(world)
+            world.stir(world.accounts[order.account_id])
+        liquidation.liquidate_where_due(world)
         world.ledger.check()
+        quiet.settle(world, symbols, stirred)
 
     # -- accounts -----------------------------------------------------------------------------
 
@@ -108,9 +138,25 @@ class Engine(EngineQueries):
                 self.deposit(account_id, MarketType.SPOT, coin, amount)
         return True
 
+    def transfer(
+        self,
+        account_id: str,
+        source: MarketType,
+        target: MarketType,
+        coin: str,
+        amount: Decimal,
+        client_id: str | None = None,
+    ) -> TransferRecord:
+        """Move what is free between two wallets of the account, with a bill in each."""
+        world = self._world
+        account = world.acting(account_id)
+        record = transfers.transfer_between(world, account, source, target, coin, amount, client_id)
+        world.ledger.check()
+        return record
+
     def deposit(self, account_id: str, wallet: MarketType, coin: str, amount: Decimal) -> None:
         """Move money from outside into a wallet (negative: out); a transfer, with its bill."""
-        risk.transfer(self._world, self._world.account(account_id), wallet, coin, amount)
+        risk.transfer(self._world, self._world.acting(account_id), wallet, coin, amount)
         self._world.ledger.check()
 
     # -- futures orders -----------------------------------------------------------------------
@@ -118,7 +164,7 @@ class Engine(EngineQueries):
     def place_order(self, account_id: str, command: FuturesOrderCommand) -> OrderRecord:
         """Accept a futures order; it arrives in the book `latency_ms` later and may fill then."""
         world = self._world
-        order = accept_futures_order(world, world.account(account_id), command)
+        order = accept_futures_order(world, world.acting(account_id), command)
         world.ledger.check()
         return order
 
@@ -127,7 +173,7 @@ class Engine(EngineQueries):
     ) -> OrderRecord:
         """Cancel a live futures order at once; ORDER_UNKNOWN or ORDER_DONE otherwise."""
         world = self._world
-        account = world.account(account_id)
+        account = world.acting(account_id)
         return cancel_by_id(world, account, MarketType.FUTURES, order_id, client_id)
 
     def cancel_all(self, account_id: str, symbol: str | None = None) -> list[OrderRecord]:
@@ -144,7 +190,7 @@ class Engine(EngineQueries):
     ) -> OrderRecord:
         """Replace size and price (a new order, returned) or change the attached stops in place."""
         world = self._world
-        return modify(world, world.account(account_id), command, order_id, client_id)
+        return modify(world, world.acting(account_id), command, order_id, client_id)
 
     def close_positions(
         self,
@@ -154,22 +200,80 @@ class Engine(EngineQueries):
     ) -> list[OrderRecord]:
         """Close at market exactly what is held, whatever minimum; NO_POSITION if none matches."""
         world = self._world
-        return close_all_positions(world, world.account(account_id), symbol, hold_side)
+        return close_all_positions(world, world.acting(account_id), symbol, hold_side)
+
+    def reverse_position(
+        self,
+        account_id: str,
+        symbol: str,
+        *,
+        side: Side | None = None,
+        size: Decimal | None = None,
+        client_id: str | None = None,
+    ) -> OrderRecord:
+        """Close a position and open the other side (hedge: `size` of the `side` position)."""
+        world = self._world
+        account = world.acting(account_id)
+        return reverse_position(world, account, symbol, side, size, client_id)
 
     # -- spot orders --------------------------------------------------------------------------
 
     def place_spot_order(self, account_id: str, command: SpotOrderCommand) -> OrderRecord:
         """Accept a spot order; a market buy's size is the quote amount to spend."""
         world = self._world
-        return spot_trading.accept_spot_order(world, world.account(account_id), command)
+        return spot_trading.accept_spot_order(world, world.acting(account_id), command)
 
     def cancel_spot_order(
         self, account_id: str, *, order_id: str | None = None, client_id: str | None = None
     ) -> OrderRecord:
         """Cancel a live spot order at once; ORDER_UNKNOWN or ORDER_DONE otherwise."""
         world = self._world
-        account = world.account(account_id)
+        account = world.acting(account_id)
         return cancel_by_id(world, account, MarketType.SPOT, order_id, client_id)
+
+    def replace_spot_order(
+        self,
+        account_id: str,
+        command: SpotOrderCommand,
+        *,
+        order_id: str | None = None,
+        client_id: str | None = None,
+    ) -> OrderRecord:
+        """Cancel a live spot order and place another; a refusal leaves the old one live."""
+        world = self._world
+        account = world.acting(account_id)
+        return spot_plans.replace_spot_order(world, account, command, order_id, client_id)
+
+    def place_spot_plan(self, account_id: str, command: SpotPlanCommand) -> PlanRecord:
+        """A spot order that waits for a price: a TP/SL order or a trigger order."""
+        world = self._world
+        return spot_plans.place_spot_plan(world, world.acting(account_id), command)
+
+    def modify_spot_plan(
+        self,
+        account_id: str,
+        command: ModifyPlanCommand,
+        *,
+        plan_id: str | None = None,
+        client_id: str | None = None,
+    ) -> PlanRecord:
+        """Change a waiting trigger order; PLAN_UNKNOWN otherwise."""
+        world = self._world
+        account = world.acting(account_id)
+        return spot_plans.modify_spot_plan(world, account, command, plan_id, client_id)
+
+    def cancel_spot_plan(
+        self,
+        account_id: str,
+        *,
+        plan_id: str | None = None,
+        client_id: str | None = None,
+        kind: PlanType = PlanType.SPOT_PLAN,
+    ) -> PlanRecord:
+        """End a waiting spot plan of `kind`; PLAN_UNKNOWN otherwise."""
+        world = self._world
+        account = world.acting(account_id)
+        return spot_plans.cancel_spot_plan(world, account, plan_id, client_id, kind)
 
     def cancel_all_spot(self, account_id: str, symbol: str | None = None) -> list[OrderRecord]:
         """Cancel every live spot order (of one symbol)."""
@@ -179,7 +283,7 @@ class Engine(EngineQueries):
         self, account_id: str, market: MarketType, symbol: str | None
     ) -> list[OrderRecord]:
         world = self._world
-        account = world.account(account_id)
+        account = world.acting(account_id)
         chosen = [
             order
             for order in account.open_orders.values()
@@ -194,12 +298,19 @@ class Engine(EngineQueries):
     def place_position_stop(self, account_id: str, command: PositionStopCommand) -> PlanRecord:
         """Protect an open position. pos_*: placing again moves the stop and keeps its id."""
         world = self._world
-        return stops.place_position_stop(world, world.account(account_id), command)
+        return stops.place_position_stop(world, world.acting(account_id), command)
+
+    def place_position_stops(
+        self, account_id: str, commands: Sequence[PositionStopCommand]
+    ) -> list[PlanRecord]:
+        """Several stops at once: all of them or, where one is refused, none."""
+        world = self._world
+        return stops.place_position_stops(world, world.acting(account_id), commands)
 
     def place_plan_order(self, account_id: str, command: PlanOrderCommand) -> PlanRecord:
         """An order that waits for its trigger price (normal_plan, track_plan)."""
         world = self._world
-        return plans.place_plan_order(world, world.account(account_id), command)
+        return plans.place_plan_order(world, world.acting(account_id), command)
 
     def modify_plan(
         self,
@@ -211,21 +322,21 @@ class Engine(EngineQueries):
     ) -> PlanRecord:
         """Change a live stop or plan in place; the id stays. PLAN_UNKNOWN otherwise."""
         world = self._world
-        return stops.modify_plan(world, world.account(account_id), command, plan_id, client_id)
+        return stops.modify_plan(world, world.acting(account_id), command, plan_id, client_id)
 
     def cancel_plan(
         self, account_id: str, *, plan_id: str | None = None, client_id: str | None = None
     ) -> PlanRecord:
         """Cancel a live stop or plan; PLAN_UNKNOWN otherwise."""
         world = self._world
-        return stops.cancel_plan(world, world.account(account_id), plan_id, client_id)
+        return stops.cancel_plan(world, world.acting(account_id), plan_id, client_id)
 
     def cancel_plans(
         self, account_id: str, plan_types: frozenset[PlanType], symbol: str | None = None
     ) -> list[PlanRecord]:
         """Cancel every live plan of these types (of one symbol); [] if there is none."""
         world = self._world
-        account = world.account(account_id)
+        account = world.acting(account_id)
         chosen = [
             plan
             for plan in account.plans.values()
@@ -244,22 +355,53 @@ class Engine(EngineQueries):
     ) -> LeverageView:
         """Set leverage (isolated: of one side when `hold_side` says so). Same again is success."""
         world = self._world
-        account = world.account(account_id)
+        account = world.acting(account_id)
         return settings_rules.set_leverage(world, account, symbol, leverage, hold_side)
+
+    def set_leverages(
+        self, account_id: str, symbol: str, wanted: Mapping[PositionSide, Decimal]
+    ) -> LeverageView:
+        """Set the leverage of both sides at once: all of it or, refused, nothing."""
+        world = self._world
+        account = world.acting(account_id)
+        return settings_rules.set_leverages(world, account, symbol, wanted)
+
+    def set_position_margin(
+        self, account_id: str, symbol: str, hold_side: PositionSide | None, amount: Decimal
+    ) -> None:
+        """Put margin into an isolated position (negative: take out what it does not need)."""
+        world = self._world
+        account = world.acting(account_id)
+        settings_rules.set_position_margin(world, account, symbol, hold_side, amount)
 
     def set_margin_mode(self, account_id: str, symbol: str, mode: MarginMode) -> LeverageView:
         """Crossed or isolated; MARGIN_MODE_BUSY with a position or order on the symbol."""
         world = self._world
-        return settings_rules.set_margin_mode(world, world.account(account_id), symbol, mode)
+        return settings_rules.set_margin_mode(world, world.acting(account_id), symbol, mode)
 
     def set_position_mode(self, account_id: str, mode: PositionMode) -> PositionMode:
         """One-way or hedge; POSITION_MODE_BUSY with any position, order or plan."""
         world = self._world
-        return settings_rules.set_position_mode(world, world.account(account_id), mode)
+        return settings_rules.set_position_mode(world, world.acting(account_id), mode)
 
     # -- test hook ----------------------------------------------------------------------------
 
-    def jump_price(self, symbol: str, factor: Decimal) -> Decimal:
+    def disturb(self, event: Callable[[World], bool]) -> bool:
+        """Let a scripted fault happen now, with all that follows from it; whether it changed
+        anything."""
+        world = self._world
+        changed = event(world)
+        if changed:
+            self._process_moment()
+        return changed
+
+    def set_trigger_gate(self, gate: Callable[[PlanRecord], None]) -> None:
+        """`gate` is asked before the order of a fired plan is made; EngineRejected refuses it."""
+        self._world.trigger_gate = gate
+
+    def jump_price(
+        self, symbol: str, factor: Decimal, kinds: frozenset[PriceKind] = ALL_PRICES
+    ) -> Decimal:
         """From now on the price of `symbol` is `factor` times what its source says.
 
         Acts at once on orders, stops and margins. Jumps multiply. Returns the new last price.
@@ -268,7 +410,7 @@ class Engine(EngineQueries):
             raise EngineRejected(RejectReason.VALUE_INVALID, f"factor {factor} must be above 0")
         world = self._world
         world.require_known(symbol)
-        world.prices.jump(symbol, world.now_ms, factor)
+        world.prices.jump(symbol, world.now_ms, factor, kinds)
         world.touch(symbol)
         self._process_moment()
         return world.prices.require_last(symbol, world.now_ms)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 
-from module.model.canonical import canonical_json
 from module.simulator.engine_records import (
     BillRecord,
     ClosedPositionRecord,
@@ -21,6 +20,7 @@ from module.simulator.engine_records import (
     PositionView,
     SpotBalanceView,
     TickerView,
+    TransferRecord,
 )
 from module.simulator.engine_types import (
     EngineRejected,
@@ -32,7 +32,15 @@ from module.simulator.engine_types import (
 )
 from module.simulator.instruments import FuturesInstrument, SpotInstrument
 from module.simulator.ledger import Ledger, WalletKey
-from module.simulator.market_source import DAY_MS, MINUTE_MS, Bar, FundingPoint, MarketSource
+from module.simulator.ledger_dump import by_id, dump_ledger
+from module.simulator.market_source import (
+    DAY_MS,
+    MINUTE_MS,
+    Bar,
+    FundingPoint,
+    MarketSource,
+    PriceKind,
+)
 from module.simulator.order_entry import find_order
 from module.simulator.settings_rules import leverage_view
 from module.simulator.spot_trading import spot_available, spot_frozen
@@ -49,6 +57,11 @@ class EngineQueries:
     def __init__(self, world: World) -> None:
         self._world = world
         self._days: dict[str, tuple[int, Bar | None]] = {}
+
+    @property
+    def world(self) -> World:
+        """Everything that it is made of, for those who keep it."""
+        return self._world
 
     # -- the world ----------------------------------------------------------------------------
 
@@ -117,9 +130,13 @@ class EngineQueries:
         """Every coin that the spot wallet has ever held, by name."""
         world = self._world
         account = world.account(account_id)
-        changed = {
-            bill.coin: bill.at_ms for bill in account.bills if bill.market is MarketType.SPOT
-        }
+        coins = world.ledger.coins_of(account_id, MarketType.SPOT)
+        changed: dict[str, int] = {}
+        for bill in reversed(account.bills):
+            if len(changed) == len(coins):
+                break
+            if bill.market is MarketType.SPOT:
+                changed.setdefault(bill.coin, bill.at_ms)
         return [
             SpotBalanceView(
                 coin=coin,
@@ -127,7 +144,7 @@ class EngineQueries:
                 frozen=spot_frozen(world, account, coin),
                 updated_ms=changed.get(coin, world.now_ms),
             )
-            for coin in world.ledger.coins_of(account_id, MarketType.SPOT)
+            for coin in coins
         ]
 
     def wallet_balance(self, account_id: str, market: MarketType, coin: str) -> Decimal:
@@ -153,12 +170,13 @@ class EngineQueries:
         symbol: str | None = None,
         market: MarketType = MarketType.FUTURES,
     ) -> list[OrderRecord]:
-        """Live and partially filled orders."""
-        return [
+        """Live and partially filled orders, by id."""
+        found = [
             order
             for order in self._world.account(account_id).open_orders.values()
             if order.market is market and symbol in (None, order.symbol)
         ]
+        return sorted(found, key=by_id)
 
     def all_orders(
         self,
@@ -167,11 +185,12 @@ class EngineQueries:
         market: MarketType = MarketType.FUTURES,
     ) -> list[OrderRecord]:
         """Every order ever accepted, by id."""
-        return [
+        found = [
             order
             for order in self._world.account(account_id).orders.values()
             if order.market is market and symbol in (None, order.symbol)
         ]
+        return sorted(found, key=by_id)
 
     def order_history(
         self,
@@ -234,12 +253,13 @@ class EngineQueries:
         symbol: str | None = None,
     ) -> list[PlanRecord]:
         """Live stops and plan orders, by id."""
-        return [
+        found = [
             plan
             for plan in self._world.account(account_id).plans.values()
             if symbol in (None, plan.symbol)
             and (plan_types is None or plan.plan_type in plan_types)
         ]
+        return sorted(found, key=lambda plan: int(plan.plan_id))
 
     def plan_history(
         self,
@@ -255,6 +275,10 @@ class EngineQueries:
             and (plan_types is None or plan.plan_type in plan_types)
         ]
 
+    def transfers(self, account_id: str) -> list[TransferRecord]:
+        """Money that went between the account's own wallets, oldest first."""
+        return list(self._world.account(account_id).transfers)
+
     def bills(self, account_id: str, market: MarketType = MarketType.FUTURES) -> list[BillRecord]:
         """Every change of a wallet, by bill id."""
         bills = self._world.account(account_id).bills
@@ -263,9 +287,13 @@ class EngineQueries:
     # -- market -------------------------------------------------------------------------------
 
     def last_price(self, symbol: str) -> Decimal:
-        """Last, mark and index price now; SYMBOL_NOT_LISTED before the first bar."""
+        """The last price now; SYMBOL_NOT_LISTED before the first bar."""
+        return self.price(symbol, PriceKind.LAST)
+
+    def price(self, symbol: str, kind: PriceKind) -> Decimal:
+        """Last, mark or index now; SYMBOL_NOT_LISTED before the first bar."""
         self._world.require_known(symbol)
-        return self._world.prices.require_last(symbol, self._world.now_ms)
+        return self._world.prices.require_price(symbol, self._world.now_ms, kind)
 
     def ticker(self, symbol: str, market: MarketType = MarketType.FUTURES) -> TickerView:
         """Prices now; the 24 h figures are whole minutes plus the forming one."""
@@ -273,15 +301,16 @@ class EngineQueries:
         now_ms = world.now_ms
         shape = world.book_shape(market, symbol)
         last = world.prices.require_last(symbol, now_ms)
-        ask = next(world.book.levels(shape, last, 1, now_ms), (last, Decimal(0)))
-        bid = next(world.book.levels(shape, last, -1, now_ms), (last, Decimal(0)))
+        middle = world.prices.require_tradable(symbol, now_ms)
+        ask = next(world.book.levels(shape, middle, 1, now_ms), (middle, Decimal(0)))
+        bid = next(world.book.levels(shape, middle, -1, now_ms), (middle, Decimal(0)))
         day = self._rolling_day(symbol)
         return TickerView(
             symbol=symbol,
             market=market,
             last=last,
-            mark=last,
-            index=last,
+            mark=world.prices.require_mark(symbol, now_ms),
+            index=world.prices.require_price(symbol, now_ms, PriceKind.INDEX),
             bid=bid[0],
             ask=ask[0],
             bid_size=bid[1],
@@ -321,9 +350,9 @@ class EngineQueries:
         """The first `limit` levels of each side."""
         world = self._world
         shape = world.book_shape(market, symbol)
-        last = world.prices.require_last(symbol, world.now_ms)
-        asks = tuple(world.book.levels(shape, last, 1, world.now_ms))[:limit]
-        bids = tuple(world.book.levels(shape, last, -1, world.now_ms))[:limit]
+        middle = world.prices.require_tradable(symbol, world.now_ms)
+        asks = tuple(world.book.levels(shape, middle, 1, world.now_ms))[:limit]
+        bids = tuple(world.book.levels(shape, middle, -1, world.now_ms))[:limit]
         return DepthView(symbol=symbol, asks=asks, bids=bids, at_ms=world.now_ms)
 
     def candles(
@@ -336,6 +365,7 @@ class EngineQueries:
         limit: int = 100,
         offset_ms: int = 0,
         include_forming: bool = True,
+        kind: PriceKind = PriceKind.LAST,
     ) -> list[Bar]:
         """Bars that open in [start_ms, end_ms), ascending; the latest `limit` (at most 1000).
 
@@ -353,25 +383,52 @@ class EngineQueries:
         lowest_ms = max(start_ms or 0, (first_ms or 0) - interval_ms + 1)
         found: list[Bar] = []
         while open_ms >= lowest_ms and len(found) < min(limit, CANDLES_MAX):
-            bar = self._candle(symbol, open_ms, interval_ms, include_forming=include_forming)
+            bar = self.candle(symbol, open_ms, interval_ms, kind, include_forming=include_forming)
             if bar is not None:
                 found.append(bar)
             open_ms -= interval_ms
         found.reverse()
         return found
 
-    def _candle(
-        self, symbol: str, open_ms: int, interval_ms: int, *, include_forming: bool
+    def candle(
+        self,
+        symbol: str,
+        open_ms: int,
+        interval_ms: int,
+        kind: PriceKind = PriceKind.LAST,
+        *,
+        include_forming: bool = True,
     ) -> Bar | None:
+        """The one bar of [open_ms, open_ms + interval_ms), which may be a calendar month.
+
+        None where there is no data, and for a bar that is not over without `include_forming`.
+        """
         prices = self._world.prices
         if open_ms + interval_ms <= self.now_ms:
-            return prices.closed_bar(symbol, open_ms, interval_ms // MINUTE_MS)
-        return prices.forming_bar(symbol, open_ms, self.now_ms) if include_forming else None
+            return prices.closed_bar(symbol, open_ms, interval_ms // MINUTE_MS, kind)
+        return prices.forming_bar(symbol, open_ms, self.now_ms, kind) if include_forming else None
+
+    def open_interest(self, symbol: str) -> Decimal:
+        """What all accounts together hold, base coin; the book is the other side of each."""
+        return sum(
+            (
+                position.size
+                for account in self._world.accounts.values()
+                for position in account.positions.values()
+                if position.symbol == symbol
+            ),
+            Decimal(0),
+        )
 
     def next_funding(self, symbol: str) -> FundingPoint | None:
         """The next settlement and its rate, as far as the source knows it."""
         self._world.futures_rules(symbol)
         return self._world.market.next_funding(symbol, self.now_ms)
+
+    def funding_interval_h(self, symbol: str) -> int:
+        """Hours between the settlements around now; real contracts change it."""
+        self._world.futures_rules(symbol)
+        return self._world.market.funding_interval_h(symbol, self.now_ms)
 
     def funding_history(self, symbol: str, first_ms: int, last_ms: int) -> list[FundingPoint]:
         """Settlements of [first_ms, last_ms] that are not in the future."""
@@ -381,30 +438,6 @@ class EngineQueries:
 
     # -- proof --------------------------------------------------------------------------------
 
-    def ledger_dump(self) -> str:
+    def ledger_dump(self, until_ms: int | None = None) -> str:
         """Entries, balances and orders as canonical JSON: equal worlds give equal bytes."""
-        world = self._world
-        return canonical_json(
-            {
-                "now_ms": world.now_ms,
-                "entries": [
-                    [
-                        entry.number,
-                        entry.at_ms,
-                        entry.what,
-                        entry.reference,
-                        [[leg.account, leg.coin, leg.amount] for leg in entry.legs],
-                    ]
-                    for entry in world.ledger.entries
-                ],
-                "balances": [
-                    [account, coin, amount]
-                    for (account, coin), amount in world.ledger.balances().items()
-                ],
-                "orders": [
-                    [account_id, order.order_id, order.client_id, order.status, order.filled_size]
-                    for account_id, account in world.accounts.items()
-                    for order in account.orders.values()
-                ],
-            }
-        )
+        return dump_ledger(self._world, until_ms)

@@ -12,6 +12,7 @@ from decimal import Decimal
 from module.simulator.engine_types import (
     CancelReason,
     Force,
+    ForcedClose,
     MarginMode,
     MarketType,
     OrderSource,
@@ -23,6 +24,7 @@ from module.simulator.engine_types import (
     PositionSide,
     PresetStop,
     Side,
+    StpMode,
     TradeScope,
     TradeSide,
     TriggerType,
@@ -77,6 +79,13 @@ class OrderRecord:
     """What it still reserves: margin (futures), quote coin (spot buy) or base coin (spot sell)."""
     opening_size: Decimal = ZERO
     """Futures: the part of `size` for which margin was reserved at acceptance."""
+    stp_mode: StpMode = StpMode.NONE
+    plan_id: str = ""
+    """The plan that made it."""
+    trigger_price: Decimal | None = None
+    """Spot TP/SL orders: the price that they have waited for."""
+    forced: ForcedClose | None = None
+    """The exchange made it to close a position by force."""
 
     @property
     def average_price(self) -> Decimal | None:
@@ -127,6 +136,7 @@ class FillRecord:
     scope: TradeScope
     source: OrderSource
     at_ms: int
+    forced: ForcedClose | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -156,7 +166,7 @@ class PositionRecord:
     @property
     def signed_size(self) -> Decimal:
         """Positive long, negative short."""
-        return self.size * self.side.sign
+        return -self.size if self.side is PositionSide.SHORT else self.size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +231,15 @@ class PlanRecord:
     execute_order_id: str = ""
     fail_reason: str = ""
     best_price: Decimal | None = None
-    """track_plan after its activation: the best price seen since."""
+    """Trailing plans after their activation: the best price seen since."""
+    stp_mode: StpMode = StpMode.NONE
+    market: MarketType = MarketType.FUTURES
+    locked: Decimal = ZERO
+    """Spot TP/SL orders: the coins that they reserve."""
+    in_quote: bool = False
+    """Spot: the size counts quote coin."""
+    sibling_id: str = ""
+    """Spot TP/SL of one purchase: the other one; when either fires, the other ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +259,19 @@ class BillRecord:
     amount: Decimal
     fee: Decimal
     balance: Decimal
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferRecord:
+    """Money that went from one of the account's wallets to another."""
+
+    transfer_id: str
+    client_id: str
+    coin: str
+    source: MarketType
+    target: MarketType
+    amount: Decimal
     at_ms: int
 
 

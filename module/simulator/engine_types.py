@@ -20,6 +20,7 @@ __all__ = [
     "EngineRejected",
     "EngineSettings",
     "Force",
+    "ForcedClose",
     "FuturesOrderCommand",
     "HoldSide",
     "MarginMode",
@@ -39,6 +40,8 @@ __all__ = [
     "RejectReason",
     "Side",
     "SpotOrderCommand",
+    "SpotPlanCommand",
+    "StpMode",
     "TradeScope",
     "TradeSide",
     "TriggerType",
@@ -55,6 +58,15 @@ class Force(StrEnum):
     IOC = "ioc"
     FOK = "fok"
     POST_ONLY = "post_only"
+
+
+class StpMode(StrEnum):
+    """What happens when an order would trade against the account's own resting order."""
+
+    NONE = "none"
+    CANCEL_TAKER = "cancel_taker"
+    CANCEL_MAKER = "cancel_maker"
+    CANCEL_BOTH = "cancel_both"
 
 
 class TradeSide(StrEnum):
@@ -102,7 +114,30 @@ class OrderSource(StrEnum):
     PLAN_MARKET = "plan_market"
     PLAN_LIMIT = "plan_limit"
     TRACK_MARKET = "move_market"
+    REVERSE = "reverse"
     LIQUIDATION = "liquidation"
+    DELIVERY_CLOSE_LONG = "delivery_close_long"
+    DELIVERY_CLOSE_SHORT = "delivery_close_short"
+
+
+class ForcedClose(StrEnum):
+    """Why the exchange itself closed (a part of) a position; the words of its tradeSide."""
+
+    BURST = "burst"
+    """Liquidated whole."""
+    REDUCE = "reduce"
+    """Liquidated in part: down to a lower tier."""
+    OFFSET = "offset"
+    """Liquidation netted it against the other leg of a hedged pair: no trade, no fee."""
+    DELIVERY = "delivery"
+    """The contract ended: settled at its last price, no fee."""
+    ADL = "dte_sys_adl"
+    """Deleveraged against somebody else's liquidation, at the mark, no fee."""
+
+    @property
+    def trades(self) -> bool:
+        """It goes through the book and pays the taker fee."""
+        return self in (ForcedClose.BURST, ForcedClose.REDUCE)
 
 
 class CancelReason(StrEnum):
@@ -120,6 +155,7 @@ class CancelReason(StrEnum):
     LIQUIDATION = "liquidation_cancel"
     MODIFIED = "modify_cancel"
     SUSPENDED = "symbol_suspended"
+    SELF_TRADE = "stp_cancel"
 
 
 class TradeScope(StrEnum):
@@ -143,11 +179,23 @@ class PlanType(StrEnum):
     POS_LOSS = "pos_loss"
     PROFIT_PLAN = "profit_plan"
     LOSS_PLAN = "loss_plan"
+    MOVING_PLAN = "moving_plan"
+    SPOT_PLAN = "spot_plan"
+    SPOT_TPSL = "spot_tpsl"
 
     @property
     def protects_position(self) -> bool:
         """A take profit or stop loss of a position (whole or part)."""
-        return self not in (PlanType.NORMAL_PLAN, PlanType.TRACK_PLAN)
+        return self.whole_position or self in (
+            PlanType.PROFIT_PLAN,
+            PlanType.LOSS_PLAN,
+            PlanType.MOVING_PLAN,
+        )
+
+    @property
+    def trails(self) -> bool:
+        """It follows the price after its activation and fires on the way back."""
+        return self in (PlanType.TRACK_PLAN, PlanType.MOVING_PLAN)
 
     @property
     def whole_position(self) -> bool:
@@ -156,8 +204,8 @@ class PlanType(StrEnum):
 
     @property
     def takes_profit(self) -> bool:
-        """Fires on the winning side of the price."""
-        return self in (PlanType.POS_PROFIT, PlanType.PROFIT_PLAN)
+        """Fires (or begins to trail) on the winning side of the price."""
+        return self in (PlanType.POS_PROFIT, PlanType.PROFIT_PLAN, PlanType.MOVING_PLAN)
 
 
 class PlanStatus(StrEnum):
@@ -192,6 +240,7 @@ class RejectReason(StrEnum):
     INSUFFICIENT_BALANCE = "insufficient_balance"  # spot 43012
     POSITION_TIER_LIMIT = "position_tier_limit"  # 40921
     TOO_MANY_ORDERS = "too_many_orders"  # 45118
+    TOO_MANY_POSITIONS = "too_many_positions"  # 40761
     NO_POSITION = "no_position"  # 22002 (reduce only, close), 43023 for stops
     CLOSE_TOO_LARGE = "close_too_large"  # 40757
     PRESET_TAKE_PROFIT_LONG = "preset_take_profit_long"  # 40830
@@ -203,11 +252,14 @@ class RejectReason(StrEnum):
     STOP_LOSS_LONG = "stop_loss_long"  # 40917
     STOP_LOSS_SHORT = "stop_loss_short"  # 45122
     STOP_SIZE_TOO_LARGE = "stop_size_too_large"  # 43029
-    HOLD_SIDE_INVALID = "hold_side_invalid"  # 43011
+    HOLD_SIDE_INVALID = "hold_side_invalid"  # 43011: long/short in one-way mode
+    HOLD_SIDE_INVALID_HEDGE = "hold_side_invalid_hedge"  # 43011: buy/sell in hedge mode
     PLAN_UNKNOWN = "plan_unknown"  # 43020
     PLAN_TYPE_UNSUPPORTED = "plan_type_unsupported"  # 40812
     ORDER_UNKNOWN = "order_unknown"  # 40109 (detail), 43001/40768 (cancel)
     ORDER_DONE = "order_done"  # 22001: already filled or cancelled
+    CANCEL_REPEATED = "cancel_repeated"  # 45129: the same id twice within a second
+    NOTHING_TO_REVERSE = "nothing_to_reverse"  # 40757
     MODIFY_NEEDS_CLIENT_ID = "modify_needs_client_id"  # 22003
     MODIFY_NEEDS_SIZE_AND_PRICE = "modify_needs_size_and_price"  # 40925
     MODIFY_UNCHANGED = "modify_unchanged"  # 40923
@@ -216,6 +268,10 @@ class RejectReason(StrEnum):
     LEVERAGE_OPEN_ORDERS = "leverage_open_orders"  # 40730
     MARGIN_MODE_BUSY = "margin_mode_busy"  # 45117
     POSITION_MODE_BUSY = "position_mode_busy"  # 40920
+    MARGIN_NOT_ISOLATED = "margin_not_isolated"  # 40803
+    MARGIN_REDUCE_TOO_LARGE = "margin_reduce_too_large"  # 40804
+    ASSET_MODE_UNSUPPORTED = "asset_mode_unsupported"  # 40812
+    TRANSFER_TYPE_UNSUPPORTED = "transfer_type_unsupported"  # 400172
 
 
 class EngineRejected(Exception):
@@ -238,6 +294,13 @@ class EngineSettings:
     settle_coin: str = "USDT"
     open_orders_max: int = 200
     """Live orders per account and symbol."""
+    product_orders_max: int = 1000
+    """Live futures orders per account."""
+    positions_max: int = 150
+    """Open positions per account."""
+    retention_days: int = 90
+    """Finished orders, fills, bills and ledger entries older than this are forgotten at the
+    beginning of each UTC day of world time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,11 +332,15 @@ class FuturesOrderCommand:
     client_id: str | None = None
     take_profit: PresetStop | None = None
     stop_loss: PresetStop | None = None
+    stp_mode: StpMode = StpMode.NONE
 
 
 @dataclass(frozen=True, slots=True)
 class SpotOrderCommand:
-    """`size` in base coin, except a market buy: quote coin."""
+    """`size` in base coin, except a market buy: quote coin.
+
+    `take_profit` and `stop_loss` of a limit buy become waiting sales of what it has bought.
+    """
 
     symbol: str
     side: Side
@@ -282,6 +349,25 @@ class SpotOrderCommand:
     price: Decimal | None = None
     force: Force = Force.GTC
     client_id: str | None = None
+    take_profit: PresetStop | None = None
+    stop_loss: PresetStop | None = None
+    stp_mode: StpMode = StpMode.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class SpotPlanCommand:
+    """A spot order that waits for a price.
+
+    `locks` True is a TP/SL order: it reserves its coins while it waits and keeps its id when it
+    fires. False is a trigger order: it reserves nothing, and the order that it makes is a new one.
+    `in_quote`: the size counts quote coin (buys only).
+    """
+
+    order: SpotOrderCommand
+    trigger_price: Decimal
+    trigger_type: TriggerType = TriggerType.FILL_PRICE
+    locks: bool = False
+    in_quote: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +393,9 @@ class PositionStopCommand:
     execute_price: Decimal | None = None
     size: Decimal | None = None
     client_id: str | None = None
+    callback_ratio: Decimal | None = None
+    """moving_plan: how far the price must come back, as a fraction."""
+    stp_mode: StpMode = StpMode.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,3 +423,6 @@ class ModifyPlanCommand:
     new_price: Decimal | None = None
     new_execute_price: Decimal | None = None
     new_callback_ratio: Decimal | None = None
+    new_take_profit: PresetStop | None = None
+    new_stop_loss: PresetStop | None = None
+    new_order_type: OrderType | None = None

@@ -9,16 +9,16 @@ from __future__ import annotations
 from decimal import ROUND_DOWN, Decimal
 
 from module.model.errors import require
-from module.simulator import stops
+from module.simulator import spot_stops, stops
 from module.simulator.engine_records import OrderRecord, PositionRecord
 from module.simulator.engine_types import (
     CancelReason,
     Force,
     MarketType,
-    OrderSource,
     OrderStatus,
     OrderType,
     PositionSide,
+    StpMode,
     TradeScope,
 )
 from module.simulator.fills import fill_futures, fill_spot
@@ -56,7 +56,7 @@ def _arrive_limit(world: World, account: AccountState, order: OrderRecord) -> No
         end_order(world, account, order, CancelReason.WOULD_TAKE)
         return
     if order.force is Force.FOK:
-        last = world.prices.require_last(order.symbol, world.now_ms)
+        last = world.prices.require_tradable(order.symbol, world.now_ms)
         shape = world.book_shape(order.market, order.symbol)
         found = world.book.available(shape, last, order.direction, world.now_ms, price)
         if found < order.remaining:
@@ -78,9 +78,9 @@ def _arrive_limit(world: World, account: AccountState, order: OrderRecord) -> No
 
 def match_symbol(world: World, symbol: str) -> None:
     """A new price: resting orders that it crosses fill as makers at their own price."""
+    world.risky_accounts.update(account_id for account_id, _ in world.holders.get(symbol, ()))
     if not world.prices.is_trading(symbol, world.now_ms):
         return
-    world.risky_accounts.update(account_id for account_id, _ in world.holders.get(symbol, ()))
     for order in list(world.resting.get(symbol, {}).values()):
         if order.status.is_terminal:
             continue
@@ -88,7 +88,7 @@ def match_symbol(world: World, symbol: str) -> None:
         if not _crosses(world, order, price):
             continue
         account = world.accounts[order.account_id]
-        last = world.prices.require_last(symbol, world.now_ms)
+        last = world.prices.require_tradable(symbol, world.now_ms)
         shape = world.book_shape(order.market, symbol)
         found = world.book.available(shape, last, order.direction, world.now_ms, price)
         size = min(found, order.remaining, _closable(account, order))
@@ -105,7 +105,7 @@ def _limit_price(order: OrderRecord) -> Decimal:
 
 
 def _crosses(world: World, order: OrderRecord, price: Decimal) -> bool:
-    last = world.prices.require_last(order.symbol, world.now_ms)
+    last = world.prices.require_tradable(order.symbol, world.now_ms)
     step = world.book_shape(order.market, order.symbol).price_step
     if order.direction > 0:
         return price >= best_ask(last, step)
@@ -125,12 +125,14 @@ def _closable(account: AccountState, order: OrderRecord) -> Decimal:
 
 def _take(world: World, account: AccountState, order: OrderRecord, limit: Decimal | None) -> None:
     """Fill against the book, level by level, as a taker, as far as `limit` allows."""
-    last = world.prices.require_last(order.symbol, world.now_ms)
+    last = world.prices.require_tradable(order.symbol, world.now_ms)
     shape = world.book_shape(order.market, order.symbol)
-    for price, level in list(world.book.levels(shape, last, order.direction, world.now_ms)):
-        if order.status.is_terminal:
-            return
+    for price, level in world.book.levels(shape, last, order.direction, world.now_ms):
         if limit is not None and (price - limit) * order.direction > 0:
+            return
+        if order.stp_mode is not StpMode.NONE and not _may_pass_itself(
+            world, account, order, price
+        ):
             return
         if order.quote_sized:
             affordable = (order.remaining / price / shape.size_step).to_integral_value(ROUND_DOWN)
@@ -141,6 +143,31 @@ def _take(world: World, account: AccountState, order: OrderRecord, limit: Decima
             return
         world.book.take(shape, order.direction, size, world.now_ms)
         _fill(world, account, order, price, size, TradeScope.TAKER)
+        if order.status.is_terminal:
+            return
+
+
+def _may_pass_itself(
+    world: World, account: AccountState, order: OrderRecord, price: Decimal
+) -> bool:
+    """Self-trade prevention: own resting orders at or before `price` end, or `order` does."""
+    met = [
+        other
+        for other in world.resting.get(order.symbol, {}).values()
+        if other.account_id == order.account_id
+        and other.market is order.market
+        and other.direction == -order.direction
+        and (price - _limit_price(other)) * order.direction >= 0
+    ]
+    if not met:
+        return True
+    if order.stp_mode is not StpMode.CANCEL_TAKER:
+        for other in met:
+            end_order(world, account, other, CancelReason.SELF_TRADE)
+    if order.stp_mode is StpMode.CANCEL_MAKER:
+        return True
+    end_order(world, account, order, CancelReason.SELF_TRADE)
+    return False
 
 
 def _fill(
@@ -161,6 +188,7 @@ def _fill(
     else:
         ended = fill_futures(world, account, order, price, size, scope)
         world.risky_accounts.add(account.account_id)
+    world.stir(account)
     order.updated_ms = world.now_ms
     left = order.remaining
     require(left >= 0, f"order {order.order_id}: filled beyond its size by {-left}")
@@ -205,6 +233,9 @@ def end_order(
         return
     order.cancel_reason = reason
     _finish(world, account, order, OrderStatus.CANCELED)
+    fails = order.order_type is OrderType.MARKET and reason is not CancelReason.NORMAL_CANCEL
+    if order.plan_id and fails and not order.filled_size:
+        stops.plan_failed(account, order.plan_id, reason)
 
 
 def _finish(world: World, account: AccountState, order: OrderRecord, status: OrderStatus) -> None:
@@ -213,11 +244,41 @@ def _finish(world: World, account: AccountState, order: OrderRecord, status: Ord
     order.updated_ms = world.now_ms
     account.open_orders.pop(order.order_id, None)
     world.drop_resting(order)
+    if order.market is MarketType.SPOT and order.filled_size:
+        spot_stops.attach_presets(world, account, order)
 
 
 def execute_at_once(world: World, account: AccountState, order: OrderRecord) -> None:
     """Fill a market order without latency (liquidation); what the book cannot take is cancelled."""
-    require(order.source is OrderSource.LIQUIDATION, "only a liquidation skips the latency")
+    require(order.forced is not None, "only the exchange's own orders skip the latency")
     order.arrived = True
     _take(world, account, order, None)
     end_order(world, account, order, CancelReason.NO_LIQUIDITY)
+
+
+def execute_at_price(
+    world: World, account: AccountState, order: OrderRecord, price: Decimal
+) -> None:
+    """Fill the exchange's own order whole at `price`, past the book (netting, settlement)."""
+    require(order.forced is not None, "only the exchange's own orders pass the book")
+    order.arrived = True
+    _fill(world, account, order, price, order.size, TradeScope.TAKER)
+
+
+def fill_by_force(world: World, account: AccountState, order: OrderRecord, size: Decimal) -> bool:
+    """Fill `size` of a live order now, wherever the market is (scripted faults): a limit order at
+    its own price, a market order at the best of the book. False where nothing may fill."""
+    if order.status.is_terminal or not world.prices.is_trading(order.symbol, world.now_ms):
+        return False
+    size = min(size, _closable(account, order))
+    if size <= 0:
+        return False
+    order.arrived = True
+    if order.price is not None:
+        _fill(world, account, order, order.price, size, TradeScope.MAKER)
+        return True
+    last = world.prices.require_tradable(order.symbol, world.now_ms)
+    step = world.book_shape(order.market, order.symbol).price_step
+    price = best_ask(last, step) if order.direction > 0 else best_bid(last, step)
+    _fill(world, account, order, price, size, TradeScope.TAKER)
+    return True

@@ -1,17 +1,36 @@
-"""Misbehaviour on demand: scripted faults of the wire, by operation and n-th call.
+"""Misbehaviour on demand: the words of a scripted fault, and who is hit by it.
 
-A rule says when it acts (`before` the engine sees the request, or `after` the engine has done it)
-and what the client gets instead of the honest answer. A fault is counted when it really changed
+    control door, seeded plan -> FaultWords -> FaultPlan.judge  (which rules hit this request)
+        fault_answers, fault_edits (what the client gets) · fault_effects (what happens inside)
+
+Pure: no socket, no clock, no engine. A fault is counted (`fired`) when it really changed
 something: that number is what tests assert on, so that a fault which never happened fails a test.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 
-from module.model.errors import InvalidInput
+UNLIMITED = 1_000_000
+"""How often a rule acts that is limited by a span of time or by a lag, not by a number."""
+
+SUBMIT = "place-order,batch-place-order,batch-orders"
+CANCEL = "cancel-order,batch-cancel-orders,batch-cancel-order,cancel-all-orders"
+STOPS = "place-tpsl-order,place-pos-tpsl,modify-tpsl-order,/api/v2/spot/trade/place-plan-order"
+SETTINGS = "set-leverage,set-margin-mode,set-position-mode"
+ORDER_READS = "detail,orders-pending,orders-history,orderInfo,unfilled-orders,history-orders"
+FILL_READS = "fills,fill-history"
+GROUPS = {
+    "@submit": SUBMIT,
+    "@cancel": CANCEL,
+    "@stops": STOPS,
+    "@settings": SETTINGS,
+    "@order-reads": ORDER_READS,
+    "@fill-reads": FILL_READS,
+}
 
 
 class FaultMoment(StrEnum):
@@ -25,133 +44,331 @@ class FaultAnswer(StrEnum):
     """What the client gets."""
 
     HONEST = "honest"
-    """The true answer (late, with `delay_s`)."""
+    """The true answer (late, with `delay_s`; of another `content_type`)."""
     DROP = "drop"
     """The connection is reset without a byte."""
     HANG = "hang"
     """Nothing, until the client gives up."""
+    CUT = "cut"
+    """Status, headers and half of the body; then the connection is reset."""
+    HOLD = "hold"
+    """Nothing, and the exchange gets the request `hold_s` world seconds later."""
+    HOLD_DROP = "hold_drop"
+    """As `hold`, and the connection is reset, so that the client need not wait for its time-out."""
     STATUS = "status"
     """HTTP `status` with a body that is not the exchange's."""
     CODE = "code"
     """The exchange's envelope with business code `code`."""
+    NULL = "null"
+    """The exchange's envelope of a success, with data null."""
     TRUNCATE = "truncate"
     """HTTP 200 with the first half of the true body."""
     BODY = "body"
     """HTTP 200 with the text `body`."""
 
 
-@dataclass(slots=True, eq=False)
-class FaultRule:
-    """One scripted fault. `skip` matching calls pass first, then `count` are changed.
+class FaultChange(StrEnum):
+    """How a request is changed on its way in."""
 
-    `operation` is the last part of the path (place-order), the whole path, or `*`. Empty filters
-    match everything. `until_ms` ends the rule in world time. `delay_s` is real time.
+    NONE = ""
+    SIZE = "size"
+    """The size is multiplied by `factor`, on the lot."""
+    PRICE = "price"
+    """The limit price is multiplied by `factor`, on the tick."""
+    FIRST_LEGS = "first_legs"
+    """Only the first `leg` orders of a batch arrive."""
+    SPOIL_LEG = "spoil_leg"
+    """Order number `leg` of a batch arrives without a size, so that it is refused."""
+
+
+class FaultEdit(StrEnum):
+    """How the true data of an answer is changed."""
+
+    NONE = ""
+    LOSE_LEG = "lose_leg"
+    DOUBLE_LEG = "double_leg"
+    SHUFFLE = "shuffle"
+    OTHER_CASE = "other_case"
+    CUT_ID = "cut_id"
+    HIDE_ORDERS = "hide_orders"
+    """Orders younger than `lag_s` are not found."""
+    HIDE_FILLS = "hide_fills"
+    """Fills younger than `lag_s` are not listed."""
+    REPEAT_FILL = "repeat_fill"
+    """The newest fill is listed three times."""
+    RENUMBER_FILL = "renumber_fill"
+    """The newest fill is listed once more, under another trade id."""
+    GO_BACK = "go_back"
+    """An order that is over is shown as it was before (or as `shown_status` says)."""
+    KEEP_STOPS = "keep_stops"
+    """Stops that ended less than `lag_s` ago are still listed."""
+    SKEW = "skew"
+    """The exchange's clock is `skew_s` ahead, for time answers and signatures."""
+
+
+class FaultEffect(StrEnum):
+    """What happens inside the exchange, as a real and balanced event of its engine."""
+
+    NONE = ""
+    DEBIT = "debit"
+    JUMP = "jump"
+    MARKET_CHANGE = "market_change"
+    SUSPEND = "suspend"
+    DELIST = "delist"
+    POSITION_MODE = "position_mode"
+    FOREIGN_ORDER = "foreign_order"
+    FOREIGN_CANCEL = "foreign_cancel"
+    FOREIGN_CLOSE = "foreign_close"
+    LEFTOVER = "leftover"
+    FILL_ORDER = "fill_order"
+    CANCEL_ORDER = "cancel_order"
+    FILL_PART = "fill_part"
+    SETTLE = "settle"
+    SETTLE_AND_CLOSE = "settle_and_close"
+    CANCEL_STOPS = "cancel_stops"
+    LEAVE_STOP = "leave_stop"
+    LIQUIDATE = "liquidate"
+    ADL = "adl"
+    TAKE_PROFIT = "take_profit"
+    FUNDING = "funding"
+    REFUSE_TRIGGER = "refuse_trigger"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultWords:
+    """One scripted fault, in words; docs/faults.md explains each.
+
+    When: `skip` matching requests pass first, then `count` are changed. `operation` names the last
+    parts of paths (comma between them), `@submit`-like groups, whole paths, or `*`; empty with
+    `at_ms` it is an effect at a world time. Empty filters match everything. With `starts_on`, it
+    sleeps until that operation has come (`skip` counts those); with `span_s` it ends so many world
+    seconds after it began. `needs_success`: only requests that the exchange has accepted.
+    `delay_s` is how long the client waits in its own time; all other times are world times.
     """
 
-    operation: str
-    answer: FaultAnswer
+    fault: str = ""
+    operation: str = ""
+    starts_on: str = ""
     moment: FaultMoment = FaultMoment.AFTER
     skip: int = 0
     count: int = 1
     account_id: str = ""
     symbol: str = ""
+    from_ms: int | None = None
     until_ms: int | None = None
-    delay_s: float = 0.0
-    status: int = 502
+    at_ms: int | None = None
+    span_s: Decimal | None = None
+    signed_only: bool = False
+    needs_success: bool = False
+    # what the client gets
+    answer: FaultAnswer = FaultAnswer.HONEST
+    delay_s: Decimal = Decimal(0)
+    status: int = 0
     code: str = "40725"
     message: str = "service return an error"
     body: str = ""
+    content_type: str = ""
     retry_after_s: int | None = None
+    # what happens
+    change: FaultChange = FaultChange.NONE
+    edit: FaultEdit = FaultEdit.NONE
+    effect: FaultEffect = FaultEffect.NONE
+    # with which numbers
+    hold_s: Decimal = Decimal(8)
+    lag_s: Decimal = Decimal(3)
+    skew_s: Decimal = Decimal(40)
+    halt_s: Decimal = Decimal(600)
+    factor: Decimal = Decimal(2)
+    share: Decimal = Decimal(1)
+    amount: Decimal = Decimal(0)
+    rate: Decimal = Decimal("0.001")
+    leg: int = 0
+    side: str = ""
+    prices: str = "all"
+    rule: str = "tick"
+    wallet: str = "futures"
+    coin: str = "USDT"
+    client_id: str = ""
+    shown_status: str = "live"
+
+
+@dataclass(frozen=True, slots=True)
+class FaultQuestion:
+    """What a rule looks at: the path, who asks, about which symbol, when (world time)."""
+
+    path: str
+    account_id: str
+    symbol: str
+    now_ms: int
+
+
+@dataclass(slots=True, eq=False)
+class FaultRule:
+    """Words and what has become of them. `started_ms`: when its span began."""
+
+    words: FaultWords
     seen: int = 0
     fired: int = 0
+    started_ms: int | None = None
 
-    def matches(self, path: str, account_id: str, symbol: str, now_ms: int) -> bool:
-        """Whether it looks at this request at all."""
-        return (
-            self.operation in ("*", path, path.rsplit("/", 1)[-1])
-            and self.account_id in ("", account_id)
-            and self.symbol in ("", symbol)
-            and (self.until_ms is None or now_ms <= self.until_ms)
-        )
+    @property
+    def is_over(self) -> bool:
+        """It has changed as much as it may."""
+        return self.fired >= self.words.count
+
+    def in_time(self, now_ms: int) -> bool:
+        """Its world time has come and not passed."""
+        words = self.words
+        if words.from_ms is not None and now_ms < words.from_ms:
+            return False
+        if words.until_ms is not None and now_ms > words.until_ms:
+            return False
+        if words.span_s is None or self.started_ms is None:
+            return True
+        return now_ms < self.started_ms + int(words.span_s * 1000)
+
+    def has_ended(self, now_ms: int) -> bool:
+        """Its world time has passed for good."""
+        until_ms = self.words.until_ms
+        return until_ms is not None and now_ms > until_ms
+
+    def is_on(self, now_ms: int) -> bool:
+        """It may act now."""
+        return not self.is_over and self.in_time(now_ms)
+
+    def fits(self, account_id: str, symbol: str) -> bool:
+        """Its filters let this account and symbol through."""
+        words = self.words
+        return words.account_id in ("", account_id) and words.symbol in ("", symbol)
+
+    def look(self, question: FaultQuestion) -> bool:
+        """Count the request as seen where it matches; whether the rule is due for it."""
+        words, now_ms = self.words, question.now_ms
+        if not self.is_on(now_ms):
+            return False
+        if not self.fits(question.account_id, question.symbol):
+            return False
+        if words.signed_only and not question.account_id:
+            return False
+        if words.starts_on and self.started_ms is None:
+            if not names(words.starts_on, question.path):
+                return False
+            self.seen += 1
+            if self.seen <= words.skip:
+                return False
+            self.started_ms = now_ms
+            return names(words.operation, question.path)
+        if not names(words.operation, question.path):
+            return False
+        self.seen += 1
+        if not words.starts_on and self.seen <= words.skip:
+            return False
+        if words.span_s is not None and self.started_ms is None:
+            self.started_ms = now_ms
+        return True
 
 
-@dataclass(slots=True)
+def names(operation: str, path: str) -> bool:
+    """Whether the word of a rule means this path."""
+    meant = ("*", path, path.rsplit("/", 1)[-1])
+    for word in operation.split(","):
+        if any(each in meant for each in GROUPS.get(word, word).split(",")):
+            return True
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The rule that spoils a request (the first that is due), and all that edit its data.
+
+    `counted`: rules whose counters have moved.
+    """
+
+    spoiler: FaultRule | None
+    editors: tuple[FaultRule, ...]
+    counted: tuple[FaultRule, ...]
+
+
 class FaultPlan:
-    """All rules, in the order in which they were given; the first that is due acts."""
+    """All rules, in the order in which they were given."""
 
-    rules: list[FaultRule] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._rules: list[FaultRule] = []
+        self._of_requests: list[FaultRule] = []
+        self._of_clock: list[FaultRule] = []
+        self._of_triggers: list[FaultRule] = []
+        self._timed: list[FaultRule] = []
 
-    def add(self, words: Mapping[str, object]) -> FaultRule:
-        """A rule from its JSON words; InvalidInput names what is wrong."""
-        rule = parse_rule(words)
-        self.rules.append(rule)
+    @property
+    def rules(self) -> Sequence[FaultRule]:
+        """Every rule, over or not."""
+        return self._rules
+
+    def add(self, words: FaultWords) -> FaultRule:
+        """One more rule."""
+        rule = FaultRule(words)
+        self._rules.append(rule)
+        if words.edit is FaultEdit.SKEW:
+            self._of_clock.append(rule)
+        elif words.effect is FaultEffect.REFUSE_TRIGGER:
+            self._of_triggers.append(rule)
+        elif words.at_ms is not None:
+            self._timed.append(rule)
+        else:
+            self._of_requests.append(rule)
         return rule
 
     def clear(self) -> None:
         """No more faults."""
-        self.rules.clear()
+        for rules in (
+            self._rules,
+            self._of_requests,
+            self._of_clock,
+            self._of_triggers,
+            self._timed,
+        ):
+            rules.clear()
 
-    def due(self, path: str, account_id: str, symbol: str, now_ms: int) -> FaultRule | None:
-        """The rule that changes this request; every matching rule counts it as seen."""
-        chosen: FaultRule | None = None
-        for rule in self.rules:
-            if not rule.matches(path, account_id, symbol, now_ms):
+    def judge(self, question: FaultQuestion) -> Verdict:
+        """Who changes this request. Every rule that matches counts it as seen."""
+        spoiler: FaultRule | None = None
+        editors: list[FaultRule] = []
+        counted: list[FaultRule] = []
+        ended = False
+        for rule in self._of_requests:
+            if rule.is_over or rule.has_ended(question.now_ms):
+                ended = True
                 continue
-            rule.seen += 1
-            if chosen is None and rule.seen > rule.skip and rule.fired < rule.count:
-                chosen = rule
-        return chosen
+            before = (rule.seen, rule.started_ms)
+            due = rule.look(question)
+            if (rule.seen, rule.started_ms) != before:
+                counted.append(rule)
+            if due and rule.words.edit is not FaultEdit.NONE:
+                editors.append(rule)
+            elif due and spoiler is None:
+                spoiler = rule
+        if ended:
+            self._forget_ended(question.now_ms)
+        return Verdict(spoiler, tuple(editors), tuple(counted))
 
+    def _forget_ended(self, now_ms: int) -> None:
+        """A long plan stays quick: what is over is not looked at again."""
+        self._of_requests = [
+            rule for rule in self._of_requests if not (rule.is_over or rule.has_ended(now_ms))
+        ]
 
-_TEXTS = ("operation", "account_id", "symbol", "code", "message", "body")
-_NUMBERS = ("skip", "count", "until_ms", "status", "retry_after_s")
+    def skewing(self, now_ms: int) -> FaultRule | None:
+        """The rule that has moved the exchange's clock now."""
+        return next((rule for rule in self._of_clock if rule.is_on(now_ms)), None)
 
+    def refusing_trigger(self, account_id: str, symbol: str, now_ms: int) -> FaultRule | None:
+        """The rule that refuses the order of a stop that fires now."""
+        for rule in self._of_triggers:
+            if rule.is_on(now_ms) and rule.fits(account_id, symbol):
+                return rule
+        return None
 
-def parse_rule(words: Mapping[str, object]) -> FaultRule:
-    """A rule from its JSON words; `nth` (1-based) may be given instead of `skip`."""
-    known = {*_TEXTS, *_NUMBERS, "answer", "moment", "nth", "delay_s"}
-    unknown = sorted(set(words) - known)
-    if unknown:
-        raise InvalidInput(f"unknown words of a fault: {unknown}; known are {sorted(known)}")
-    texts = {name: str(words[name]) for name in _TEXTS if name in words}
-    operation = texts.pop("operation", "")
-    if not operation:
-        raise InvalidInput("a fault needs its operation, for example place-order or *")
-    numbers = {name: _whole(words[name], name) for name in _NUMBERS if name in words}
-    if "nth" in words:
-        numbers["skip"] = max(0, _whole(words["nth"], "nth") - 1)
-    try:
-        answer = FaultAnswer(str(words.get("answer", "")))
-        moment = FaultMoment(str(words.get("moment", "after")))
-        delay_s = float(str(words.get("delay_s", 0)))
-    except ValueError as error:
-        raise InvalidInput(f"a fault's answer, moment or delay_s is wrong: {error}") from error
-    if not 0 <= delay_s <= 600:
-        raise InvalidInput(f"delay_s is 0 to 600, not {delay_s}")
-    rule = FaultRule(operation=operation, answer=answer, moment=moment, delay_s=delay_s)
-    for name, text in texts.items():
-        setattr(rule, name, text)
-    for name, number in numbers.items():
-        setattr(rule, name, number)
-    return rule
-
-
-def rule_json(rule: FaultRule) -> dict[str, object]:
-    """A rule as the control API shows it."""
-    return {
-        "operation": rule.operation,
-        "answer": rule.answer.value,
-        "moment": rule.moment.value,
-        "skip": rule.skip,
-        "count": rule.count,
-        "account_id": rule.account_id,
-        "symbol": rule.symbol,
-        "seen": rule.seen,
-        "fired": rule.fired,
-    }
-
-
-def _whole(value: object, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidInput(f"{name} must be a whole number of 0 or more, not {value!r}")
-    return value
+    def next_timed(self) -> FaultRule | None:
+        """The effect at a world time that comes next (the first of those of one moment)."""
+        waiting = [rule for rule in self._timed if not rule.seen]
+        return min(waiting, key=lambda rule: rule.words.at_ms or 0, default=None)

@@ -13,6 +13,7 @@ from module.simulator.engine_records import (
     PositionRecord,
 )
 from module.simulator.engine_types import (
+    ForcedClose,
     MarginMode,
     MarketType,
     OrderSource,
@@ -50,6 +51,8 @@ def fill_futures(
     """
     rules = world.futures[order.symbol]
     rate = rules.taker_fee if scope is TradeScope.TAKER else rules.maker_fee
+    if order.forced is not None and not order.forced.trades:
+        rate = ZERO
     fee = truncated_fee(price, size, rate)
     closing = _position_that_it_closes(account, order)
     closed_size = min(size, closing.size) if closing is not None else ZERO
@@ -184,14 +187,26 @@ def _end_position(
     )
 
 
+_FORCED_WORDS = {
+    ForcedClose.BURST: "burst_",
+    ForcedClose.REDUCE: "force_",
+    ForcedClose.OFFSET: "force_",
+    ForcedClose.DELIVERY: "",
+    ForcedClose.ADL: "adl_",
+}
+
+
 def _business_type(order: OrderRecord) -> str:
-    """Bitget's word on the bill: buy/sell one-way, open_long … in hedge, burst_* liquidated."""
+    """Bitget's word on the bill: buy/sell one-way, open_long … in hedge, burst_* liquidated.
+
+    A liquidation in part (or netting) is force_*; a settled contract has the ordinary words.
+    """
     if order.position_mode is PositionMode.ONE_WAY:
         word = "buy" if order.direction > 0 else "sell"
     else:
         action = "close" if order.trade_side is TradeSide.CLOSE else "open"
         word = f"{action}_{order.position_side.value}"
-    return f"burst_{word}" if order.source is OrderSource.LIQUIDATION else word
+    return _FORCED_WORDS[order.forced] + word if order.forced is not None else word
 
 
 def fill_spot(
@@ -269,6 +284,7 @@ def _record(
         scope=scope,
         source=order.source,
         at_ms=world.now_ms,
+        forced=order.forced,
     )
     account.fills.append(fill)
     order.filled_size += size

@@ -6,12 +6,13 @@ size of its price.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 TAKER_FEE = Decimal("0.0006")
 MAKER_FEE = Decimal("0.0002")
 SPOT_FEE = Decimal("0.001")
+PLACES_MAX = 10
 NOTIONAL_MIN_FUTURES = Decimal(5)
 NOTIONAL_MIN_SPOT = Decimal(1)
 
@@ -131,13 +132,16 @@ _TIER_SHAPE = (
 )
 
 
-def _rules(symbol: str, reference_price: Decimal) -> _Rules:
+def _rules(symbol: str, reference_price: Decimal, price_places: int | None) -> _Rules:
+    """The known rules, or some that fit the price; a tick as fine as `price_places` asks for."""
     known = _KNOWN.get(symbol)
     if known is not None:
-        return known
+        return replace(known, price_place=max(known.price_place, price_places or 0))
     exponent = reference_price.adjusted()
+    # recorded prices are on their tick; one that is coarser than a thousandth is refined
+    place = 4 - exponent if price_places is None else max(price_places, 3 - exponent)
     return _Rules(
-        price_place=max(0, min(10, 4 - exponent)),
+        price_place=max(0, min(PLACES_MAX, place)),
         volume_place=max(0, min(4, exponent)),
         leverage_max=50,
         depth_usdt=30_000,
@@ -163,9 +167,14 @@ def base_coin_of(symbol: str, quote_coin: str = "USDT") -> str:
     return symbol.removesuffix(quote_coin)
 
 
-def futures_instrument(symbol: str, reference_price: Decimal) -> FuturesInstrument:
-    """The contract rules of `symbol`; `reference_price` matters for unknown symbols only."""
-    rules = _rules(symbol, reference_price)
+def futures_instrument(
+    symbol: str, reference_price: Decimal, price_places: int | None = None
+) -> FuturesInstrument:
+    """The contract rules of `symbol`; `reference_price` sizes what counts in coins.
+
+    `price_places` are the decimals that its recorded prices need, where there are such.
+    """
+    rules = _rules(symbol, reference_price, price_places)
     step = Decimal(1).scaleb(-rules.volume_place)
     market_size_max = Decimal(int(Decimal(rules.depth_usdt) * 30 / reference_price) + 1)
     return FuturesInstrument(
@@ -190,9 +199,11 @@ def futures_instrument(symbol: str, reference_price: Decimal) -> FuturesInstrume
     )
 
 
-def spot_instrument(symbol: str, reference_price: Decimal) -> SpotInstrument:
-    """The spot rules of `symbol`; `reference_price` matters for unknown symbols only."""
-    rules = _rules(symbol, reference_price)
+def spot_instrument(
+    symbol: str, reference_price: Decimal, price_places: int | None = None
+) -> SpotInstrument:
+    """The spot rules of `symbol`; the arguments are those of `futures_instrument`."""
+    rules = _rules(symbol, reference_price, price_places)
     precision = min(8, rules.volume_place + 2)
     return SpotInstrument(
         symbol=symbol,

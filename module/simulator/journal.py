@@ -5,16 +5,18 @@ was killed replays them through the same deterministic engine and has the same l
 
     journal.jsonl   a header that names the world, then one command a line
     time.json       the last world time and who was registered at the clock (replaced atomically)
+    snapshot.json   the state at some byte of the journal, so that coming back is quick
     keys.json       credentials of the accounts (mode 0600; the journal itself holds no secret)
     lock            held while a simulator uses the folder
 
 Writes reach the operating system before the call returns: they survive the death of the process.
-A loss of power may cost the last moments of a paper world.
+A loss of power may cost the last moments of a paper world, unless `sync` is called before answers.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -57,7 +59,11 @@ class WorldFolder:
         self._time_path = folder / "time.json"
         self._keys_path = folder / "keys.json"
         self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        self._snapshot_path = folder / "snapshot.json"
         self._journal: int | None = None
+        self._length = 0
+        self._last_line = b""
+        self._synced_length = 0
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -74,7 +80,9 @@ class WorldFolder:
     def read_header(self) -> dict[str, object]:
         """What the world of this folder is; InvalidInput if the file is not a journal."""
         with self._journal_path.open("rb") as file:
-            header = _parse(file.readline(), self._journal_path, 1)
+            line = file.readline()
+        header = _parse(line, f"{self._journal_path} line 1")
+        self._length, self._last_line = len(line), line
         if header.get("format") != FORMAT:
             raise InvalidInput(
                 f"{self._journal_path} has format {header.get('format')!r}, this program writes "
@@ -97,14 +105,66 @@ class WorldFolder:
             }
         )
 
-    def entries(self) -> Iterator[JournalEntry]:
-        """All commands, oldest first. A last line that was cut off by a kill is removed."""
+    def entries(self, after_bytes: int = 0) -> Iterator[JournalEntry]:
+        """All commands after the header (or after so many bytes, where a line ended), oldest first.
+
+        A last line that was cut off by a kill is removed.
+        """
         self._cut_unfinished_line()
+        self._length = 0
         with self._journal_path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                if number == 1:
-                    continue
-                yield _entry(_parse(line, self._journal_path, number), number)
+                self._length += len(line)
+                self._last_line = line
+                if number > 1 and self._length > after_bytes:
+                    where = f"{self._journal_path} line {number}"
+                    yield _entry(_parse(line, where), where)
+
+    def position(self) -> tuple[int, str]:
+        """How long the journal is, and the digest of its last line."""
+        return self._length, _digest(self._last_line)
+
+    def tail_at(self, length: int) -> str:
+        """The digest of the line that ends at byte `length`; "" if none does."""
+        with self._journal_path.open("rb") as file:
+            file.seek(max(0, length - _CHUNK_BYTES))
+            before = file.read(length - file.tell())
+            if file.tell() != length or not before.endswith(b"\n"):
+                return ""
+        return _digest(before[before.rfind(b"\n", 0, -1) + 1 :])
+
+    @property
+    def length(self) -> int:
+        """Bytes of the journal."""
+        return self._length
+
+    @property
+    def synced_length(self) -> int:
+        """So many of them would outlive a loss of power."""
+        return self._synced_length
+
+    def sync(self) -> None:
+        """Have the disk hold everything that was appended before this call."""
+        length = self._length
+        if self._journal is not None:
+            os.fdatasync(self._journal)
+        self._synced_length = length
+
+    def read_snapshot(self) -> bytes | None:
+        """What was written last; None if nothing was."""
+        return self._snapshot_path.read_bytes() if self._snapshot_path.exists() else None
+
+    def write_snapshot(self, content: bytes) -> None:
+        """Replace it, whole and durable."""
+        temporary = self._snapshot_path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._snapshot_path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def save_time(self, now_ms: int, participants: tuple[str, ...]) -> None:
         """Remember the world time; a few microseconds, no disk is waited for."""
@@ -117,7 +177,7 @@ class WorldFolder:
         """What `save_time` wrote last."""
         if not self._time_path.exists():
             return None
-        loaded = _parse(self._time_path.read_bytes(), self._time_path, 1)
+        loaded = _parse(self._time_path.read_bytes(), str(self._time_path))
         now_ms, names = loaded.get("now_ms"), loaded.get("participants")
         if not isinstance(now_ms, int) or not isinstance(names, list):
             raise InvalidInput(f"{self._time_path} does not hold a time; remove it to go on")
@@ -154,12 +214,20 @@ class WorldFolder:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
             self._journal = os.open(self._journal_path, flags, 0o600)
         line = json.dumps(record, separators=(",", ":"), default=_json_default).encode() + b"\n"
-        written = os.write(self._journal, line)
+        try:
+            written = os.write(self._journal, line)
+        except OSError as error:
+            raise InvariantViolated(self._not_kept(error.strerror)) from error
         if written != len(line):
-            raise InvariantViolated(
-                f"{self._journal_path}: only {written} of {len(line)} bytes were written (disk "
-                "full?); the simulator stops so that nothing is answered that is not kept"
-            )
+            raise InvariantViolated(self._not_kept(f"{written} of {len(line)} bytes were written"))
+        self._length += len(line)
+        self._last_line = line
+
+    def _not_kept(self, why: str | None) -> str:
+        return (
+            f"{self._journal_path} cannot be written ({why}); the simulator stops, so that nothing "
+            "is answered that is not kept"
+        )
 
     def _cut_unfinished_line(self) -> None:
         """Drop what follows the last line feed: its command never acted, nobody was answered."""
@@ -184,18 +252,24 @@ def _json_default(value: object) -> str:
     raise InvariantViolated(f"{type(value).__name__} cannot be journaled: {value!r}"[:200])
 
 
-def _parse(line: bytes, path: Path, number: int) -> dict[str, object]:
+def _digest(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()
+
+
+def _parse(line: bytes, where: str) -> dict[str, object]:
     try:
         loaded = json.loads(line)
     except ValueError as error:
-        raise InvalidInput(f"{path} line {number} does not parse: {line[:80]!r}") from error
+        raise InvalidInput(
+            f"{where} does not parse: {line[:60]!r}; restore the folder, or use another"
+        ) from error
     if not isinstance(loaded, dict):
-        raise InvalidInput(f"{path} line {number} is not an object: {line[:80]!r}")
+        raise InvalidInput(f"{where} is not an object: {line[:60]!r}")
     return loaded
 
 
-def _entry(record: Mapping[str, object], number: int) -> JournalEntry:
+def _entry(record: Mapping[str, object], where: str) -> JournalEntry:
     at_ms, params = record.get("at"), record.get("params")
     if not isinstance(at_ms, int) or not isinstance(params, dict):
-        raise InvalidInput(f"journal line {number} is not a command: {record!r}"[:200])
+        raise InvalidInput(f"{where} is not a command: {record!r}"[:240])
     return JournalEntry(at_ms, str(record.get("call")), str(record.get("account")), params)

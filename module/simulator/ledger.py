@@ -8,9 +8,9 @@ there is no second truth.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+import bisect
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
@@ -37,9 +37,15 @@ class WalletKey:
     account_id: str
     market: MarketType
     coin: str
+    name: str = field(init=False, compare=False, repr=False)
+    """Its account in the ledger."""
+
+    def __post_init__(self) -> None:
+        name = f"user:{self.account_id}:{self.market.value}:{self.coin}"
+        object.__setattr__(self, "name", name)
 
     def __str__(self) -> str:
-        return f"user:{self.account_id}:{self.market.value}:{self.coin}"
+        return self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +69,41 @@ class LedgerEntry:
 
 
 class Ledger:
-    """All entries since the world began, and the balances that they add up to."""
+    """All entries that are still kept, and the balances that they add up to.
+
+    Old entries can be folded into opening balances: opening + kept entries = balances, always.
+    """
 
     def __init__(self) -> None:
         self._entries: list[LedgerEntry] = []
-        self._balances: defaultdict[tuple[str, str], Decimal] = defaultdict(lambda: ZERO)
-        self._dirty_coins: set[str] = set()
+        self._folded = 0
+        self._opening: dict[tuple[str, str], Decimal] = {}
+        self._balances: dict[tuple[str, str], Decimal] = {}
+        self._changed: dict[tuple[str, str], Decimal] = {}
+        """What has moved since the last check, and its balance then."""
 
     @property
     def entries(self) -> tuple[LedgerEntry, ...]:
-        """Every entry, oldest first."""
+        """Every kept entry, oldest first."""
         return tuple(self._entries)
 
+    @property
+    def opening(self) -> dict[tuple[str, str], Decimal]:
+        """(account, coin) -> amount before the first kept entry, sorted."""
+        return dict(sorted(self._opening.items()))
+
+    @property
+    def count(self) -> int:
+        """How many entries have ever been recorded."""
+        return self._folded + len(self._entries)
+
     def entries_after(self, number: int) -> Iterator[LedgerEntry]:
-        """Entries with a number above `number` (the first one is 1)."""
-        return iter(self._entries[number:])
+        """Kept entries with a number above `number` (the first one ever is 1)."""
+        return iter(self._entries[max(0, number - self._folded) :])
 
     def balance(self, wallet: WalletKey) -> Decimal:
         """What is in a user's wallet; 0 if it was never used."""
-        return self._balances.get((str(wallet), wallet.coin), ZERO)
+        return self._balances.get((wallet.name, wallet.coin), ZERO)
 
     def house_balance(self, house: House, coin: str) -> Decimal:
         """What one of the house's accounts holds of `coin`."""
@@ -111,48 +133,66 @@ class Ledger:
         for wallet, house, amount in movements:
             require(amount.is_finite(), f"{what} {reference}: amount {amount} is not finite")
             if amount:
-                legs.append(LedgerLeg(str(wallet), wallet.coin, amount))
+                legs.append(LedgerLeg(wallet.name, wallet.coin, amount))
                 legs.append(LedgerLeg(house.value, wallet.coin, -amount))
         if legs:
-            number = len(self._entries) + 1
-            self._post(LedgerEntry(number, at_ms, what, reference, tuple(legs)))
+            self._post(LedgerEntry(self.count + 1, at_ms, what, reference, tuple(legs)))
 
     def _post(self, entry: LedgerEntry) -> None:
-        totals: defaultdict[str, Decimal] = defaultdict(lambda: ZERO)
-        for leg in entry.legs:
-            totals[leg.coin] += leg.amount
+        totals = _sums((leg.coin, leg.amount) for leg in entry.legs)
         for coin, total in totals.items():
             require(total == 0, f"entry {entry.what} {entry.reference}: {coin} is off by {total}")
         for leg in entry.legs:
-            self._balances[leg.account, leg.coin] += leg.amount
-            self._dirty_coins.add(leg.coin)
+            key = (leg.account, leg.coin)
+            self._changed.setdefault(key, self._balances.get(key, ZERO))
+        _add(self._balances, entry.legs)
         self._entries.append(entry)
 
     def check(self) -> None:
         """Raise InvariantViolated unless all balances of each coin add up to exactly zero.
 
-        Looks only at coins that moved since the last check, so it is cheap to run every event.
+        They did at the last check, so what the balances have changed by since then must add up
+        to zero: only accounts that moved are looked at, which is cheap after every event.
         """
-        if not self._dirty_coins:
-            return
-        totals = dict.fromkeys(self._dirty_coins, ZERO)
-        for (_, coin), amount in self._balances.items():
-            if coin in totals:
-                totals[coin] += amount
-        for coin, total in totals.items():
-            require(total == 0, f"ledger is out of balance: {coin} adds up to {total}, not 0")
-        self._dirty_coins.clear()
+        changes = ((key[1], self._balances[key] - was) for key, was in self._changed.items())
+        for coin, change in _sums(changes).items():
+            require(change == 0, f"ledger is out of balance: {coin} is off by {change}")
+        self._changed.clear()
+
+    def fold(self, before_ms: int) -> int:
+        """Entries of before `before_ms` become part of the opening balances; how many did."""
+        count = bisect.bisect_left(self._entries, before_ms, key=lambda entry: entry.at_ms)
+        for entry in self._entries[:count]:
+            _add(self._opening, entry.legs)
+        del self._entries[:count]
+        self._folded += count
+        return count
 
     def audit(self) -> None:
-        """Recompute every balance from the entries; raise InvariantViolated on any difference."""
-        recomputed: defaultdict[tuple[str, str], Decimal] = defaultdict(lambda: ZERO)
+        """Recompute every balance from opening and entries, and every sum from the balances.
+
+        Raises InvariantViolated on any difference.
+        """
+        recomputed = dict(self._opening)
         for entry in self._entries:
-            for leg in entry.legs:
-                recomputed[leg.account, leg.coin] += leg.amount
+            _add(recomputed, entry.legs)
         for key in recomputed.keys() | self._balances.keys():
-            require(
-                recomputed[key] == self._balances[key],
-                f"ledger balance of {key} is {self._balances[key]}, entries say {recomputed[key]}",
-            )
-        self._dirty_coins.update(coin for _, coin in self._balances)
+            balance = self._balances.get(key, ZERO)
+            wanted = recomputed.get(key, ZERO)
+            require(balance == wanted, f"ledger balance of {key} is {balance}, entries: {wanted}")
+        for coin, total in _sums((key[1], kept) for key, kept in self._balances.items()).items():
+            require(total == 0, f"ledger is out of balance: {coin} adds up to {total}, not 0")
         self.check()
+
+
+def _add(balances: dict[tuple[str, str], Decimal], legs: tuple[LedgerLeg, ...]) -> None:
+    for leg in legs:
+        key = (leg.account, leg.coin)
+        balances[key] = balances.get(key, ZERO) + leg.amount
+
+
+def _sums(amounts: Iterable[tuple[str, Decimal]]) -> dict[str, Decimal]:
+    totals: dict[str, Decimal] = {}
+    for coin, amount in amounts:
+        totals[coin] = totals.get(coin, ZERO) + amount
+    return totals

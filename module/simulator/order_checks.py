@@ -8,9 +8,13 @@ from module.simulator.engine_types import (
     EngineRejected,
     FuturesOrderCommand,
     OrderType,
+    PresetStop,
     RejectReason,
+    SpotOrderCommand,
 )
 from module.simulator.instruments import FuturesInstrument
+
+ZERO = Decimal(0)
 
 
 def _refuse(reason: RejectReason, detail: str) -> EngineRejected:
@@ -25,18 +29,18 @@ def check_price_step(price: Decimal, step: Decimal, name: str) -> None:
         raise _refuse(RejectReason.PRICE_STEP, f"{name} {price} is not a multiple of {step}")
 
 
-def check_size_step(size: Decimal, step: Decimal) -> None:
-    """A size is above zero and a multiple of the step."""
+def check_size_step(size: Decimal, step: Decimal, size_min: Decimal = ZERO) -> None:
+    """A size is above zero, not below the minimum (looked at first), and a multiple of the step."""
     if not size.is_finite() or size <= 0:
         raise _refuse(RejectReason.VALUE_INVALID, f"size {size} must be above 0")
+    if size < size_min:
+        raise _refuse(RejectReason.SIZE_BELOW_MIN, f"size {size} is below {size_min}")
     if size % step:
         raise _refuse(RejectReason.SIZE_STEP, f"size {size} is not a multiple of {step}")
 
 
-def check_limits(size: Decimal, size_min: Decimal, size_max: Decimal) -> None:
-    """A size lies between the symbol's limits."""
-    if size < size_min:
-        raise _refuse(RejectReason.SIZE_BELOW_MIN, f"size {size} is below {size_min}")
+def check_size_max(size: Decimal, size_max: Decimal) -> None:
+    """A size is not above the symbol's limit."""
     if size > size_max:
         raise _refuse(RejectReason.SIZE_ABOVE_MAX, f"size {size} is above {size_max}")
 
@@ -44,7 +48,7 @@ def check_limits(size: Decimal, size_min: Decimal, size_max: Decimal) -> None:
 def check_price_type(order_type: OrderType, price: Decimal | None) -> None:
     """A limit order has a price; a market order's price is ignored."""
     if order_type is OrderType.LIMIT and price is None:
-        raise _refuse(RejectReason.PARAMETER_MISSING, "a limit order needs a price")
+        raise _refuse(RejectReason.PARAMETER_MISSING, "price")
 
 
 def check_band(price: Decimal, last: Decimal, band: Decimal) -> None:
@@ -72,10 +76,9 @@ def check_futures_shape(
     rules: FuturesInstrument, command: FuturesOrderCommand, *, closes: bool
 ) -> None:
     """Steps and limits of a futures order, without looking at the market."""
-    check_size_step(command.size, rules.size_step)
+    check_size_step(command.size, rules.size_step, rules.size_min)
     market = command.order_type is OrderType.MARKET
-    size_max = rules.market_size_max if market else rules.limit_size_max
-    check_limits(command.size, rules.size_min, size_max)
+    check_size_max(command.size, rules.market_size_max if market else rules.limit_size_max)
     check_price_type(command.order_type, command.price)
     if command.order_type is OrderType.LIMIT and command.price is not None:
         check_price_step(command.price, rules.price_step, "price")
@@ -83,10 +86,19 @@ def check_futures_shape(
         return
     for preset in (command.take_profit, command.stop_loss):
         if preset is not None:
-            check_price_step(preset.trigger_price, rules.price_step, "preset price")
+            check_preset_steps(preset, rules.price_step)
 
 
-def check_preset_sides(command: FuturesOrderCommand, direction: int, reference: Decimal) -> None:
+def check_preset_steps(preset: PresetStop, step: Decimal) -> None:
+    """Both prices of an attached stop are multiples of the step."""
+    check_price_step(preset.trigger_price, step, "preset price")
+    if preset.execute_price is not None:
+        check_price_step(preset.execute_price, step, "preset execute price")
+
+
+def check_preset_sides(
+    command: FuturesOrderCommand | SpotOrderCommand, direction: int, reference: Decimal
+) -> None:
     """Attached stops lie on their side of the order's price."""
     long = direction > 0
     if command.take_profit is not None:

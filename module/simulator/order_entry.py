@@ -1,4 +1,4 @@
-"""How a futures order is accepted: mode, words, reduce-only rules, tier, margin; cancel, modify.
+"""How a futures order is accepted: mode, words, reduce-only rules, tier, margin.
 
 Acceptance reserves margin and answers at once; the order reaches the book one latency later
 (`execution.arrive`). A refusal changes nothing.
@@ -15,14 +15,11 @@ from module.simulator.engine_types import (
     CancelReason,
     EngineRejected,
     FuturesOrderCommand,
-    MarginMode,
     MarketType,
-    ModifyOrderCommand,
     OrderSource,
     OrderType,
     PositionMode,
     PositionSide,
-    PresetStop,
     RejectReason,
     Side,
     TradeSide,
@@ -30,7 +27,7 @@ from module.simulator.engine_types import (
 from module.simulator.execution import end_order
 from module.simulator.instruments import FuturesInstrument
 from module.simulator.margin import MONEY_STEP
-from module.simulator.valuation import closing_size, futures_balance
+from module.simulator.valuation import closing_size, free_margin
 from module.simulator.world import AccountState, World
 
 ZERO = Decimal(0)
@@ -72,8 +69,13 @@ def accept_futures_order(
     account: AccountState,
     command: FuturesOrderCommand,
     source: OrderSource | None = None,
+    *,
+    credit: Decimal = ZERO,
 ) -> OrderRecord:
-    """Check everything, reserve the margin, and send the order on its way."""
+    """Check everything, reserve the margin, and send the order on its way.
+
+    `credit` is margin that another order of the same request is about to free.
+    """
     rules = world.futures_rules(command.symbol)
     if command.client_id is not None:
         world.claim_client_id(account.client_ids, MarketType.FUTURES, command.client_id)
@@ -86,12 +88,25 @@ def accept_futures_order(
     draft = _Draft(command, rules, direction, closes, last)
     if command.order_type is OrderType.LIMIT and command.price is not None:
         order_checks.check_band(command.price, last, rules.price_band)
-    live = account.live_orders(command.symbol, MarketType.FUTURES)
-    if len(live) >= world.settings.open_orders_max:
-        raise EngineRejected(RejectReason.TOO_MANY_ORDERS, f"{len(live)} live orders")
+    _check_counts(world, account, command.symbol)
     if closes:
         return _accept_closing(world, account, draft, source)
-    return _accept_opening(world, account, draft, source)
+    return _accept_opening(world, account, draft, source, credit)
+
+
+def _check_counts(world: World, account: AccountState, symbol: str) -> None:
+    """Live orders of the symbol and of all contracts are limited."""
+    of_symbol = len(account.live_orders(symbol, MarketType.FUTURES))
+    settings = world.settings
+    if of_symbol >= settings.open_orders_max:
+        raise EngineRejected(RejectReason.TOO_MANY_ORDERS, f"{of_symbol} live orders of {symbol}")
+    if len(account.open_orders) < settings.product_orders_max:
+        return
+    futures = [
+        order for order in account.open_orders.values() if order.market is MarketType.FUTURES
+    ]
+    if len(futures) >= settings.product_orders_max:
+        raise EngineRejected(RejectReason.TOO_MANY_ORDERS, f"{len(futures)} live orders")
 
 
 def _accept_closing(
@@ -108,7 +123,7 @@ def _accept_closing(
     if account.position_mode is PositionMode.HEDGE:
         size = _hedge_close_size(world, account, position, command)
     else:
-        _make_room_to_reduce(world, account, position, command.size)
+        make_room_to_reduce(world, account, position, command.size)
     order = build_order(world, account, replace(command, size=size), source=source)
     return submit_order(world, account, order)
 
@@ -131,11 +146,11 @@ def _hedge_close_size(
         return command.size
     if free > 0:
         return free
-    _make_room_to_reduce(world, account, position, command.size)
+    make_room_to_reduce(world, account, position, command.size)
     return command.size
 
 
-def _make_room_to_reduce(
+def make_room_to_reduce(
     world: World, account: AccountState, position: PositionRecord, size: Decimal
 ) -> None:
     """Closing orders together may not exceed the position: the oldest give way first."""
@@ -149,7 +164,11 @@ def _make_room_to_reduce(
 
 
 def _accept_opening(
-    world: World, account: AccountState, draft: _Draft, source: OrderSource | None
+    world: World,
+    account: AccountState,
+    draft: _Draft,
+    source: OrderSource | None,
+    credit: Decimal,
 ) -> OrderRecord:
     command, rules = draft.command, draft.rules
     limit_price = command.price if command.order_type is OrderType.LIMIT else None
@@ -158,12 +177,12 @@ def _accept_opening(
     order_checks.check_notional(command.size * reference, rules.notional_min)
     _settle_margin_mode(world, account, command, change=False)
     opening = _opening_part(account, draft)
+    _check_position_count(world, account, draft, opening)
     _check_tier(world, account, draft, opening, reference)
     lock = _required_margin(world, account, draft, opening, limit_price)
-    balance = futures_balance(world, account)
     mode = command.margin_mode or world.leverage_of(account, command.symbol).margin_mode
-    free = balance.max_available if mode is MarginMode.CROSSED else balance.available
-    if lock > free:
+    free = free_margin(world, account, mode)
+    if lock > free + credit:
         raise EngineRejected(
             RejectReason.INSUFFICIENT_MARGIN, f"needs {lock} USDT, {free} are available"
         )
@@ -212,6 +231,15 @@ def _opening_part(account: AccountState, draft: _Draft) -> Decimal:
         ZERO,
     )
     return max(ZERO, command.size - max(ZERO, position.size - pledged))
+
+
+def _check_position_count(
+    world: World, account: AccountState, draft: _Draft, opening: Decimal
+) -> None:
+    held = len(account.positions)
+    new = opening > 0 and (draft.command.symbol, draft.position_side) not in account.positions
+    if new and held >= world.settings.positions_max:
+        raise EngineRejected(RejectReason.TOO_MANY_POSITIONS, f"{held} positions are open")
 
 
 def _check_tier(
@@ -268,10 +296,10 @@ def build_order(
     opposite = PositionSide.SHORT if direction > 0 else PositionSide.LONG
     settings = world.leverage_of(account, command.symbol)
     market = command.order_type is OrderType.MARKET
-    order_id = world.new_id()
+    order_id = world.new_order_id(account.account_id, MarketType.FUTURES, command.symbol)
     return OrderRecord(
         order_id=order_id,
-        client_id=command.client_id or world.new_id(),
+        client_id=command.client_id or order_id,
         account_id=account.account_id,
         market=MarketType.FUTURES,
         symbol=command.symbol,
@@ -294,6 +322,7 @@ def build_order(
         updated_ms=world.now_ms,
         arrives_ms=world.now_ms + world.settings.latency_ms,
         fee_coin=world.settings.settle_coin,
+        stp_mode=command.stp_mode,
     )
 
 
@@ -323,30 +352,6 @@ def closing_command(
     )
 
 
-def close_all_positions(
-    world: World,
-    account: AccountState,
-    symbol: str | None,
-    hold_side: PositionSide | None,
-) -> list[OrderRecord]:
-    """Close exactly what is held, whatever minimum; orders that would also close it give way."""
-    if symbol is not None:
-        world.futures_rules(symbol)
-    chosen = [
-        position
-        for position in account.positions.values()
-        if symbol in (None, position.symbol) and hold_side in (None, position.side)
-    ]
-    if not chosen:
-        raise EngineRejected(RejectReason.NO_POSITION, "no position to close")
-    made: list[OrderRecord] = []
-    for position in chosen:
-        _make_room_to_reduce(world, account, position, position.size)
-        command = closing_command(position, account.position_mode, position.size)
-        made.append(submit_order(world, account, build_order(world, account, command)))
-    return made
-
-
 def find_order(
     account: AccountState, market: MarketType, order_id: str | None, client_id: str | None
 ) -> OrderRecord:
@@ -356,109 +361,3 @@ def find_order(
     if order is None or order.market is not market:
         raise EngineRejected(RejectReason.ORDER_UNKNOWN, f"no order {order_id or client_id!r}")
     return order
-
-
-def cancel_by_id(
-    world: World,
-    account: AccountState,
-    market: MarketType,
-    order_id: str | None,
-    client_id: str | None,
-) -> OrderRecord:
-    """Cancel a live order at once."""
-    order = find_order(account, market, order_id, client_id)
-    _require_live(order)
-    end_order(world, account, order, CancelReason.NORMAL_CANCEL)
-    return order
-
-
-def _require_live(order: OrderRecord) -> None:
-    if order.status.is_terminal:
-        raise EngineRejected(
-            RejectReason.ORDER_DONE, f"order {order.order_id} is {order.status.value}"
-        )
-
-
-def modify(
-    world: World,
-    account: AccountState,
-    command: ModifyOrderCommand,
-    order_id: str | None,
-    client_id: str | None,
-) -> OrderRecord:
-    """Cancel and replace (new size and price) or change the attached stops in place."""
-    order = find_order(account, MarketType.FUTURES, order_id, client_id)
-    _require_live(order)
-    if (command.new_size is None) != (command.new_price is None):
-        raise EngineRejected(
-            RejectReason.MODIFY_NEEDS_SIZE_AND_PRICE, "new size and new price go together"
-        )
-    take_profit = command.new_take_profit or order.take_profit
-    stop_loss = command.new_stop_loss or order.stop_loss
-    if command.new_size is None or command.new_price is None:
-        return _modify_presets(world, order, take_profit, stop_loss)
-    if command.new_client_id is None:
-        raise EngineRejected(RejectReason.MODIFY_NEEDS_CLIENT_ID, "newClientOid is missing")
-    if (command.new_size, command.new_price) == (order.size, order.price):
-        raise EngineRejected(RejectReason.MODIFY_UNCHANGED, "size and price are the same")
-    if order.order_type is OrderType.MARKET:
-        raise EngineRejected(RejectReason.VALUE_INVALID, "a market order cannot be modified")
-    wanted = replace(
-        _command_of(order),
-        size=command.new_size,
-        price=command.new_price,
-        client_id=command.new_client_id,
-        take_profit=take_profit,
-        stop_loss=stop_loss,
-    )
-    return _replace_order(world, account, order, wanted)
-
-
-def _modify_presets(
-    world: World,
-    order: OrderRecord,
-    take_profit: PresetStop | None,
-    stop_loss: PresetStop | None,
-) -> OrderRecord:
-    if (take_profit, stop_loss) == (order.take_profit, order.stop_loss):
-        raise EngineRejected(RejectReason.MODIFY_UNCHANGED, "nothing to change")
-    command = replace(_command_of(order), take_profit=take_profit, stop_loss=stop_loss)
-    rules = world.futures[order.symbol]
-    order_checks.check_futures_shape(rules, command, closes=order.closes)
-    reference = order.price or world.prices.require_last(order.symbol, world.now_ms)
-    order_checks.check_preset_sides(command, order.direction, reference)
-    order.take_profit = take_profit
-    order.stop_loss = stop_loss
-    order.updated_ms = world.now_ms
-    return order
-
-
-def _command_of(order: OrderRecord) -> FuturesOrderCommand:
-    return FuturesOrderCommand(
-        symbol=order.symbol,
-        side=order.side,
-        order_type=order.order_type,
-        size=order.size,
-        price=order.price,
-        force=order.force,
-        trade_side=order.trade_side,
-        reduce_only=order.reduce_only and order.position_mode is PositionMode.ONE_WAY,
-        take_profit=order.take_profit,
-        stop_loss=order.stop_loss,
-    )
-
-
-def _replace_order(
-    world: World, account: AccountState, order: OrderRecord, wanted: FuturesOrderCommand
-) -> OrderRecord:
-    """Accept the new order with the old one out of the way; a refusal leaves the old one live."""
-    del account.open_orders[order.order_id]
-    try:
-        replacement = accept_futures_order(world, account, wanted)
-    except EngineRejected:
-        account.open_orders[order.order_id] = order
-        account.open_orders = dict(sorted(account.open_orders.items()))
-        raise
-    account.open_orders[order.order_id] = order
-    end_order(world, account, order, CancelReason.MODIFIED)
-    return replacement

@@ -14,6 +14,7 @@ from module.simulator.engine_records import OrderRecord, PlanRecord
 from module.simulator.engine_types import (
     EngineRejected,
     FuturesOrderCommand,
+    MarketType,
     OrderSource,
     OrderType,
     PlanOrderCommand,
@@ -24,6 +25,7 @@ from module.simulator.engine_types import (
     RejectReason,
     Side,
     TradeSide,
+    TriggerType,
 )
 from module.simulator.order_checks import check_futures_shape, check_price_step
 from module.simulator.order_entry import (
@@ -33,7 +35,8 @@ from module.simulator.order_entry import (
     closing_command,
     submit_order,
 )
-from module.simulator.stops import claim_new_plan_client_id
+from module.simulator.spot_plans import fire_spot_plan
+from module.simulator.stops import checked_callback_ratio, claim_new_plan_client_id
 from module.simulator.world import AccountState, World
 
 _SOURCES = {
@@ -43,6 +46,7 @@ _SOURCES = {
     PlanType.LOSS_PLAN: (OrderSource.LOSS_MARKET, OrderSource.LOSS_LIMIT),
     PlanType.NORMAL_PLAN: (OrderSource.PLAN_MARKET, OrderSource.PLAN_LIMIT),
     PlanType.TRACK_PLAN: (OrderSource.TRACK_MARKET, OrderSource.PLAN_LIMIT),
+    PlanType.MOVING_PLAN: (OrderSource.TRACK_MARKET, OrderSource.LOSS_LIMIT),
 }
 
 
@@ -50,9 +54,9 @@ def place_plan_order(world: World, account: AccountState, command: PlanOrderComm
     """Accept a normal_plan or track_plan; margin is looked at when it fires, not before."""
     order = command.order
     rules = world.futures_rules(order.symbol)
-    if command.plan_type.protects_position:
+    if command.plan_type not in (PlanType.NORMAL_PLAN, PlanType.TRACK_PLAN):
         raise EngineRejected(
-            RejectReason.PLAN_TYPE_UNSUPPORTED, f"{command.plan_type.value} is a position's stop"
+            RejectReason.PLAN_TYPE_UNSUPPORTED, f"{command.plan_type.value} is no trigger order"
         )
     claim_new_plan_client_id(account, order.client_id)
     check_mode(order, account.position_mode)
@@ -60,20 +64,23 @@ def place_plan_order(world: World, account: AccountState, command: PlanOrderComm
     closes = order.trade_side is TradeSide.CLOSE if hedge else order.reduce_only
     check_futures_shape(rules, order, closes=closes)
     check_price_step(command.trigger_price, rules.price_step, "trigger price")
-    tracks = command.plan_type is PlanType.TRACK_PLAN
-    if tracks and not (command.callback_ratio and 0 < command.callback_ratio < 1):
-        raise EngineRejected(RejectReason.PARAMETER_MISSING, "track_plan needs a callback ratio")
-    last = world.require_trading(order.symbol)
-    plan_id = world.new_id()
+    callback: Decimal | None = None
+    if command.plan_type.trails:
+        callback = checked_callback_ratio(command.callback_ratio, "callbackRatio")
+        if order.order_type is not OrderType.MARKET:
+            raise EngineRejected(RejectReason.VALUE_INVALID, "orderType of a track_plan: market")
+    world.require_trading(order.symbol)
+    present = world.trigger_price(order.symbol, command.trigger_type)
+    plan_id = world.new_order_id(account.account_id, MarketType.FUTURES, order.symbol)
     plan = PlanRecord(
         plan_id=plan_id,
-        client_id=order.client_id or world.new_id(),
+        client_id=order.client_id or plan_id,
         account_id=account.account_id,
         symbol=order.symbol,
         plan_type=command.plan_type,
         trigger_price=command.trigger_price,
         trigger_type=command.trigger_type,
-        fires_above=command.trigger_price > last,
+        fires_above=command.trigger_price > present,
         side=order.side,
         position_side=_shown_side(order, hedge=hedge),
         trade_side=order.trade_side,
@@ -85,12 +92,13 @@ def place_plan_order(world: World, account: AccountState, command: PlanOrderComm
         price=order.price,
         execute_price=None,
         reduce_only=order.reduce_only,
-        callback_ratio=command.callback_ratio if tracks else None,
+        callback_ratio=callback,
         take_profit=order.take_profit,
         stop_loss=order.stop_loss,
         force=order.force,
         created_ms=world.now_ms,
         updated_ms=world.now_ms,
+        stp_mode=order.stp_mode,
     )
     account.plan_client_ids[plan.client_id] = plan_id
     world.add_plan(account, plan)
@@ -107,9 +115,9 @@ def fire_plans(world: World, symbol: str) -> None:
     """Look at every live plan of `symbol` against the present price."""
     if not world.plans.get(symbol) or not world.prices.is_trading(symbol, world.now_ms):
         return
-    price = world.prices.require_last(symbol, world.now_ms)
+    prices = {kind: world.trigger_price(symbol, kind) for kind in TriggerType}
     for plan in list(world.plans[symbol].values()):
-        if plan.status is PlanStatus.LIVE and _reached(plan, price):
+        if plan.status is PlanStatus.LIVE and _reached(plan, prices[plan.trigger_type]):
             _fire(world, world.accounts[plan.account_id], plan)
 
 
@@ -122,7 +130,7 @@ def _reached(plan: PlanRecord, price: Decimal) -> bool:
             return True
         plan.best_price = price
         return False
-    # an activated track_plan: a sale follows the price up and fires on the way down
+    # an activated trailing plan: a sale follows the price up and fires on the way down
     ratio = plan.callback_ratio or Decimal(0)
     if _really_sells(plan):
         plan.best_price = max(plan.best_price, price)
@@ -135,18 +143,32 @@ def _really_sells(plan: PlanRecord) -> bool:
     return (plan.side is Side.SELL) != (plan.trade_side is TradeSide.CLOSE)
 
 
+def fire_at_once(world: World, plan: PlanRecord) -> None:
+    """Fire a live plan wherever the price is (scripted faults)."""
+    _fire(world, world.accounts[plan.account_id], plan)
+
+
 def _fire(world: World, account: AccountState, plan: PlanRecord) -> None:
     try:
-        order = (
-            _fire_stop(world, account, plan) if plan.protects else _fire_plan(world, account, plan)
-        )
+        world.trigger_gate(plan)
+        order = _order_of(world, account, plan)
     except EngineRejected as error:
         plan.status = PlanStatus.FAIL_EXECUTE
         plan.fail_reason = str(error)
     else:
         plan.status = PlanStatus.EXECUTED
         plan.execute_order_id = order.order_id
+        order.plan_id = plan.plan_id
     world.drop_plan(account, plan)
+
+
+def _order_of(world: World, account: AccountState, plan: PlanRecord) -> OrderRecord:
+    """The order that a fired plan makes; refused as any order may be."""
+    if plan.market is MarketType.SPOT:
+        return fire_spot_plan(world, account, plan)
+    if plan.protects is not None:
+        return _fire_stop(world, account, plan)
+    return _fire_plan(world, account, plan)
 
 
 def _fire_stop(world: World, account: AccountState, plan: PlanRecord) -> OrderRecord:
@@ -156,7 +178,10 @@ def _fire_stop(world: World, account: AccountState, plan: PlanRecord) -> OrderRe
     if position is None:
         raise EngineRejected(RejectReason.NO_POSITION, f"plan {plan.plan_id} protects nothing")
     size = position.size if plan.size is None else min(plan.size, position.size)
-    command = closing_command(position, account.position_mode, size, plan.plan_id)
+    command = replace(
+        closing_command(position, account.position_mode, size, plan.plan_id),
+        stp_mode=plan.stp_mode,
+    )
     market_source, limit_source = _SOURCES[plan.plan_type]
     source = market_source
     if plan.execute_price is not None:
@@ -182,6 +207,7 @@ def _fire_plan(world: World, account: AccountState, plan: PlanRecord) -> OrderRe
         client_id=plan.plan_id,
         take_profit=plan.take_profit,
         stop_loss=plan.stop_loss,
+        stp_mode=plan.stp_mode,
     )
     source = market_source if market else limit_source
     return accept_futures_order(world, account, command, source)

@@ -1,79 +1,86 @@
-"""Replays a folder of candle files: SYMBOL.parquet or SYMBOL.csv, and SYMBOL.funding.* beside it.
+"""Replays a folder of candle files: SYMBOL.parquet or SYMBOL.csv, and its companions.
 
-Columns: timestamp (bar open, ms UTC), open, high, low, close, volume; funding: timestamp,
-fundingRate. One-minute files are taken as they are; one-hour files are expanded so that the sixty
-minutes merge into exactly the hour again. The last bar of a file can be partial and is dropped.
-Prices go through repr into Decimal and onto the symbol's tick. `.mark` files are not used: mark is
-last in this exchange.
+Columns: timestamp (bar open, ms UTC), open, high, low, close, volume; SYMBOL.funding.*: timestamp,
+fundingRate; SYMBOL.mark.*: the mark price, with the columns of candles. One-minute files are taken
+as they are; the minutes of one-hour files are computed so that sixty merge into exactly the hour
+again (`minute_path`), mark and last moving together. The last bar of a file can be partial and is
+dropped. Prices are on a tick that is fine enough to spell every price of the file.
+
+Where there is no mark (no file, or none for a bar) mark and index are derived from last
+(`derived_marks`); with a file the index is the mark.
 """
 
 from __future__ import annotations
 
 import bisect
-import csv
-import hashlib
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
 from module.model.errors import InvalidInput
 from module.model.money import decimal_from_float
+from module.simulator.candle_files import (
+    CandleColumns,
+    Floats,
+    candle_files,
+    companion_file,
+    decimals_needed,
+    digest_of,
+    read_candles,
+    read_funding,
+    release_reading_memory,
+    whole_steps,
+)
+from module.simulator.derived_marks import derive_index_and_mark, with_marks_of_file
 from module.simulator.instruments import (
+    PLACES_MAX,
     FuturesInstrument,
     SpotInstrument,
-    base_coin_of,
     futures_instrument,
     spot_instrument,
 )
-from module.simulator.market_source import HOUR_MS, MINUTE_MS, Bar, FundingPoint
-from module.simulator.tick_bars import MISSING, TickBlock, TickScale
+from module.simulator.market_source import (
+    FOREVER_MS,
+    HOUR_MS,
+    MINUTE_MS,
+    Bar,
+    FundingPoint,
+    PriceKind,
+)
+from module.simulator.tick_bars import TickScale
+from module.simulator.tick_series import PRICE_TICKS_MAX, Merged, TickSeries, compact
 
-_CANDLE_COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
-_FUNDING_COLUMNS = ("timestamp", "fundingRate")
-_DEFAULT_FUNDING_MS = 8 * HOUR_MS
+_DEFAULT_FUNDING_H = 8
+_DEFAULT_RATE = Decimal("0.0001")
+_SIGNIFICANT_DIGITS = 9
+_VOLUME_PLACES_MAX = 8
+_LOTS_MAX = float(1 << 53)
 
 
 @dataclass(frozen=True, slots=True)
-class _Series:
-    """All minutes of one symbol from its first bar on."""
+class _Symbol:
+    """Everything of one symbol."""
 
-    first_ms: int
-    block: TickBlock
+    futures: FuturesInstrument
+    spot: SpotInstrument
     scale: TickScale
-
-    @property
-    def last_ms(self) -> int:
-        """Open time of the last minute."""
-        return self.first_ms + (len(self.block) - 1) * MINUTE_MS
+    series: dict[PriceKind, TickSeries]
+    funding: tuple[FundingPoint, ...]
 
 
 class ReplayMarket:
     """The bars of a folder. InvalidInput says what is wrong with a file."""
 
     def __init__(self, folder: Path) -> None:
-        files = _candle_files(folder)
-        self._market_id = f"replay:{_digest(folder)}"
-        self._series: dict[str, _Series] = {}
-        self._futures: dict[str, FuturesInstrument] = {}
-        self._spot: dict[str, SpotInstrument] = {}
-        self._funding: dict[str, list[FundingPoint]] = {}
-        for symbol, path in files.items():
-            rows = _read_rows(path, _CANDLE_COLUMNS)
-            if len(rows) < 3:
-                raise InvalidInput(f"{path} has {len(rows)} bars; at least 3 are needed")
-            reference = decimal_from_float(rows[0][4], name=f"{path} close")
-            self._funding[symbol] = _read_funding(folder, symbol)
-            rules = replace(
-                futures_instrument(symbol, reference),
-                funding_interval_h=_usual_interval_h(self._funding[symbol]),
-            )
-            self._futures[symbol] = rules
-            self._spot[symbol] = spot_instrument(symbol, reference)
-            scale = TickScale(rules.price_step, rules.size_step)
-            self._series[symbol] = _make_series(path, rows, scale)
+        self._symbols = {
+            symbol: _load(folder, symbol, path) for symbol, path in candle_files(folder).items()
+        }
+        self._market_id = f"replay:{digest_of(folder)}"
 
     # -- MarketSource -------------------------------------------------------------------------
 
@@ -84,199 +91,204 @@ class ReplayMarket:
 
     def futures(self) -> Sequence[FuturesInstrument]:
         """One contract per file."""
-        return tuple(self._futures[symbol] for symbol in sorted(self._futures))
+        return tuple(found.futures for found in self._symbols.values())
 
     def spot(self) -> Sequence[SpotInstrument]:
         """One pair per file."""
-        return tuple(self._spot[symbol] for symbol in sorted(self._spot))
+        return tuple(found.spot for found in self._symbols.values())
 
     def span(self, symbol: str | None = None) -> tuple[int | None, int | None]:
         """Open times of the first and the last minute."""
         if symbol is not None:
-            series = self._series.get(symbol)
-            return (series.first_ms, series.last_ms) if series is not None else (None, None)
-        return (
-            min(series.first_ms for series in self._series.values()),
-            max(series.last_ms for series in self._series.values()),
-        )
+            last = self._last(symbol)
+            return (last.first_ms, last.last_ms) if last is not None else (None, None)
+        every = [found.series[PriceKind.LAST] for found in self._symbols.values()]
+        return min(series.first_ms for series in every), max(series.last_ms for series in every)
 
-    def bar(self, symbol: str, open_ms: int) -> Bar | None:
+    def native_minutes(self, symbol: str) -> int:
+        """1 or 60, as the file is."""
+        last = self._last(symbol)
+        return last.minutes if last is not None else 1
+
+    def bar(
+        self,
+        symbol: str,
+        open_ms: int,
+        kind: PriceKind = PriceKind.LAST,
+        low_first: bool | None = None,
+    ) -> Bar | None:
         """The minute that opens at `open_ms`."""
-        return self.merged_bar(symbol, open_ms, 1)
-
-    def merged_bar(self, symbol: str, open_ms: int, minutes: int) -> Bar | None:
-        """Minutes as one bar; what lies outside the file or in a gap is skipped."""
-        series = self._series.get(symbol)
-        if series is None or open_ms % MINUTE_MS:
+        found = self._symbols.get(symbol)
+        if found is None or open_ms % MINUTE_MS:
             return None
-        first = (open_ms - series.first_ms) // MINUTE_MS
-        end = min(first + minutes, len(series.block))
-        first = max(first, 0)
-        merged = series.block.merged(first, end) if first < end else None
-        return series.scale.bar(open_ms, *merged) if merged is not None else None
+        return _bar(found.scale, open_ms, found.series[kind].minute(open_ms, low_first))
+
+    def merged_bar(
+        self, symbol: str, open_ms: int, minutes: int, kind: PriceKind = PriceKind.LAST
+    ) -> Bar | None:
+        """Minutes as one bar; what lies outside the file or in a gap is skipped."""
+        found = self._symbols.get(symbol)
+        if found is None or open_ms % MINUTE_MS or minutes <= 0:
+            return None
+        merged = found.series[kind].merged(open_ms, open_ms + minutes * MINUTE_MS)
+        return _bar(found.scale, open_ms, merged)
+
+    def extremes(
+        self, symbol: str, open_ms: int, minutes: int, kind: PriceKind = PriceKind.LAST
+    ) -> tuple[Decimal, Decimal] | None:
+        """Lowest and highest price of all bars of the file that reach into these minutes."""
+        found = self._symbols.get(symbol)
+        if found is None:
+            return None
+        ticks = found.series[kind].extremes(open_ms, open_ms + minutes * MINUTE_MS)
+        step = found.scale.price_step
+        return (ticks[0] * step, ticks[1] * step) if ticks is not None else None
 
     def latest_bar(self, symbol: str, open_ms: int) -> Bar | None:
         """The last existing minute at or before `open_ms`."""
-        series = self._series.get(symbol)
-        if series is None or open_ms < series.first_ms:
+        last = self._last(symbol)
+        index = last.index_before(open_ms) if last is not None else -1
+        if last is None or index < 0:
             return None
-        index = min((open_ms - series.first_ms) // MINUTE_MS, len(series.block) - 1)
-        while series.block.lots[index] == MISSING:  # ends: the first minute always exists
-            index -= 1
-        return self.bar(symbol, series.first_ms + index * MINUTE_MS)
+        latest_ms = int(last.times[index]) + last.length_ms - MINUTE_MS
+        return self.bar(symbol, min(open_ms, latest_ms))
+
+    def known_until_ms(self, now_ms: int) -> int:
+        """Files do not change."""
+        return FOREVER_MS
 
     def next_funding(self, symbol: str, after_ms: int) -> FundingPoint | None:
         """The file's next settlement; without a file, every 8 hours at 0.01 %."""
-        if symbol not in self._series:
+        found = self._symbols.get(symbol)
+        if found is None:
             return None
-        points = self._funding[symbol]
-        if not points:
-            settlement_ms = (after_ms // _DEFAULT_FUNDING_MS + 1) * _DEFAULT_FUNDING_MS
-            return FundingPoint(settlement_ms, Decimal("0.0001"))
-        index = bisect.bisect_right(points, after_ms, key=lambda point: point.settlement_ms)
-        return points[index] if index < len(points) else None
+        if not found.funding:
+            return FundingPoint(_next_default(after_ms), _DEFAULT_RATE)
+        index = bisect.bisect_right(found.funding, after_ms, key=_settlement_ms)
+        return found.funding[index] if index < len(found.funding) else None
 
     def funding_between(self, symbol: str, first_ms: int, last_ms: int) -> Sequence[FundingPoint]:
         """The settlements of [first_ms, last_ms]."""
-        found: list[FundingPoint] = []
-        point = self.next_funding(symbol, first_ms - 1)
-        while point is not None and point.settlement_ms <= last_ms:
-            found.append(point)
-            point = self.next_funding(symbol, point.settlement_ms)
-        return tuple(found)
+        found = self._symbols.get(symbol)
+        if found is None:
+            return ()
+        if not found.funding:
+            moments = range(_next_default(first_ms - 1), last_ms + 1, _DEFAULT_FUNDING_H * HOUR_MS)
+            return tuple(FundingPoint(moment, _DEFAULT_RATE) for moment in moments)
+        first = bisect.bisect_left(found.funding, first_ms, key=_settlement_ms)
+        end = bisect.bisect_right(found.funding, last_ms, key=_settlement_ms)
+        return found.funding[first:end]
+
+    def funding_interval_h(self, symbol: str, at_ms: int) -> int:
+        """From the settlement before `at_ms` to the one after it, as the file has them.
+
+        Before the first and after the last it is the nearest that is known.
+        """
+        found = self._symbols.get(symbol)
+        if found is None or len(found.funding) < 2:
+            return _DEFAULT_FUNDING_H
+        after = bisect.bisect_right(found.funding, at_ms, key=_settlement_ms)
+        after = min(max(after, 1), len(found.funding) - 1)
+        return _hours_between(found.funding[after - 1], found.funding[after])
+
+    def _last(self, symbol: str) -> TickSeries | None:
+        found = self._symbols.get(symbol)
+        return found.series[PriceKind.LAST] if found is not None else None
 
 
-# -- files ----------------------------------------------------------------------------------------
+def _bar(scale: TickScale, open_ms: int, merged: Merged | None) -> Bar | None:
+    if merged is None:
+        return None
+    return scale.bar(open_ms, merged.ticks, merged.lots, merged.twice_turnover // 2)
 
 
-def _candle_files(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise InvalidInput(f"{folder} is not a folder of candle files")
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        symbol, _, rest = path.name.partition(".")
-        if rest not in ("parquet", "csv"):
-            continue
-        if symbol in files:
-            raise InvalidInput(f"{folder} has two candle files of {symbol}; remove one")
-        try:
-            base_coin_of(symbol)
-        except ValueError as error:
-            raise InvalidInput(f"{path} is not named after a symbol: {error}") from error
-        files[symbol] = path
-    if not files:
-        raise InvalidInput(f"{folder} holds no SYMBOL.parquet or SYMBOL.csv")
-    return files
+def _settlement_ms(point: FundingPoint) -> int:
+    return point.settlement_ms
 
 
-def _digest(folder: Path) -> str:
-    total = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix in (".parquet", ".csv"):
-            total.update(path.name.encode() + b"\0")
-            with path.open("rb") as source:
-                total.update(hashlib.file_digest(source, "sha256").digest())
-    return total.hexdigest()[:16]
+def _next_default(after_ms: int) -> int:
+    interval_ms = _DEFAULT_FUNDING_H * HOUR_MS
+    return (after_ms // interval_ms + 1) * interval_ms
 
 
-def _read_rows(path: Path, columns: Sequence[str]) -> list[tuple[float, ...]]:
-    """Rows in the order of `columns`, sorted and unique by timestamp, numbers finite."""
-    try:
-        if path.suffix == ".csv":
-            with path.open(newline="") as source:
-                reader = csv.DictReader(source)
-                rows = [tuple(float(row[name]) for name in columns) for row in reader]
-        else:
-            import pyarrow.parquet
-
-            table = pyarrow.parquet.read_table(path, columns=list(columns))
-            rows = list(zip(*(table[name].to_pylist() for name in columns), strict=True))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInput(f"{path} does not have the columns {list(columns)}: {error}") from error
-    for before, row in pairwise(rows):
-        if not before[0] < row[0]:
-            raise InvalidInput(f"{path} is not sorted and unique at timestamp {row[0]:.0f}")
-    return rows
+def _hours_between(before: FundingPoint, after: FundingPoint) -> int:
+    return max(1, round((after.settlement_ms - before.settlement_ms) / HOUR_MS))
 
 
-def _make_series(path: Path, rows: list[tuple[float, ...]], scale: TickScale) -> _Series:
-    times = [int(row[0]) for row in rows]
-    step_ms = min(after - before for before, after in pairwise(times))
-    if step_ms not in (MINUTE_MS, HOUR_MS) or any(when % step_ms for when in times):
-        raise InvalidInput(
-            f"{path} has bars every {step_ms} ms; only whole minutes (60000) and hours (3600000) "
-            "can be replayed"
-        )
-    block = TickBlock()
-    expected_ms = times[0]
-    minutes = step_ms // MINUTE_MS
-    for row in rows[:-1]:  # the last bar can be partial
-        opened_ms = int(row[0])
-        for _ in range((opened_ms - expected_ms) // MINUTE_MS):
-            block.append_missing()
-        ticks, lots = _to_ticks(path, row, scale)
-        if minutes == 1:
-            block.append(ticks, lots)
-        else:
-            for part, part_lots in expand_hour(ticks, lots):
-                block.append(part, part_lots)
-        expected_ms = opened_ms + step_ms
-    return _Series(times[0], block, scale)
+# -- loading --------------------------------------------------------------------------------------
 
 
-def _to_ticks(
-    path: Path, row: tuple[float, ...], scale: TickScale
-) -> tuple[tuple[int, int, int, int], int]:
-    values = [decimal_from_float(value, name=f"{path} at {row[0]:.0f}") for value in row[1:]]
-    opened, high, low, closed = (
-        max(1, int((value / scale.price_step).to_integral_value(ROUND_HALF_EVEN)))
-        for value in values[:4]
+def _load(folder: Path, symbol: str, path: Path) -> _Symbol:
+    """Read the files of one symbol and find the rules that fit them."""
+    candles = read_candles(path)
+    funding = _read_funding_points(folder, symbol)
+    reference = decimal_from_float(float(np.median(candles.prices[3])))
+    if reference <= 0:
+        raise InvalidInput(f"{path}: its prices are {reference}")
+    places = decimals_needed(candles.prices, _places_at_most(candles.prices[1]))
+    futures = replace(
+        futures_instrument(symbol, reference, places),
+        funding_interval_h=_usual_interval_h(funding),
     )
-    if not low <= min(opened, closed) <= max(opened, closed) <= high:
-        raise InvalidInput(f"{path} at {row[0]:.0f}: high and low do not contain open and close")
-    lots = int((values[4] / scale.size_step).to_integral_value(ROUND_HALF_EVEN))
-    if lots < 0:
-        raise InvalidInput(f"{path} at {row[0]:.0f}: negative volume {row[5]}")
-    return (opened, high, low, closed), lots
+    scale = TickScale(futures.price_step, _volume_step(candles, futures.size_step))
+    last = _tick_series(candles, scale, with_volume=True)
+    index, mark = derive_index_and_mark(last)
+    mark_path = companion_file(folder, symbol, "mark")
+    if mark_path is not None:
+        marks = read_candles(mark_path)
+        if marks.minutes != candles.minutes:
+            raise InvalidInput(f"{mark_path} and {path} have bars of different lengths")
+        mark = index = with_marks_of_file(mark, _tick_series(marks, scale, with_volume=False))
+    release_reading_memory()
+    series = {PriceKind.LAST: last, PriceKind.MARK: mark, PriceKind.INDEX: index}
+    return _Symbol(futures, spot_instrument(symbol, reference, places), scale, series, funding)
 
 
-def expand_hour(
-    ticks: tuple[int, int, int, int], lots: int
-) -> Iterable[tuple[tuple[int, int, int, int], int]]:
-    """Sixty minutes that merge into the hour: open, nearer extreme, other extreme, close."""
-    opened, high, low, closed = ticks
-    near, far = (low, high) if opened - low <= high - opened else (high, low)
-    corners = ((0, opened), (20, near), (40, far), (60, closed))
-    marks = [opened]
-    for (start, price), (end, target) in pairwise(corners):
-        marks += [
-            price + round((target - price) * (index - start) / (end - start))
-            for index in range(start + 1, end + 1)
-        ]
-    for minute in range(60):
-        first, last = marks[minute], marks[minute + 1]
-        share = lots * (minute + 1) // 60 - lots * minute // 60
-        yield (first, max(first, last), min(first, last), last), share
+def _places_at_most(highs: Floats) -> int:
+    """A price has nine significant digits at most: finer ones are no exchange's, but noise."""
+    digits_before = Decimal(float(highs.max())).adjusted() + 1
+    return max(0, min(PLACES_MAX, _SIGNIFICANT_DIGITS - digits_before))
 
 
-def _read_funding(folder: Path, symbol: str) -> list[FundingPoint]:
-    """Settlements of a symbol; a few are some milliseconds late and are put on the second."""
-    for suffix in ("parquet", "csv"):
-        path = folder / f"{symbol}.funding.{suffix}"
-        if path.exists():
-            return [
-                FundingPoint(
-                    round(row[0] / 1000) * 1000, decimal_from_float(row[1], name=str(path))
-                )
-                for row in _read_rows(path, _FUNDING_COLUMNS)
-            ]
-    return []
+def _volume_step(candles: CandleColumns, size_step: Decimal) -> Decimal:
+    """Fine enough to spell every volume, where that is possible; `size_step` at least."""
+    places = decimals_needed([candles.volumes], _VOLUME_PLACES_MAX)
+    finest = size_step if places is None else min(size_step, Decimal(1).scaleb(-places))
+    return finest if float(candles.volumes.max()) / float(finest) < _LOTS_MAX else size_step
+
+
+def _tick_series(candles: CandleColumns, scale: TickScale, *, with_volume: bool) -> TickSeries:
+    """A file's bars on ticks and lots."""
+    opens, highs, lows, closes = (
+        np.maximum(whole_steps(column, scale.price_step), 1) for column in candles.prices
+    )
+    if int(highs.max()) > PRICE_TICKS_MAX:
+        raise InvalidInput(f"{candles.path}: a price of {highs.max()} ticks is too large")
+    bars = TickSeries(
+        candles.minutes,
+        candles.times,
+        compact(opens),
+        compact(highs),
+        compact(lows),
+        compact(closes),
+        opens - lows <= highs - opens,
+    )
+    if not with_volume:
+        return bars
+    if float(candles.volumes.max()) / float(scale.size_step) > _LOTS_MAX:
+        raise InvalidInput(f"{candles.path}: a volume of {candles.volumes.max()} is too large")
+    return replace(bars, lots=whole_steps(candles.volumes, scale.size_step))
+
+
+def _read_funding_points(folder: Path, symbol: str) -> tuple[FundingPoint, ...]:
+    path = companion_file(folder, symbol, "funding")
+    if path is None:
+        return ()
+    times, rates = read_funding(path)
+    return tuple(FundingPoint(at, rate) for at, rate in zip(times.tolist(), rates, strict=True))
 
 
 def _usual_interval_h(points: Sequence[FundingPoint]) -> int:
     """The most frequent distance between settlements, in whole hours; 8 where it is unknown."""
-    distances = [
-        round((after.settlement_ms - before.settlement_ms) / HOUR_MS)
-        for before, after in pairwise(points)
-    ]
-    return max(1, statistics.mode(distances)) if distances else 8
+    distances = [_hours_between(before, after) for before, after in pairwise(points)]
+    return statistics.mode(distances) if distances else _DEFAULT_FUNDING_H

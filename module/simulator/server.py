@@ -30,20 +30,24 @@ from module.life_line import end_with_parent
 from module.model.canonical import to_plain_json
 from module.model.errors import AifapError, Conflict, InvalidInput
 from module.simulator.bitget_app import (
-    ADDRESS_LIMIT_PER_MINUTE,
     TRANSPORT_EXTENSION,
     BitgetApp,
+    Message,
+    NoLimits,
     Receive,
     Scope,
     Send,
 )
+from module.simulator.bitget_auth import check_public_key
 from module.simulator.bitget_codes import WireError
 from module.simulator.bitget_table import ENDPOINTS
 from module.simulator.control import PREFIX, ControlApp, parse_new_account
 from module.simulator.engine import Engine
 from module.simulator.engine_types import EngineSettings, PositionMode
+from module.simulator.group_sync import GroupSync
 from module.simulator.journal import WorldFolder
 from module.simulator.market_source import DAY_MS, MINUTE_MS, MarketSource
+from module.simulator.snapshot import bring_back, keep_snapshots
 from module.simulator.venue import NewAccount, Venue
 from module.simulator.world_clock import ClockHooks, WorldClockServer, check_speed
 
@@ -60,9 +64,12 @@ class SimulatorSettings:
     """Everything that a simulator process needs to know.
 
     Port 0 is any free one. `candles` replays a folder; without it the market is synthetic from
-    `seed`. `start` is the world time of a new world (default: the present minute; a replay: a week
+    `seed`. `start` is the world time of a new world (default: now; a replay: a week
     after its first bar). `data_dir` None keeps nothing. `speed`: world seconds per real second at
-    most, 0 unbounded. `accounts` are opened at the start unless they exist.
+    most, 0 unbounded. `accounts` are opened at the start unless they exist. `expect`: participants
+    before whom a new world stands still; they, and those of a world that comes back, are waited for
+    `hold_s` real seconds at most. `durable`: nothing is answered before the disk holds it, so that
+    a loss of power costs nothing either. `unlimited`: requests are not counted (load tests).
     """
 
     host: str = "127.0.0.1"
@@ -76,8 +83,11 @@ class SimulatorSettings:
     latency_ms: int = 50
     accounts: tuple[NewAccount, ...] = ()
     control_token: str = field(default="", repr=False)
-    address_limit_per_minute: int = ADDRESS_LIMIT_PER_MINUTE
+    unlimited: bool = False
     hold_s: float = 10.0
+    expect: tuple[str, ...] = ()
+    keeps_snapshots: bool = True
+    durable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +116,7 @@ def serve(settings: SimulatorSettings, *, say: Callable[[str], None] | None = No
             finally:
                 if world.folder is not None:
                     world.folder.close()
-    except (AifapError, WireError) as error:
+    except (AifapError, WireError, OSError) as error:
         sys.stderr.write(f"simulator: {error}\n")
         return EXIT_REFUSED
 
@@ -117,10 +127,10 @@ def bind(host: str, port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         bound.close()
         raise Conflict(
-            f"cannot use {host}:{port} ({error.strerror}); choose another port"
+            f"cannot use {host}:{port} ({getattr(error, 'strerror', error)}); choose another port"
         ) from error
     return bound
 
@@ -163,16 +173,18 @@ def _recover(
         start_ms = _check_header(folder, header, start_is_given=settings.start is not None)
     elif folder is not None:
         folder.start_world(header)
-    engine = Engine(market, engine_settings, start_ms)
-    venue = Venue(engine, ENDPOINTS, folder)
-    expected: tuple[str, ...] = ()
+
+    def make_venue() -> Venue:
+        return Venue(Engine(market, engine_settings, start_ms), ENDPOINTS, folder)
+
+    expected = settings.expect
     if folder is not None and returning:
-        for entry in folder.entries():
-            venue.replay(entry)
+        venue = bring_back(make_venue, folder)
         last = folder.last_time()
-        if last is not None:
-            engine.advance_to(max(engine.now_ms, last.now_ms))
-            expected = last.participants
+        expected = () if last is None else last.participants
+        venue.advance_to(venue.now_ms if last is None else max(venue.now_ms, last.now_ms))
+    else:
+        venue = make_venue()
     for account in settings.accounts:
         venue.open_account(account)
     return _World(venue, folder, expected)
@@ -204,8 +216,7 @@ def _start_ms(settings: SimulatorSettings, market: MarketSource) -> int:
             raise InvalidInput(f"the candles begin at {first_ms} ms, --start is before that")
         return start_ms
     if first_ms is None:
-        now_ms = to_epoch_ms(SystemClock().now())
-        return now_ms - now_ms % MINUTE_MS
+        return to_epoch_ms(SystemClock().now())  # clients compare our clock with theirs
     length_ms = (last_ms or first_ms) - first_ms
     begin_ms = first_ms + min(_REPLAY_WARM_UP_MS, length_ms // 4)
     return begin_ms - begin_ms % MINUTE_MS
@@ -249,10 +260,12 @@ async def _serve(
         clock,
         SystemClock().wall,
         failed=fail,
-        address_limit_per_minute=settings.address_limit_per_minute,
+        limits=NoLimits() if settings.unlimited else None,
     )
     control = ControlApp(venue, clock, settings.control_token, failed=fail)
-    server = _make_server(_Doors(bitget, control))
+    durable = world.folder if settings.durable else None
+    group = None if durable is None else GroupSync(durable, fail)
+    server = _make_server(_Doors(bitget, control, group))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _ask_to_exit, server)
     await clock.start(clock_socket)
@@ -263,9 +276,14 @@ async def _serve(
     announce(
         f"simulator ready: http://{host}:{port}  clock {host}:{clock_port}  market {market_id}"
     )
+    keeping: asyncio.Task[None] | None = None
+    if world.folder is not None and settings.keeps_snapshots:
+        keeping = loop.create_task(keep_snapshots(venue, world.folder))
     try:
         await server.serve(sockets=[wire])
     finally:
+        if keeping is not None:
+            keeping.cancel()
         await clock.close()
     if broken:
         _log.critical("the simulator stops: %r", broken[0], exc_info=broken[0])
@@ -280,15 +298,27 @@ def _ask_to_exit(server: uvicorn.Server) -> None:
 class _Doors:
     """Sends a request to the exchange or to the control door."""
 
-    def __init__(self, bitget: BitgetApp, control: ControlApp) -> None:
+    def __init__(
+        self, bitget: BitgetApp, control: ControlApp, group: GroupSync | None = None
+    ) -> None:
         self._bitget = bitget
         self._control = control
+        self._group = group
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         door = self._control if str(scope["path"]).startswith(PREFIX) else self._bitget
-        await door(scope, receive, send)
+        group = self._group
+        if group is None:
+            await door(scope, receive, send)
+            return
+
+        async def send_kept(message: Message) -> None:
+            await group.settle()
+            await send(message)
+
+        await door(scope, receive, send_kept)
 
 
 class _Protocol(HttpToolsProtocol):
@@ -361,9 +391,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8100)
     parser.add_argument("--clock-port", type=int, default=0)
-    parser.add_argument("--api-key", default="", help="for trying it alone; argv is readable")
-    parser.add_argument("--api-secret", default="")
-    parser.add_argument("--passphrase", default="")
+    parser.add_argument(
+        "--api-key", action="append", default=[], help="again for a further account; argv is public"
+    )
+    parser.add_argument("--api-secret", action="append", default=[])
+    parser.add_argument(
+        "--api-public-key", type=Path, action="append", default=[], help="PEM of an RSA key"
+    )
+    parser.add_argument("--passphrase", action="append", default=[])
     parser.add_argument("--control-token", default="")
     parser.add_argument("--secrets-file", default="", help="JSON with the secrets; - is stdin")
     parser.add_argument("--balance", type=Decimal, default=Decimal(100_000), help="USDT")
@@ -376,6 +411,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--data", type=Path, default=None, help="folder that keeps the world")
     parser.add_argument("--start", default="", help="ISO 8601 world time of a new world")
+    parser.add_argument(
+        "--expect", action="append", default=[], help="a new world waits for this participant"
+    )
+    parser.add_argument(
+        "--durable", action="store_true", help="answer when the disk has it: outlives power cuts"
+    )
+    parser.add_argument(
+        "--unlimited", action="store_true", help="no request limits: for load tests alone"
+    )
+    parser.add_argument("--hold-s", type=float, default=10.0, help="for so long at most")
     return parser
 
 
@@ -396,14 +441,7 @@ def settings_from(arguments: argparse.Namespace) -> SimulatorSettings:
         )
         saved_token, accounts = read_secrets(text, defaults)
         token = token or saved_token
-    if arguments.api_key:
-        words = {
-            **defaults,
-            "api_key": arguments.api_key,
-            "api_secret": arguments.api_secret,
-            "passphrase": arguments.passphrase,
-        }
-        accounts = (*accounts, parse_new_account(words))
+    accounts = (*accounts, *_named_accounts(arguments, defaults))
     return SimulatorSettings(
         host=arguments.host,
         port=arguments.port,
@@ -416,7 +454,37 @@ def settings_from(arguments: argparse.Namespace) -> SimulatorSettings:
         latency_ms=arguments.latency_ms,
         accounts=accounts,
         control_token=token,
+        expect=tuple(arguments.expect),
+        hold_s=arguments.hold_s,
+        durable=arguments.durable,
+        unlimited=arguments.unlimited,
     )
+
+
+def _named_accounts(
+    arguments: argparse.Namespace, defaults: Mapping[str, object]
+) -> list[NewAccount]:
+    """One account per --api-key; the secrets, then the public keys, belong to them in order."""
+    secrets = [*arguments.api_secret, *map(_public_key, arguments.api_public_key)]
+    keys, phrases = arguments.api_key, arguments.passphrase
+    if not len(keys) == len(secrets) == len(phrases):
+        raise InvalidInput(
+            f"{len(keys)} --api-key, {len(secrets)} --api-secret (or --api-public-key) and "
+            f"{len(phrases)} --passphrase: each account needs one of each"
+        )
+    if len(set(keys)) < len(keys):
+        raise InvalidInput("every account has an --api-key of its own")
+    return [
+        parse_new_account({**defaults, "api_key": key, "api_secret": secret, "passphrase": phrase})
+        for key, secret, phrase in zip(keys, secrets, phrases, strict=True)
+    ]
+
+
+def _public_key(path: Path) -> str:
+    try:
+        return check_public_key(path.read_text().strip())
+    except (ValueError, TypeError) as error:
+        raise InvalidInput(f"{path} holds no RSA public key in PEM form") from error
 
 
 def _instant(text: str) -> datetime:

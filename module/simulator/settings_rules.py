@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import ROUND_UP, Decimal
 
 from module.simulator.engine_records import LeverageView
@@ -13,8 +14,8 @@ from module.simulator.engine_types import (
     PositionSide,
     RejectReason,
 )
-from module.simulator.margin import FEE_STEP
-from module.simulator.valuation import futures_balance, mark_of
+from module.simulator.margin import FEE_STEP, money
+from module.simulator.valuation import futures_balance, mark_of, unrealized
 from module.simulator.world import AccountState, SymbolLeverage, World
 
 ZERO = Decimal(0)
@@ -40,42 +41,60 @@ def set_leverage(
     hold_side: PositionSide | None,
 ) -> LeverageView:
     """Set a whole-numbered leverage; open positions of the symbol take it over."""
-    rules = world.futures_rules(symbol)
-    if not leverage.is_finite() or leverage < 1 or leverage != leverage.to_integral_value():
-        raise EngineRejected(RejectReason.LEVERAGE_OUT_OF_RANGE, f"leverage {leverage}")
-    if leverage > rules.leverage_max:
-        raise EngineRejected(
-            RejectReason.LEVERAGE_TOO_HIGH, f"{leverage} is above {rules.leverage_max}"
-        )
+    world.futures_rules(symbol)
     settings = world.leverage_of(account, symbol)
-    sides = _sides(settings, hold_side)
-    if all(settings.effective(side) == leverage for side in sides):
+    both = (PositionSide.LONG, PositionSide.SHORT)
+    crossed = settings.margin_mode is MarginMode.CROSSED
+    sides = both if crossed or hold_side not in both else (hold_side,)
+    return set_leverages(world, account, symbol, dict.fromkeys(sides, leverage))
+
+
+def set_leverages(
+    world: World, account: AccountState, symbol: str, wanted: Mapping[PositionSide, Decimal]
+) -> LeverageView:
+    """Set the leverage of one side or of both at once; crossed margin has one for both."""
+    rules = world.futures_rules(symbol)
+    for leverage in wanted.values():
+        if not leverage.is_finite() or leverage < 1 or leverage != leverage.to_integral_value():
+            raise EngineRejected(RejectReason.LEVERAGE_OUT_OF_RANGE, f"leverage {leverage}")
+        if leverage > rules.leverage_max:
+            raise EngineRejected(
+                RejectReason.LEVERAGE_TOO_HIGH, f"{leverage} is above {rules.leverage_max}"
+            )
+    settings = world.leverage_of(account, symbol)
+    crossed = settings.margin_mode is MarginMode.CROSSED
+    if crossed and len(set(wanted.values())) > 1:
+        raise EngineRejected(
+            RejectReason.VALUE_INVALID, f"{symbol} is crossed: one leverage for both sides"
+        )
+    if crossed and wanted:
+        wanted = dict.fromkeys((PositionSide.LONG, PositionSide.SHORT), *set(wanted.values()))
+    if all(settings.effective(side) == leverage for side, leverage in wanted.items()):
         return leverage_view(world, account, symbol)
     if account.live_orders(symbol, MarketType.FUTURES):
         raise EngineRejected(RejectReason.LEVERAGE_OPEN_ORDERS, f"{symbol} has live orders")
-    _require_affordable(world, account, symbol, leverage, sides)
-    if settings.margin_mode is MarginMode.CROSSED:
-        settings.crossed = leverage
-    else:
-        if PositionSide.LONG in sides:
-            settings.isolated_long = leverage
-        if PositionSide.SHORT in sides:
-            settings.isolated_short = leverage
+    _require_affordable(world, account, symbol, wanted)
+    _apply_leverages(settings, wanted)
     for position in account.positions_of(symbol):
-        if position.side in sides:
-            position.leverage = leverage
+        if position.side in wanted:
+            position.leverage = wanted[position.side]
             if position.margin_mode is MarginMode.ISOLATED:
                 position.isolated_margin += _missing_isolated(
-                    position.entry_price * position.size, leverage, position.isolated_margin
+                    position.entry_price * position.size,
+                    position.leverage,
+                    position.isolated_margin,
                 )
     return leverage_view(world, account, symbol)
 
 
-def _sides(settings: SymbolLeverage, hold_side: PositionSide | None) -> tuple[PositionSide, ...]:
-    both = (PositionSide.LONG, PositionSide.SHORT)
-    if settings.margin_mode is MarginMode.CROSSED or hold_side not in both:
-        return both
-    return (hold_side,)
+def _apply_leverages(settings: SymbolLeverage, wanted: Mapping[PositionSide, Decimal]) -> None:
+    for side, leverage in wanted.items():
+        if settings.margin_mode is MarginMode.CROSSED:
+            settings.crossed = leverage
+        elif side is PositionSide.LONG:
+            settings.isolated_long = leverage
+        else:
+            settings.isolated_short = leverage
 
 
 def _missing_isolated(notional: Decimal, leverage: Decimal, margin: Decimal) -> Decimal:
@@ -88,16 +107,16 @@ def _require_affordable(
     world: World,
     account: AccountState,
     symbol: str,
-    leverage: Decimal,
-    sides: tuple[PositionSide, ...],
+    wanted: Mapping[PositionSide, Decimal],
 ) -> None:
-    held = [position for position in account.positions_of(symbol) if position.side in sides]
+    held = [position for position in account.positions_of(symbol) if position.side in wanted]
     if not held:
         return
     rules = world.futures[symbol]
     mark = mark_of(world, symbol)
     extra = ZERO
     for position in held:
+        leverage = wanted[position.side]
         notional = mark * position.size
         if leverage > rules.tier(notional).leverage:
             raise EngineRejected(
@@ -113,8 +132,46 @@ def _require_affordable(
     if extra > free:
         raise EngineRejected(
             RejectReason.INSUFFICIENT_MARGIN,
-            f"leverage {leverage} needs {extra} USDT more, {free} are available",
+            f"the leverage of {symbol} needs {extra} USDT more, {free} are available",
         )
+
+
+def set_position_margin(
+    world: World,
+    account: AccountState,
+    symbol: str,
+    hold_side: PositionSide | None,
+    amount: Decimal,
+) -> None:
+    """Put margin into an isolated position (negative: take out what is beyond its need).
+
+    At least notional at mark / leverage stays inside, counting a loss against what is there.
+    """
+    world.futures_rules(symbol)
+    if world.leverage_of(account, symbol).margin_mode is not MarginMode.ISOLATED:
+        raise EngineRejected(RejectReason.MARGIN_NOT_ISOLATED, f"{symbol} is crossed")
+    held = account.positions_of(symbol)
+    if account.position_mode is PositionMode.HEDGE:
+        held = [position for position in held if hold_side in (None, position.side)]
+    if not held:
+        raise EngineRejected(RejectReason.NO_POSITION, f"no position of {symbol}")
+    if not amount.is_finite() or amount == 0 or money(amount) != amount:
+        raise EngineRejected(RejectReason.VALUE_INVALID, f"amount {amount}")
+    position = held[0]
+    if amount > 0:
+        free = futures_balance(world, account).available
+        if amount > free:
+            raise EngineRejected(RejectReason.INSUFFICIENT_MARGIN, f"{amount} USDT out of {free}")
+    else:
+        mark = mark_of(world, symbol)
+        needed = mark * position.size / position.leverage
+        spare = position.isolated_margin + min(ZERO, unrealized(position, mark)) - needed
+        if -amount > spare:
+            raise EngineRejected(
+                RejectReason.MARGIN_REDUCE_TOO_LARGE, f"{-amount} USDT out of {max(ZERO, spare)}"
+            )
+    position.isolated_margin += amount
+    position.updated_ms = world.now_ms
 
 
 def set_margin_mode(
@@ -138,7 +195,8 @@ def set_position_mode(world: World, account: AccountState, mode: PositionMode) -
         live = [
             order for order in account.open_orders.values() if order.market is MarketType.FUTURES
         ]
-        if account.positions or live or account.plans:
+        plans = [plan for plan in account.plans.values() if plan.market is MarketType.FUTURES]
+        if account.positions or live or plans:
             raise EngineRejected(
                 RejectReason.POSITION_MODE_BUSY,
                 "Position or order exists, the position mode cannot be switched",

@@ -5,13 +5,17 @@ its range for ever), so any day is computed without walking from the beginning o
 day every symbol follows beta x factor + its own noise, bridged between the two daily levels: a
 day's last close is the next day's first open. Standard library only; `random.Random` seeded with
 text is the same on every machine.
+
+Last trades at index x (1 + basis), the mark at half of the basis. The basis is drawn every hour
+within +-0.04 % and moves in a straight line between; index and mark have a half and three quarters
+of the wicks of last.
 """
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
@@ -24,7 +28,15 @@ from module.simulator.instruments import (
     futures_instrument,
     spot_instrument,
 )
-from module.simulator.market_source import HOUR_MS, MINUTE_MS, Bar, FundingPoint
+from module.simulator.market_source import (
+    FOREVER_MS,
+    HOUR_MS,
+    MINUTE_MS,
+    Bar,
+    FundingPoint,
+    PriceKind,
+)
+from module.simulator.minute_path import Ticks
 from module.simulator.tick_bars import TickBlock, TickScale
 
 DAY_MINUTES = 1440
@@ -32,6 +44,11 @@ FUNDING_MS = 8 * HOUR_MS
 _OCTAVES = 9
 _DAYS_KEPT = 400
 _FACTOR = "factor"
+_BASIS_MAX = 40
+"""In hundredths of a thousandth."""
+_BASIS_UNIT = 60 * 100_000
+_LEAN_DAYS_KEPT = 4
+_DAY_BARS_KEPT = 50_000
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -88,6 +105,8 @@ class SyntheticMarket:
             rules.symbol: TickScale(rules.price_step, rules.size_step) for rules in self._futures
         }
         self._blocks: OrderedDict[tuple[str, int], TickBlock] = OrderedDict()
+        self._days: OrderedDict[tuple[str, int, PriceKind], tuple[Ticks, int, int]] = OrderedDict()
+        self._leaning: OrderedDict[tuple[str, int, PriceKind], TickBlock] = OrderedDict()
         self._factor_days: OrderedDict[int, _DayShape] = OrderedDict()
         self._noise = lru_cache(maxsize=65_536)(self._draw)
 
@@ -110,28 +129,36 @@ class SyntheticMarket:
         """Endless both ways."""
         return None, None
 
-    def bar(self, symbol: str, open_ms: int) -> Bar | None:
+    def native_minutes(self, symbol: str) -> int:
+        """Minutes are what it is made of."""
+        return 1
+
+    def bar(
+        self,
+        symbol: str,
+        open_ms: int,
+        kind: PriceKind = PriceKind.LAST,
+        low_first: bool | None = None,
+    ) -> Bar | None:
         """The minute that opens at `open_ms`; there is always one."""
-        return self.merged_bar(symbol, open_ms, 1)
+        return self.merged_bar(symbol, open_ms, 1, kind)
 
     def latest_bar(self, symbol: str, open_ms: int) -> Bar | None:
         """The same as `bar`."""
         return self.bar(symbol, open_ms - open_ms % MINUTE_MS)
 
-    def merged_bar(self, symbol: str, open_ms: int, minutes: int) -> Bar | None:
+    def merged_bar(
+        self, symbol: str, open_ms: int, minutes: int, kind: PriceKind = PriceKind.LAST
+    ) -> Bar | None:
         """Minutes as one bar, day by day."""
         if symbol not in self._models or minutes <= 0:
             return None
-        first = open_ms // MINUTE_MS
-        end = first + minutes
-        parts: list[tuple[tuple[int, int, int, int], int, int]] = []
-        while first < end:
-            day, minute = divmod(first, DAY_MINUTES)
-            count = min(end - first, DAY_MINUTES - minute)
-            part = self._block(symbol, day).merged(minute, minute + count)
-            if part is not None:
-                parts.append(part)
-            first += count
+        parts = [
+            self._day(symbol, day, kind)
+            if end - first == DAY_MINUTES
+            else self._block_of(symbol, day, kind).merged(first, end)
+            for day, first, end in _days(open_ms, minutes)
+        ]
         ticks = (
             parts[0][0][0],
             max(part[0][1] for part in parts),
@@ -140,6 +167,27 @@ class SyntheticMarket:
         )
         lots = sum(part[1] for part in parts)
         return self._scales[symbol].bar(open_ms, ticks, lots, sum(part[2] for part in parts))
+
+    def extremes(
+        self, symbol: str, open_ms: int, minutes: int, kind: PriceKind = PriceKind.LAST
+    ) -> tuple[Decimal, Decimal] | None:
+        """Lowest and highest price of these minutes."""
+        if symbol not in self._models or minutes <= 0:
+            return None
+        parts = [
+            self._block_of(symbol, day, kind).extremes(first, end)
+            for day, first, end in _days(open_ms, minutes)
+        ]
+        step = self._scales[symbol].price_step
+        return min(part[0] for part in parts) * step, max(part[1] for part in parts) * step
+
+    def funding_interval_h(self, symbol: str, at_ms: int) -> int:
+        """Hours between settlements."""
+        return FUNDING_MS // HOUR_MS
+
+    def known_until_ms(self, now_ms: int) -> int:
+        """All of it is known."""
+        return FOREVER_MS
 
     def next_funding(self, symbol: str, after_ms: int) -> FundingPoint | None:
         """Every eight hours."""
@@ -227,6 +275,28 @@ class SyntheticMarket:
             _keep(self._blocks, key, found, _DAYS_KEPT * len(self._models))
         return found
 
+    def _day(self, symbol: str, day: int, kind: PriceKind) -> tuple[Ticks, int, int]:
+        key = (symbol, day, kind)
+        found = self._days.get(key)
+        if found is None:
+            found = self._block_of(symbol, day, kind).merged(0, DAY_MINUTES)
+            _keep(self._days, key, found, _DAY_BARS_KEPT)
+        return found
+
+    def _block_of(self, symbol: str, day: int, kind: PriceKind) -> TickBlock:
+        if kind is PriceKind.LAST:
+            return self._block(symbol, day)
+        key = (symbol, day, kind)
+        found = self._leaning.get(key)
+        if found is None:
+            basis = [self._basis(symbol, day * 24 + hour) for hour in range(25)]
+            found = _leaned(self._block(symbol, day), basis, kind)
+            _keep(self._leaning, key, found, 2 * _LEAN_DAYS_KEPT * len(self._models))
+        return found
+
+    def _basis(self, symbol: str, hour: int) -> int:
+        return _seeded(f"{self._seed}:basis:{symbol}:{hour}").randint(-_BASIS_MAX, _BASIS_MAX)
+
     def _make_block(self, symbol: str, day: int) -> TickBlock:
         model = self._models[symbol]
         factor = self._factor_day(day)
@@ -240,25 +310,73 @@ class SyntheticMarket:
             max(1, round(base * math.exp(start + drift * i + beta * common + alone)))
             for i, (common, alone) in enumerate(zip(factor.path, own.path, strict=True))
         ]
-        random = _seeded(f"{self._seed}:bars:{symbol}:{day}")
-        block = TickBlock()
         lots_per_minute = model.turnover_usdt_per_minute / float(model.price * scale.size_step)
-        for minute in range(DAY_MINUTES):
-            hour = minute // 60
-            spread = math.hypot(beta * factor.volatility[hour], own.volatility[hour])
-            opened, closed = marks[minute], marks[minute + 1]
-            high, low = (opened, closed) if opened >= closed else (closed, opened)
-            reach = opened * spread * 0.5
-            ticks = (
-                opened,
-                high + round(reach * random.expovariate(1.0)),
-                max(1, low - round(reach * random.expovariate(1.0))),
-                closed,
-            )
-            surprise = abs(closed - opened) / (opened * spread)
-            lots = lots_per_minute * (0.3 + 0.5 * surprise + random.expovariate(2.0))
-            block.append(ticks, max(1, round(lots)))
-        return block
+        spreads = [
+            math.hypot(beta * common, alone)
+            for common, alone in zip(factor.volatility, own.volatility, strict=True)
+        ]
+        random = _seeded(f"{self._seed}:bars:{symbol}:{day}")
+        return _dressed(marks, spreads, lots_per_minute, random)
+
+
+def _dressed(
+    marks: Sequence[int], spreads: Sequence[float], lots_per_minute: float, random: Random
+) -> TickBlock:
+    """Bars between the 1441 `marks` of a day, with wicks and volumes of an exponential law.
+
+    `spreads` are the standard deviations of the 24 hours' minute returns.
+    """
+    uniform, log = random.random, math.log  # -log(1 - u) is `expovariate` without its call
+    highs: list[int] = []
+    lows: list[int] = []
+    lots: list[int] = []
+    for minute in range(DAY_MINUTES):
+        spread = spreads[minute // 60]
+        opened, closed = marks[minute], marks[minute + 1]
+        high, low = (opened, closed) if opened >= closed else (closed, opened)
+        reach = opened * spread * 0.5
+        highs.append(high + round(reach * -log(1.0 - uniform())))
+        lows.append(max(1, low - round(reach * -log(1.0 - uniform()))))
+        surprise = (high - low) / (opened * spread)
+        size = lots_per_minute * (0.3 + 0.5 * surprise - log(1.0 - uniform()) / 2.0)
+        lots.append(max(1, round(size)))
+    return TickBlock.of(marks[:-1], highs, lows, marks[1:], lots)
+
+
+def _leaned(last: TickBlock, basis: Sequence[int], kind: PriceKind) -> TickBlock:
+    """Index or mark of one day: last without its basis (mark: half of it), with shorter wicks."""
+    halves, wick_quarters = (2, 2) if kind is PriceKind.INDEX else (1, 3)
+    columns: list[Ticks] = []
+    shares = [_at_minute(basis, minute) * halves for minute in range(DAY_MINUTES + 1)]
+    for minute, whole in enumerate(
+        zip(last.opens, last.highs, last.lows, last.closes, strict=True)
+    ):
+        opened, high, low, closed = whole
+        above, below = high - max(opened, closed), min(opened, closed) - low
+        opened -= opened * shares[minute] // (2 * _BASIS_UNIT)
+        closed -= closed * shares[minute + 1] // (2 * _BASIS_UNIT)
+        high = max(opened, closed) + above * wick_quarters // 4
+        low = min(opened, closed) - below * wick_quarters // 4
+        columns.append((max(1, opened), max(1, high), max(1, low), max(1, closed)))
+    opens, highs, lows, closes = zip(*columns, strict=True)
+    return TickBlock.of(opens, highs, lows, closes, [0] * DAY_MINUTES)
+
+
+def _days(open_ms: int, minutes: int) -> Iterator[tuple[int, int, int]]:
+    """The days that some minutes lie in, each with its first minute and the one after its last."""
+    first = open_ms // MINUTE_MS
+    end = first + minutes
+    while first < end:
+        day, minute = divmod(first, DAY_MINUTES)
+        count = min(end - first, DAY_MINUTES - minute)
+        yield day, minute, minute + count
+        first += count
+
+
+def _at_minute(basis: Sequence[int], minute: int) -> int:
+    """The basis on the straight line between two hours, times sixty."""
+    hour, rest = divmod(minute, 60)
+    return basis[hour] * (60 - rest) + (basis[hour + 1] * rest if rest else 0)
 
 
 def _seeded(text: str) -> Random:

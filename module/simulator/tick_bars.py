@@ -1,17 +1,20 @@
 """Minute bars as whole numbers of ticks and lots: compact, exact, quick to merge.
 
-Both market sources keep their minutes in such blocks; Decimals are made only for what is asked.
+The synthetic market keeps its minutes in such blocks (a replay keeps `tick_series`); Decimals are
+made only for what is asked.
 """
 
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
 from module.simulator.market_source import Bar
+from module.simulator.minute_path import Ticks
 
-MISSING = -1
+ZERO = Decimal(0)
 QUOTE_STEP = Decimal("0.0001")
 
 
@@ -22,66 +25,64 @@ class TickScale:
     price_step: Decimal
     size_step: Decimal
 
-    def bar(self, open_ms: int, ticks: tuple[int, int, int, int], lots: int, turnover: int) -> Bar:
-        """A bar from ticks (open, high, low, close), lots, and the sum of lots x price ticks."""
+    def bar(self, open_ms: int, ticks: Ticks, lots: int, turnover: int) -> Bar:
+        """A bar from its ticks, lots, and the sum of lots x price ticks."""
         step = self.price_step
+        volume = quote_volume = ZERO
+        if lots:
+            volume = lots * self.size_step
+            quote_volume = (turnover * step * self.size_step).quantize(QUOTE_STEP)
         return Bar(
             open_ms,
             ticks[0] * step,
             ticks[1] * step,
             ticks[2] * step,
             ticks[3] * step,
-            lots * self.size_step,
-            (turnover * step * self.size_step).quantize(QUOTE_STEP),
+            volume,
+            quote_volume,
         )
 
 
-def _integers() -> array[int]:
-    return array("q")
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class TickBlock:
-    """Consecutive minutes of one symbol; a missing minute has volume MISSING."""
+    """Consecutive minutes of one symbol."""
 
-    opens: array[int] = field(default_factory=_integers)
-    highs: array[int] = field(default_factory=_integers)
-    lows: array[int] = field(default_factory=_integers)
-    closes: array[int] = field(default_factory=_integers)
-    lots: array[int] = field(default_factory=_integers)
+    opens: array[int]
+    highs: array[int]
+    lows: array[int]
+    closes: array[int]
+    lots: array[int]
+
+    @classmethod
+    def of(
+        cls,
+        opens: Sequence[int],
+        highs: Sequence[int],
+        lows: Sequence[int],
+        closes: Sequence[int],
+        lots: Sequence[int],
+    ) -> TickBlock:
+        """Minutes in columns: ticks, and volumes in lots."""
+        return cls(
+            array("q", opens),
+            array("q", highs),
+            array("q", lows),
+            array("q", closes),
+            array("q", lots),
+        )
 
     def __len__(self) -> int:
         return len(self.lots)
 
-    def append(self, ticks: tuple[int, int, int, int], lots: int) -> None:
-        """One more minute: (open, high, low, close) in ticks and its volume in lots."""
-        self.opens.append(ticks[0])
-        self.highs.append(ticks[1])
-        self.lows.append(ticks[2])
-        self.closes.append(ticks[3])
-        self.lots.append(lots)
+    def extremes(self, first: int, end: int) -> tuple[int, int]:
+        """Lowest and highest tick of minutes [first, end), at least one."""
+        return min(self.lows[first:end]), max(self.highs[first:end])
 
-    def append_missing(self) -> None:
-        """One more minute without data."""
-        self.append((0, 0, 0, 0), MISSING)
-
-    def merged(self, first: int, end: int) -> tuple[tuple[int, int, int, int], int, int] | None:
-        """Minutes [first, end) as (ticks, lots, turnover); None if all of them are missing."""
-        lots = self.lots[first:end]
-        if MISSING in lots:
-            present = [index for index in range(first, end) if self.lots[index] != MISSING]
-            if not present:
-                return None
-        else:
-            present = list(range(first, end))
-        opens, highs, lows, closes = self.opens, self.highs, self.lows, self.closes
-        ticks = (
-            opens[present[0]],
-            max(highs[index] for index in present),
-            min(lows[index] for index in present),
-            closes[present[-1]],
-        )
-        volume = sum(self.lots[index] for index in present)
+    def merged(self, first: int, end: int) -> tuple[Ticks, int, int]:
+        """Minutes [first, end), at least one: (ticks, lots, turnover)."""
+        opens, closes, lots = self.opens[first:end], self.closes[first:end], self.lots[first:end]
+        ticks = (opens[0], max(self.highs[first:end]), min(self.lows[first:end]), closes[-1])
         # a minute's typical price is the mean of its open and close; twice the sum stays whole
-        twice = sum(self.lots[index] * (opens[index] + closes[index]) for index in present)
-        return ticks, volume, twice // 2
+        pairs = zip(lots, opens, closes, strict=True)
+        twice = sum(size * (opened + closed) for size, opened, closed in pairs)
+        return ticks, sum(lots), twice // 2

@@ -20,8 +20,8 @@ ZERO = Decimal(0)
 
 
 def mark_of(world: World, symbol: str) -> Decimal:
-    """The mark price now (one price with last and index)."""
-    return world.prices.require_last(symbol, world.now_ms)
+    """The mark price now."""
+    return world.mark(symbol)
 
 
 def unrealized(position: PositionRecord, mark: Decimal) -> Decimal:
@@ -53,9 +53,32 @@ def crossed_requirements(world: World, account: AccountState) -> dict[str, Decim
     return required
 
 
-def futures_balance(world: World, account: AccountState) -> FuturesBalance:
-    """Value the futures wallet now."""
-    wallet = world.ledger.balance(world.futures_wallet(account))
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """What the positions and live orders of an account add up to at the marks of now."""
+
+    wallet: Decimal
+    crossed_unrealized: Decimal
+    isolated_unrealized: Decimal
+    crossed_margin: Decimal
+    isolated_margin: Decimal
+    locked: Decimal
+
+    @property
+    def free(self) -> Decimal:
+        """What no margin and no order holds, before profits and losses."""
+        return self.wallet - self.isolated_margin - self.crossed_margin - self.locked
+
+    @property
+    def available(self) -> Decimal:
+        return max(ZERO, self.free + min(ZERO, self.crossed_unrealized))
+
+    @property
+    def max_available(self) -> Decimal:
+        return max(ZERO, self.free + self.crossed_unrealized)
+
+
+def _add_up(world: World, account: AccountState) -> _Sums:
     crossed_unrealized = isolated_unrealized = crossed_margin = isolated_margin = ZERO
     for position in account.positions.values():
         mark = mark_of(world, position.symbol)
@@ -65,28 +88,46 @@ def futures_balance(world: World, account: AccountState) -> FuturesBalance:
         else:
             isolated_unrealized += unrealized(position, mark)
             isolated_margin += position.isolated_margin
-    locked = sum(
-        (
-            order.locked
-            for order in account.open_orders.values()
-            if order.market is MarketType.FUTURES
-        ),
-        ZERO,
-    )
-    free = wallet - isolated_margin - crossed_margin - locked
-    crossed_equity = wallet - isolated_margin + crossed_unrealized
-    maintenance = sum(crossed_requirements(world, account).values(), ZERO)
-    return FuturesBalance(
-        wallet=wallet,
-        equity=wallet + crossed_unrealized + isolated_unrealized,
-        unrealized=crossed_unrealized + isolated_unrealized,
+    return _Sums(
+        wallet=world.ledger.balance(world.futures_wallet(account)),
         crossed_unrealized=crossed_unrealized,
         isolated_unrealized=isolated_unrealized,
         crossed_margin=crossed_margin,
         isolated_margin=isolated_margin,
-        locked=locked,
-        available=max(ZERO, free + min(ZERO, crossed_unrealized)),
-        max_available=max(ZERO, free + crossed_unrealized),
+        locked=sum(
+            (
+                order.locked
+                for order in account.open_orders.values()
+                if order.market is MarketType.FUTURES
+            ),
+            ZERO,
+        ),
+    )
+
+
+def free_margin(world: World, account: AccountState, mode: MarginMode) -> Decimal:
+    """What a new position may use: crossed ones count the crossed profit, isolated ones do not."""
+    sums = _add_up(world, account)
+    return sums.max_available if mode is MarginMode.CROSSED else sums.available
+
+
+def futures_balance(world: World, account: AccountState) -> FuturesBalance:
+    """Value the futures wallet now."""
+    sums = _add_up(world, account)
+    profit = sums.crossed_unrealized + sums.isolated_unrealized
+    crossed_equity = sums.wallet - sums.isolated_margin + sums.crossed_unrealized
+    maintenance = sum(crossed_requirements(world, account).values(), ZERO)
+    return FuturesBalance(
+        wallet=sums.wallet,
+        equity=sums.wallet + profit,
+        unrealized=profit,
+        crossed_unrealized=sums.crossed_unrealized,
+        isolated_unrealized=sums.isolated_unrealized,
+        crossed_margin=sums.crossed_margin,
+        isolated_margin=sums.isolated_margin,
+        locked=sums.locked,
+        available=sums.available,
+        max_available=sums.max_available,
         crossed_equity=crossed_equity,
         maintenance=maintenance,
         margin_ratio=_ratio(maintenance, crossed_equity),
@@ -132,11 +173,14 @@ def isolated_must_liquidate(world: World, position: PositionRecord) -> bool:
 
 
 def liquidation_price(world: World, account: AccountState, position: PositionRecord) -> Decimal:
-    """Mark price at which the position would be liquidated, all other prices unchanged."""
+    """Mark price at which the position would be liquidated, all other prices unchanged.
+
+    Both legs of a crossed hedge have the same one: the larger leg's tier counts.
+    """
     mark = mark_of(world, position.symbol)
-    direction = position.side.sign
-    rate = requirement_rate(world, position.symbol, mark * position.size)
     if position.margin_mode is MarginMode.ISOLATED:
+        rate = requirement_rate(world, position.symbol, mark * position.size)
+        direction = position.side.sign
         return margin.isolated_liquidation_price(
             position.size, position.entry_price, direction, position.isolated_margin, rate
         )
@@ -147,13 +191,14 @@ def liquidation_price(world: World, account: AccountState, position: PositionRec
         for leg in account.positions_of(position.symbol)
         if leg.margin_mode is MarginMode.CROSSED
     ]
+    largest = max(leg.size for leg in legs)
     return margin.crossed_liquidation_price(
         net=sum((leg.signed_size for leg in legs), ZERO),
-        largest=max(leg.size for leg in legs),
+        largest=largest,
         mark=mark,
         equity=risk.equity,
         others=risk.required - required[position.symbol],
-        rate=rate,
+        rate=requirement_rate(world, position.symbol, mark * largest),
     )
 
 

@@ -13,22 +13,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from module.clock import SystemClock
 from module.model.errors import Conflict, InvariantViolated
 from module.simulator.bitget_auth import DEFAULT_AUTHORITIES, ApiKey
 from module.simulator.bitget_codes import WireError, wire_error
 from module.simulator.bitget_params import Params
 from module.simulator.engine import Engine
 from module.simulator.engine_types import EngineRejected, MarketType, PositionMode
-from module.simulator.faults import FaultPlan, FaultRule
+from module.simulator.fault_desk import FaultDesk, HeldRequest
 from module.simulator.journal import JournalEntry, WorldFolder
+from module.simulator.price_feed import price_kinds
 
 FIRST_ACCOUNT_NUMBER = 10_000_001
 OPEN_ACCOUNT = "CONTROL open-account"
 DEPOSIT = "CONTROL deposit"
 JUMP_PRICE = "CONTROL jump-price"
-ADD_FAULT = "CONTROL add-fault"
-CLEAR_FAULTS = "CONTROL clear-faults"
-FAULT_FIRED = "CONTROL fault-fired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +102,12 @@ class Venue:
     ) -> None:
         self.engine = engine
         self.endpoints = endpoints
-        self.faults = FaultPlan()
+        self.faults = FaultDesk(engine, self._record, self._deliver, self._say_changed)
         self.keys: dict[str, ApiKey] = {} if folder is None else folder.load_keys()
         self.changed: Callable[[], None] = lambda: None
+        self.spent_s = 0.0
+        """Real seconds of the engine's work: what doing it all again would take."""
+        self._seconds = SystemClock().monotonic
         self._folder = folder
 
     # -- what the clock moves -----------------------------------------------------------------
@@ -117,11 +119,16 @@ class Venue:
 
     def next_event_ms(self) -> int:
         """When something happens by itself next."""
-        return self.engine.next_event_ms()
+        return min(self.engine.next_event_ms(), self.faults.next_ms())
 
     def advance_to(self, when_ms: int) -> None:
-        """Let time pass."""
+        """Let time pass; scripted faults that are due on the way happen at their moments."""
+        began_s = self._seconds()
+        while (due_ms := self.faults.next_ms()) <= when_ms:
+            self.engine.advance_to(max(due_ms, self.engine.now_ms))
+            self.faults.act()
         self.engine.advance_to(when_ms)
+        self.spent_s += self._seconds() - began_s
 
     # -- commands -----------------------------------------------------------------------------
 
@@ -130,9 +137,11 @@ class Venue:
         if not endpoint.writes:
             return _run(endpoint, call)
         self._record(endpoint.name, call.account_id, call.params.values)
+        began_s = self._seconds()
         try:
             return _run(endpoint, call)
         finally:
+            self.spent_s += self._seconds() - began_s
             self.changed()
 
     def open_account(self, account: NewAccount) -> str:
@@ -161,11 +170,6 @@ class Venue:
             self._apply_control(call, account_id, Params(params))
         finally:
             self.changed()
-
-    def fault_fired(self, rule: FaultRule) -> None:
-        """Count that a fault really changed something, so that a restart does not repeat it."""
-        number = self.faults.rules.index(rule)
-        self.control(FAULT_FIRED, "", {"number": number, "seen": rule.seen})
 
     def replay(self, entry: JournalEntry) -> None:
         """Do again what the journal says; what was refused then is refused again."""
@@ -204,17 +208,25 @@ class Venue:
                     params.decimal("amount") or Decimal(0),
                 )
             case "CONTROL jump-price":
-                self.engine.jump_price(params.symbol(), params.needed_positive("factor"))
-            case "CONTROL add-fault":
-                self.faults.add(params.values)
-            case "CONTROL clear-faults":
-                self.faults.clear()
-            case "CONTROL fault-fired":
-                rule = self.faults.rules[params.integer("number", 0)]
-                rule.seen = params.integer("seen", 0)
-                rule.fired += 1
+                self.engine.jump_price(
+                    params.symbol(),
+                    params.needed_positive("factor"),
+                    price_kinds(params.values.get("prices")),
+                )
             case _:
-                raise InvariantViolated(f"the journal holds an unknown command {call!r}")
+                if not self.faults.replay(call, account_id, params):
+                    raise InvariantViolated(f"the journal holds an unknown command {call!r}")
+
+    def _say_changed(self) -> None:
+        self.changed()
+
+    def _deliver(self, held: HeldRequest) -> None:
+        """A request that was held back arrives; whatever it is answered, nobody hears it."""
+        call = Call(self.engine, held.account_id, Params(held.params))
+        try:
+            _run(self.endpoints[held.call], call)
+        except WireError:
+            return
 
     def _new_key(self, account: NewAccount) -> ApiKey:
         numbers = [int(key.account_id) for key in self.keys.values()]

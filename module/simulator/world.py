@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import heapq
 import re
+import zlib
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TypeVar
 
+from module.simulator.attention import Attention
 from module.simulator.engine_records import (
     BillRecord,
     ClosedPositionRecord,
@@ -21,6 +24,7 @@ from module.simulator.engine_records import (
     OrderRecord,
     PlanRecord,
     PositionRecord,
+    TransferRecord,
 )
 from module.simulator.engine_types import (
     NEVER_MS,
@@ -32,7 +36,9 @@ from module.simulator.engine_types import (
     PositionMode,
     PositionSide,
     RejectReason,
+    TriggerType,
 )
+from module.simulator.exposure import ExposureLog
 from module.simulator.instruments import FuturesInstrument, SpotInstrument
 from module.simulator.ledger import Ledger, WalletKey
 from module.simulator.market_source import MINUTE_MS, FundingPoint, MarketSource
@@ -41,6 +47,9 @@ from module.simulator.price_feed import POINT_MS, PriceFeed
 
 ZERO = Decimal(0)
 CLIENT_ID_LENGTH_MAX = 50
+ID_ROOM = 4_000_000
+"""Order ids of one millisecond: 19 digits until the year 2043."""
+IDS_PER_OWNER = 128
 _CLIENT_ID = re.compile(r"[0-9A-Za-z_+#-]+")
 
 PositionKey = tuple[str, PositionSide]
@@ -81,6 +90,7 @@ class AccountState:
     fills: list[FillRecord] = field(default_factory=list)
     closed_positions: list[ClosedPositionRecord] = field(default_factory=list)
     bills: list[BillRecord] = field(default_factory=list)
+    transfers: list[TransferRecord] = field(default_factory=list)
 
     def live_orders(self, symbol: str, market: MarketType) -> list[OrderRecord]:
         """Live orders of one symbol, oldest first."""
@@ -95,6 +105,11 @@ class AccountState:
         sides = (PositionSide.LONG, PositionSide.SHORT)
         found = (self.positions.get((symbol, side)) for side in sides)
         return [position for position in found if position is not None]
+
+    def holds(self, symbol: str) -> bool:
+        """It has a position of the symbol."""
+        positions = self.positions
+        return (symbol, PositionSide.LONG) in positions or (symbol, PositionSide.SHORT) in positions
 
 
 class World:
@@ -111,19 +126,37 @@ class World:
         self.spot = {rules.symbol: rules for rules in market.spot()}
         steps = {rules.symbol: rules.price_step for rules in market.spot()}
         steps.update({rules.symbol: rules.price_step for rules in market.futures()})
-        self.prices = PriceFeed(market, steps, self.exposure_at)
+        bands = {rules.symbol: rules.price_band for rules in market.spot()}
+        bands.update({rules.symbol: rules.price_band for rules in market.futures()})
+        self.exposure = ExposureLog()
+        self.prices = PriceFeed(market, steps, self.exposure.before, bands)
         self.resting: defaultdict[str, dict[str, OrderRecord]] = defaultdict(dict)
         self.plans: defaultdict[str, dict[str, PlanRecord]] = defaultdict(dict)
         self.holders: defaultdict[str, dict[tuple[str, PositionSide], PositionRecord]] = (
             defaultdict(dict)
         )
         self.risky_accounts: set[str] = set()
+        self.attention = Attention()
+        self.sleeps = True
+        """False looks at every point of the price grid: slower, with the same result (tests)."""
+        self.trigger_gate: Callable[[PlanRecord], None] = lambda plan: None
+        """Asked before a fired plan's order is made; may refuse it (scripted faults)."""
+        self._delisted: set[str] = set()
+        self._changed_contracts: dict[str, FuturesInstrument] = {}
+        self._changed_pairs: dict[str, SpotInstrument] = {}
         self._arrivals: list[tuple[int, int, OrderRecord]] = []
-        self._sequence = 0
         self._last_id = 0
-        self._touched: set[str] = set()
-        self._net: dict[str, Decimal] = {}
-        self._net_before: dict[str, tuple[int, Decimal]] = {}
+        listed = sorted((MarketType.FUTURES, symbol) for symbol in self.futures)
+        listed += sorted((MarketType.SPOT, symbol) for symbol in self.spot)
+        self._id_rank = {each: rank for rank, each in enumerate(listed)}
+        self._issued_ms = -1
+        self._issued: set[int] = set()
+        self._issued_of: dict[tuple[str, MarketType, str], int] = {}
+        self._settlement_ms: int | None = None
+        self._marks: dict[str, Decimal] = {}
+        self._marks_point = -1
+        self._shapes: dict[tuple[MarketType, str], BookShape] = {}
+        self._futures_wallets: dict[str, WalletKey] = {}
         self._funding: dict[str, FundingPoint | None] = {}
         self._funding_done_ms = start_ms
 
@@ -134,6 +167,12 @@ class World:
         account = self.accounts.get(account_id)
         if account is None:
             raise EngineRejected(RejectReason.ACCOUNT_UNKNOWN, f"no account {account_id!r}")
+        return account
+
+    def acting(self, account_id: str) -> AccountState:
+        """The account of a command that may change it; refuses as `account` does."""
+        account = self.account(account_id)
+        self.stir(account)
         return account
 
     def require_known(self, symbol: str) -> None:
@@ -157,15 +196,20 @@ class World:
 
     def book_shape(self, market: MarketType, symbol: str) -> BookShape:
         """What the book of a symbol is made of."""
-        if market is MarketType.SPOT:
-            spot = self.spot_rules(symbol)
-            return BookShape(market, symbol, spot.price_step, spot.size_step, spot.depth_usdt)
-        rules = self.futures_rules(symbol)
-        return BookShape(market, symbol, rules.price_step, rules.size_step, rules.depth_usdt)
+        found = self._shapes.get((market, symbol))
+        if found is None:
+            spot = market is MarketType.SPOT
+            rules = self.spot_rules(symbol) if spot else self.futures_rules(symbol)
+            found = BookShape(market, symbol, rules.price_step, rules.size_step, rules.depth_usdt)
+            self._shapes[market, symbol] = found
+        return found
 
     def require_trading(self, symbol: str) -> Decimal:
-        """The last price; refuses a symbol that is not listed, over, or in a gap of its data."""
-        last = self.prices.require_last(symbol, self.now_ms)
+        """The price that orders meet (last, within the band around the mark).
+
+        Refuses a symbol that is not listed, over, or in a gap of its data.
+        """
+        last = self.prices.require_tradable(symbol, self.now_ms)
         if not self.prices.is_trading(symbol, self.now_ms):
             reason = (
                 RejectReason.SYMBOL_NOT_LISTED
@@ -175,10 +219,67 @@ class World:
             raise EngineRejected(reason, f"{symbol} is not trading at {self.now_ms}")
         return last
 
+    def trigger_price(self, symbol: str, trigger_type: TriggerType) -> Decimal:
+        """The price that triggers of this type follow: the last price or the mark."""
+        if trigger_type is TriggerType.MARK_PRICE:
+            return self.prices.require_mark(symbol, self.now_ms)
+        return self.prices.require_last(symbol, self.now_ms)
+
+    def mark(self, symbol: str) -> Decimal:
+        """The price that values positions: margin, profit, liquidation, funding."""
+        point = self.now_ms // POINT_MS
+        if point != self._marks_point:
+            self._marks_point = point
+            self._marks.clear()
+        mark = self._marks.get(symbol)
+        if mark is None:
+            mark = self._marks[symbol] = self.prices.require_mark(symbol, self.now_ms)
+        return mark
+
+    def change_rules(self, rules: FuturesInstrument | SpotInstrument) -> None:
+        """A symbol has other rules from now on than its source says (scripted faults)."""
+        if isinstance(rules, SpotInstrument):
+            self._changed_pairs[rules.symbol] = rules
+        else:
+            self._changed_contracts[rules.symbol] = rules
+        self.renew_rules()
+        for account_id, _ in self.holders.get(rules.symbol, ()):
+            self.attention.stir(account_id)  # what was safe under the old tiers may not be now
+        self.touch(rules.symbol)
+
+    def renew_rules(self) -> None:
+        """Put changed rules in force (again: a world that comes back begins with its source's)."""
+        self.futures.update(self._changed_contracts)
+        self.spot.update(self._changed_pairs)
+        for symbol in self._changed_contracts.keys() | self._changed_pairs.keys():
+            for market in MarketType:
+                self._shapes.pop((market, symbol), None)
+
+    def delist(self, symbol: str) -> None:
+        """The symbol ends now, before its source does (scripted faults)."""
+        self._delisted.add(symbol)
+        self.prices.halt(symbol, NEVER_MS)
+        self.touch(symbol)
+
     def is_over(self, symbol: str) -> bool:
         """The source's last minute of this symbol has passed: it will never trade again."""
+        if symbol in self._delisted:
+            return True
         _, last_ms = self.market.span(symbol)
         return last_ms is not None and self.now_ms >= last_ms + MINUTE_MS
+
+    def delisted_ms(self, symbol: str) -> int:
+        """When the symbol ends while others go on; NEVER_MS if it does not.
+
+        At the end of all data nothing is settled: there the world merely stops moving.
+        """
+        if symbol in self._delisted:
+            return self.now_ms
+        _, last_ms = self.market.span(symbol)
+        _, end_ms = self.market.span()
+        if last_ms is None or (end_ms is not None and last_ms >= end_ms):
+            return NEVER_MS
+        return last_ms + MINUTE_MS
 
     def leverage_of(self, account: AccountState, symbol: str) -> SymbolLeverage:
         """The account's settings of a symbol, made from the defaults at first use."""
@@ -192,14 +293,42 @@ class World:
 
     def futures_wallet(self, account: AccountState) -> WalletKey:
         """The wallet that margin, profits and fees move in."""
-        return WalletKey(account.account_id, MarketType.FUTURES, self.settings.settle_coin)
+        found = self._futures_wallets.get(account.account_id)
+        if found is None:
+            found = WalletKey(account.account_id, MarketType.FUTURES, self.settings.settle_coin)
+            self._futures_wallets[account.account_id] = found
+        return found
 
     # -- ids ----------------------------------------------------------------------------------
 
     def new_id(self) -> str:
         """A 19-digit id, increasing in time: milliseconds and a counter."""
-        self._last_id = max(self._last_id + 1, self.now_ms * 1_000_000)
+        self._last_id = max(self._last_id + 1, self.now_ms * ID_ROOM)
         return str(self._last_id)
+
+    def new_order_id(self, account_id: str, market: MarketType, symbol: str) -> str:
+        """A 19-digit id of an order or plan: milliseconds, then symbol, account, and a counter.
+
+        Of one account and symbol they increase in the order of acceptance; between symbols and
+        accounts the order of requests within one millisecond does not matter, so that clients who
+        send at once always get the same ids, and the same book.
+        """
+        if self._issued_ms != self.now_ms:
+            self._issued_ms = self.now_ms
+            self._issued.clear()
+            self._issued_of.clear()
+        room = ID_ROOM // max(1, len(self._id_rank))
+        key = (account_id, market, symbol)
+        count = self._issued_of.get(key, 0)
+        self._issued_of[key] = count + 1
+        owner = int(account_id) if account_id.isdecimal() else zlib.crc32(account_id.encode())
+        place = (
+            self._id_rank.get((market, symbol), 0) * room + (owner * IDS_PER_OWNER + count) % room
+        )
+        while place in self._issued:
+            place = (place + 1) % ID_ROOM
+        self._issued.add(place)
+        return str(self.now_ms * ID_ROOM + place)
 
     def claim_client_id(
         self, known: dict[tuple[MarketType, str], str], market: MarketType, client_id: str
@@ -244,33 +373,47 @@ class World:
 
     def next_event_ms(self) -> int:
         """When something happens by itself next."""
-        if self._touched:
-            return self.now_ms
         due_ms = self._arrivals[0][0] if self._arrivals else NEVER_MS
-        if self.resting or self.plans or self.holders:
-            due_ms = min(due_ms, self.now_ms - self.now_ms % POINT_MS + POINT_MS)
-        for symbol in self.holders:
-            point = self._next_funding(symbol)
-            if point is not None:
-                due_ms = min(due_ms, point.settlement_ms)
-        return due_ms
+        watched = bool(self.resting or self.plans or self.holders)
+        look_ms = self.attention.next_ms(self.now_ms, watched=watched)
+        return min(due_ms, look_ms, self._next_settlement_ms())
+
+    def _next_settlement_ms(self) -> int:
+        if self._settlement_ms is None:
+            points = [self._next_funding(symbol) for symbol in self.holders]
+            moments = [point.settlement_ms for point in points if point is not None]
+            self._settlement_ms = min(moments, default=NEVER_MS)
+        return self._settlement_ms
 
     def touch(self, symbol: str) -> None:
         """Look at `symbol` in the present moment though its price grid has no point now."""
-        self._touched.add(symbol)
+        self.attention.touch(symbol)
         self.book.refresh(symbol)
+        self._marks.clear()
 
-    def take_due_symbols(self) -> list[str]:
-        """Symbols whose price has (perhaps) just changed and where somebody cares, sorted."""
-        touched, self._touched = self._touched, set()
+    def stir(self, account: AccountState) -> None:
+        """Something of the account has changed: its symbols are looked at at the next point."""
+        if account.positions or account.open_orders or account.plans:
+            self.attention.stir(account.account_id)
+
+    def take_due(self) -> tuple[list[str], list[str]]:
+        """Symbols to look at now, sorted, and the accounts that had been stirred before."""
+        symbols = self.attention.take_touched()
         if self.now_ms % POINT_MS:
-            return sorted(touched)
-        return sorted(self.resting.keys() | self.plans.keys() | self.holders.keys() | touched)
+            return sorted(symbols), []
+        symbols |= self.attention.due(self.now_ms)
+        stirred = list(self.attention.take_stirred())
+        for account_id in stirred:
+            account = self.accounts[account_id]
+            symbols.update(symbol for symbol, _ in account.positions)
+            symbols.update(order.symbol for order in account.open_orders.values())
+            symbols.update(plan.symbol for plan in account.plans.values())
+        return sorted(symbols), stirred
 
     def push_arrival(self, order: OrderRecord, when_ms: int) -> None:
-        """`order` reaches the book at `when_ms`."""
-        self._sequence += 1
-        heapq.heappush(self._arrivals, (when_ms, self._sequence, order))
+        """`order` reaches the book at `when_ms`; of one moment in the order of the ids."""
+        heapq.heappush(self._arrivals, (when_ms, int(order.order_id), order))
+        self.exposure.wait_order(order, self.now_ms)
 
     def take_arrival(self, now_ms: int) -> OrderRecord | None:
         """The next live order that has reached the book by `now_ms`."""
@@ -292,6 +435,10 @@ class World:
     def take_due_funding(self) -> list[tuple[str, FundingPoint]]:
         """Settlements of this very moment for symbols that somebody holds, once each."""
         due: list[tuple[str, FundingPoint]] = []
+        if self._next_settlement_ms() > self.now_ms:
+            self._funding_done_ms = self.now_ms
+            return due
+        self._settlement_ms = None
         self._funding_done_ms = max(self._funding_done_ms, self.now_ms - 1)
         for symbol in sorted(self.holders):
             point = self._next_funding(symbol)
@@ -305,50 +452,43 @@ class World:
     def add_resting(self, order: OrderRecord) -> None:
         """A limit order waits in the book."""
         self.resting[order.symbol][order.order_id] = order
+        self.attention.stir(order.account_id)
 
     def drop_resting(self, order: OrderRecord) -> None:
         """It waits no longer (harmless if it never did)."""
         _drop(self.resting, order.symbol, order.order_id)
+        self.exposure.wait_no_more(order.symbol, order.order_id, self.now_ms)
 
     def add_plan(self, account: AccountState, plan: PlanRecord) -> None:
         """A trigger order waits for its price."""
         account.plans[plan.plan_id] = plan
+        self.attention.stir(account.account_id)
         self.plans[plan.symbol][plan.plan_id] = plan
+        self.exposure.wait_plan(plan, self.now_ms)
 
     def drop_plan(self, account: AccountState, plan: PlanRecord) -> None:
         """The plan is over: it moves to the history."""
         del account.plans[plan.plan_id]
         _drop(self.plans, plan.symbol, plan.plan_id)
+        self.exposure.wait_no_more(plan.symbol, plan.plan_id, self.now_ms)
         plan.updated_ms = self.now_ms
         account.plan_history.append(plan)
 
     def add_position(self, account: AccountState, position: PositionRecord) -> None:
         """A position begins."""
         account.positions[position.symbol, position.side] = position
+        self._settlement_ms = None
         self.holders[position.symbol][account.account_id, position.side] = position
 
     def drop_position(self, account: AccountState, position: PositionRecord) -> None:
         """A position has ended."""
         del account.positions[position.symbol, position.side]
+        self._settlement_ms = None
         _drop(self.holders, position.symbol, (account.account_id, position.side))
 
     def change_net(self, symbol: str, delta: Decimal) -> None:
         """All accounts together now hold `delta` more of `symbol`."""
-        minute_ms = self.now_ms - self.now_ms % MINUTE_MS
-        before = self._net.get(symbol, ZERO)
-        remembered = self._net_before.get(symbol)
-        if remembered is None or remembered[0] != minute_ms:
-            self._net_before[symbol] = (minute_ms, before)
-        self._net[symbol] = before + delta
-
-    def exposure_at(self, symbol: str, minute_ms: int) -> int:
-        """Sign of the net position of all accounts when the present minute opened."""
-        remembered = self._net_before.get(symbol)
-        if remembered is not None and remembered[0] == minute_ms:
-            net = remembered[1]
-        else:
-            net = self._net.get(symbol, ZERO)
-        return (net > 0) - (net < 0)
+        self.exposure.change_net(symbol, delta, self.now_ms)
 
 
 def check_client_id(client_id: str) -> None:

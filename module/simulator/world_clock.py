@@ -10,26 +10,32 @@ that is due, an observer's alarm, the world's own next event; never faster than 
 seconds per real second. With nobody registered it runs freely at `speed`. Speed 0 is unbounded:
 time then moves only towards somebody's wait or alarm, otherwise it would race away.
 
+Those whose time comes at one moment are told together, unless they take turns: who has a higher
+`turn` is told only when nobody with a lower one is busy. Two processes that share something (a
+request budget, a cache) then meet it in the same order on every machine and at every speed.
+
 Lives in the simulator's event loop; pacing is the loop's own time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Protocol
 
 from module.model.errors import InvalidInput
-from module.simulator.clock_status import ClockStatus, ParticipantStatus, status_json
+from module.simulator.clock_status import ClockStatus, ParticipantStatus
+from module.simulator.clock_wire import ClockConnection
 
-_LINE_BYTES_MAX = 65_536
 _PACE_DEBT_S_MAX = 0.1
 """How much lateness of timers may be caught up; anything longer is simply lost."""
 _MARK_INTERVAL_S = 1.0
+_MARK_AHEAD_S = 0.2
+"""Of freely running time so much is noted before anybody has seen it, so that not every look has to
+be noted. A world that was killed goes on from there."""
 _SYNC_STEPS_MAX = 500
 
 _log = logging.getLogger(__name__)
@@ -65,8 +71,9 @@ class _Participant:
     """One name that holds time while it is busy (`wait` is None)."""
 
     name: str
-    connection: _Connection
+    connection: ClockConnection
     since_s: float
+    turn: int = 0
     wait: _Wait | None = None
     woken: bool = False
 
@@ -97,8 +104,8 @@ class WorldClockServer:
         self._speed = check_speed(speed)
         self._hooks = hooks or ClockHooks()
         self._participants: dict[str, _Participant] = {}
-        self._alarms: dict[tuple[_Connection, int], int] = {}
-        self._connections: set[_Connection] = set()
+        self._alarms: dict[tuple[ClockConnection, int], int] = {}
+        self._connections: set[ClockConnection] = set()
         self._expected = set(expected)
         self._hold_s = hold_s
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
@@ -107,13 +114,15 @@ class WorldClockServer:
         self._anchor_ms = world.now_ms
         self._anchor_s = 0.0
         self._marked_s = 0.0
+        self._marked_ms = world.now_ms
+        self._paused = False
         self._free = False
         self._stopped = False
 
     async def start(self, bound: socket.socket) -> None:
         """Listen on a bound socket, and let time go."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), sock=bound)
+        self._server = await loop.create_server(lambda: ClockConnection(self), sock=bound)
         self._anchor_s = loop.time()
         if self._expected:
             self._hold_timer = loop.call_later(self._hold_s, self._stop_expecting)
@@ -143,6 +152,12 @@ class WorldClockServer:
         self._anchor_ms, self._anchor_s = self._world.now_ms, self._loop_time()
         self._plan()
 
+    def set_paused(self, paused: bool) -> None:
+        """Hold time whatever anybody waits for, or let it go on; what was held is not caught up."""
+        self.sync()
+        self._paused = paused
+        self._plan()
+
     def status(self) -> ClockStatus:
         """Who is registered, who is busy and for how long."""
         now_s = self._loop_time()
@@ -160,19 +175,27 @@ class WorldClockServer:
             ),
             expected=tuple(sorted(self._expected)),
             alarms=len(self._alarms),
+            paused=self._paused,
         )
 
     def sync(self) -> int:
         """Bring a world whose time is free to the paced present; returns world time.
 
         Called before a request is served, so that somebody who holds no time sees it flow. A world
-        that a busy participant holds, and one of unbounded speed, stay where they are.
+        that a busy participant holds, and one of unbounded speed, stay where they are. What it
+        returns has been noted: no restart goes back behind it.
         """
-        if self._stopped or self._speed == 0:
-            return self._world.now_ms
+        if not self._stopped and self._speed > 0:
+            self._flow()
+        if self._world.now_ms > self._marked_ms:
+            self._mark(self._ahead_ms())
+        return self._world.now_ms
+
+    def _flow(self) -> None:
+        """Let a free world come to the paced present."""
         for _ in range(_SYNC_STEPS_MAX):
             if self._held() or not self._free:
-                return self._world.now_ms
+                return
             paced_ms = self._paced_ms()
             target_ms = self._target_ms()
             if target_ms is not None and target_ms <= paced_ms:
@@ -180,8 +203,7 @@ class WorldClockServer:
                 continue
             if paced_ms > self._world.now_ms:
                 self._advance(paced_ms)
-            break
-        return self._world.now_ms
+            return
 
     def poke(self) -> None:
         """The world's next event may have changed: plan again."""
@@ -189,11 +211,13 @@ class WorldClockServer:
 
     # -- what clients say ---------------------------------------------------------------------
 
-    def connected(self, connection: _Connection) -> None:
+    def connected(self, connection: ClockConnection) -> None:
         """A TCP connection came; it counts from its hello on."""
         self._connections.add(connection)
 
-    def hello(self, connection: _Connection, name: str | None, known_ms: int) -> None:
+    def hello(
+        self, connection: ClockConnection, name: str | None, known_ms: int, turn: int
+    ) -> None:
         """Register; time becomes at least what the client has already seen."""
         self.sync()
         connection.name = name
@@ -205,14 +229,14 @@ class WorldClockServer:
             if older is not None:
                 older.connection.send({"op": "replaced"})
                 older.connection.drop()
-            self._participants[name] = _Participant(name, connection, self._loop_time())
+            self._participants[name] = _Participant(name, connection, self._loop_time(), turn)
             self._expected.discard(name)
             self._mark()
         connection.send({"op": "hello", "now_ms": self._world.now_ms, "speed": self._speed})
         self._release_due()
         self._plan()
 
-    def wait(self, connection: _Connection, seq: int, until_ms: int | None) -> None:
+    def wait(self, connection: ClockConnection, seq: int, until_ms: int | None) -> None:
         """The participant gives time away until `until_ms` (None: until it is woken)."""
         participant = self._participant_of(connection)
         if participant.woken:
@@ -224,7 +248,7 @@ class WorldClockServer:
         self._release_due()
         self._plan()
 
-    def alarm(self, connection: _Connection, seq: int, until_ms: int | None) -> None:
+    def alarm(self, connection: ClockConnection, seq: int, until_ms: int | None) -> None:
         """Tell an observer when `until_ms` has come; holds nothing."""
         self.sync()
         if until_ms is not None:
@@ -232,7 +256,7 @@ class WorldClockServer:
         self._release_due()
         self._plan()
 
-    def busy(self, connection: _Connection, seq: int) -> None:
+    def busy(self, connection: ClockConnection, seq: int) -> None:
         """It woke by other means: what it waited for is off."""
         self._alarms.pop((connection, seq), None)
         now_ms = self.sync()
@@ -244,7 +268,7 @@ class WorldClockServer:
         connection.send({"op": "busy", "now_ms": now_ms})
         self._plan()
 
-    def wake(self, connection: _Connection, name: str) -> None:
+    def wake(self, connection: ClockConnection, name: str) -> None:
         """`name` has been rung: it is busy from now on, or does not get to sleep next time."""
         self.sync()
         participant = self._participants.get(name)
@@ -258,7 +282,7 @@ class WorldClockServer:
         connection.send({"op": "ok", "now_ms": self._world.now_ms})
         self._plan()
 
-    def disconnected(self, connection: _Connection) -> None:
+    def disconnected(self, connection: ClockConnection) -> None:
         """An ended connection releases its participant at once."""
         self.sync()
         self._connections.discard(connection)
@@ -271,6 +295,7 @@ class WorldClockServer:
                 del self._participants[name]
                 if not self._stopped:
                     self._mark()
+                    self._release_due()
         self._plan()
 
     # -- stepping -----------------------------------------------------------------------------
@@ -278,7 +303,7 @@ class WorldClockServer:
     def _loop_time(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def _participant_of(self, connection: _Connection) -> _Participant:
+    def _participant_of(self, connection: ClockConnection) -> _Participant:
         name = connection.name
         participant = self._participants.get(name) if name is not None else None
         if participant is None or participant.connection is not connection:
@@ -286,8 +311,8 @@ class WorldClockServer:
         return participant
 
     def _held(self) -> bool:
-        """Somebody is busy, or is expected back."""
-        if self._expected:
+        """Somebody is busy, or is expected back, or time was told to stand still."""
+        if self._expected or self._paused:
             return True
         return any(participant.wait is None for participant in self._participants.values())
 
@@ -370,33 +395,50 @@ class WorldClockServer:
             self._hooks.failed(error)
             raise
         if self._loop_time() - self._marked_s >= _MARK_INTERVAL_S:
-            self._mark()
+            self._mark(self._ahead_ms())
 
     def _release_due(self) -> None:
-        """Everybody whose time has come is busy, then told, in the order of their names."""
+        """Everybody whose time and turn have come is busy, then told, in the order of names."""
         now_ms = self._world.now_ms
         now_s = self._loop_time()
-        told: list[tuple[_Connection, int]] = []
-        for _, participant in sorted(self._participants.items()):
-            wait = participant.wait
-            if wait is not None and wait.until_ms is not None and wait.until_ms <= now_ms:
-                participant.wait = None
-                participant.since_s = now_s
-                told.append((participant.connection, wait.seq))
-        if told:
-            self._mark()
+        told: list[tuple[ClockConnection, int]] = []
+        for participant, wait in self._whose_turn_it_is(now_ms):
+            participant.wait = None
+            participant.since_s = now_s
+            told.append((participant.connection, wait.seq))
         for (connection, seq), until_ms in list(self._alarms.items()):
             if until_ms <= now_ms:
                 del self._alarms[connection, seq]
                 told.append((connection, seq))
+        if told:
+            self._mark(self._ahead_ms())
         for connection, seq in told:
             connection.send({"op": "due", "seq": seq, "now_ms": now_ms})
 
-    def _mark(self) -> None:
+    def _whose_turn_it_is(self, now_ms: int) -> list[tuple[_Participant, _Wait]]:
+        """Those who are due, by name, but for whom somebody of a lower turn goes first."""
+        due: list[tuple[_Participant, _Wait]] = []
+        turns: list[int] = []
+        for _, participant in sorted(self._participants.items()):
+            wait = participant.wait
+            if wait is None:
+                turns.append(participant.turn)
+            elif wait.until_ms is not None and wait.until_ms <= now_ms:
+                due.append((participant, wait))
+                turns.append(participant.turn)
+        lowest = min(turns, default=0)
+        return [(participant, wait) for participant, wait in due if participant.turn <= lowest]
+
+    def _ahead_ms(self) -> int:
+        """How far ahead time may be noted: participants must find it exactly where it was."""
+        return 0 if self._participants else int(_MARK_AHEAD_S * 1000 * self._speed)
+
+    def _mark(self, ahead_ms: int = 0) -> None:
         """Note how far time is. A full disk must not stop the world: the next mark carries it."""
         self._marked_s = self._loop_time()
+        self._marked_ms = self._world.now_ms + ahead_ms
         try:
-            self._hooks.mark(self._world.now_ms, tuple(sorted(self._participants)))
+            self._hooks.mark(self._marked_ms, tuple(sorted(self._participants)))
         except OSError as error:
             _log.error("the world's time could not be noted: %s", error)
 
@@ -412,95 +454,3 @@ def check_speed(speed: float) -> float:
     if not 0 <= speed <= 1_000_000:
         raise InvalidInput(f"speed must be between 0 (unbounded) and 1000000, not {speed!r}")
     return speed
-
-
-class _Connection(asyncio.Protocol):
-    """One client: splits lines, checks them, hands them to the server."""
-
-    def __init__(self, server: WorldClockServer) -> None:
-        self._server = server
-        self._buffer = b""
-        self._transport: asyncio.WriteTransport | None = None
-        self.name: str | None = None
-        self._greeted = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.WriteTransport", transport)
-        self._server.connected(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self._server.disconnected(self)
-
-    def data_received(self, data: bytes) -> None:
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
-        for line in lines:
-            if self._transport is None or self._transport.is_closing():
-                return
-            try:
-                self._handle(line)
-            except InvalidInput as error:
-                self.send({"op": "error", "message": error.message})
-                self.drop()
-                return
-        if len(self._buffer) > _LINE_BYTES_MAX:
-            self.send({"op": "error", "message": f"a line has at most {_LINE_BYTES_MAX} bytes"})
-            self.drop()
-
-    def send(self, message: Mapping[str, object]) -> None:
-        """Write one line; nothing if the client is gone."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
-
-    def drop(self) -> None:
-        """Close after what was written."""
-        if self._transport is not None:
-            self._transport.close()
-
-    def _handle(self, line: bytes) -> None:
-        message = _parse_line(line)
-        op = message.get("op")
-        if not self._greeted and op not in ("hello", "status", "now"):
-            raise InvalidInput(f"say hello before {op!r}")
-        match op:
-            case "hello":
-                self._greeted = True
-                name = message.get("participant")
-                if name is not None and (not isinstance(name, str) or not 0 < len(name) <= 200):
-                    raise InvalidInput(f"not a participant's name: {name!r}")
-                self._server.hello(self, name, _integer(message, "known_ms", 0))
-            case "wait":
-                self._server.wait(self, _integer(message, "seq"), _moment(message))
-            case "alarm":
-                self._server.alarm(self, _integer(message, "seq"), _moment(message))
-            case "busy":
-                self._server.busy(self, _integer(message, "seq"))
-            case "wake":
-                self._server.wake(self, str(message.get("participant")))
-            case "now":
-                self.send({"op": "now", "now_ms": self._server.sync()})
-            case "status":
-                self.send({"op": "status", **status_json(self._server.status())})
-            case _:
-                raise InvalidInput(f"unknown op {op!r}")
-
-
-def _parse_line(line: bytes) -> dict[str, object]:
-    try:
-        message = json.loads(line)
-    except ValueError as error:
-        raise InvalidInput(f"not a JSON line: {line[:80]!r}") from error
-    if not isinstance(message, dict):
-        raise InvalidInput(f"not a JSON object: {line[:80]!r}")
-    return message
-
-
-def _integer(message: dict[str, object], key: str, default: int | None = None) -> int:
-    value = message.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**62:
-        raise InvalidInput(f"{key} must be a whole number, not {value!r}")
-    return value
-
-
-def _moment(message: dict[str, object]) -> int | None:
-    return None if message.get("until_ms") is None else _integer(message, "until_ms")

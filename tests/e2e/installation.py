@@ -26,6 +26,7 @@ from tests.fakes.webhook_server import WebhookServer
 from trading.bootstrap import build_clock
 
 WAIT_S = 90.0
+CONDUCTOR = "test:conductor"
 
 
 @dataclass
@@ -61,7 +62,7 @@ class Installation:
         The world is held until the session's processes are part of it.
         """
         config = dict(fields.pop("config", {}))  # type: ignore[call-overload]
-        with contextlib.closing(build_clock(self.stack.settings, "test:conductor")) as clock:
+        with contextlib.closing(build_clock(self.stack.settings, CONDUCTOR)) as clock:
             first = boundary_at_or_after(clock.now() + timedelta(milliseconds=1), interval)
             body: dict[str, object] = {
                 "tradeType": "futures",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 from module.db.repositories.accounts import AccountRecord
 from module.gateway.account_opening import OpeningRules
 from module.gateway.service import Gateway, GatewayRules, GatewayStores
 from module.model.orders import OrderRequest, OrderType, Side, StopPrices, WriteStamp
+from module.security.credentials import KeyRing
 from tests.fakes.gateway_stores import (
     CREDENTIALS_KEY,
     MemoryAccounts,
@@ -43,6 +46,7 @@ class GatewayRig:
             self.postgres.put_account(self.record)
         self.venue = MemoryVenue(self.clock)
         self.venues = MemoryVenues(self.venue)
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.gateway = self.another(self.gateway_id)
 
     def another(self, gateway_id: str) -> Gateway:
@@ -57,7 +61,7 @@ class GatewayRig:
             venues=self.venues,
             paper=self.paper,
             clock=self.clock,
-            make_loop_clock=lambda: self.clock,
+            make_loop_clock=HandClock,  # of its own: the thread must not move the test's time
             alerts=self.alerts,
             rules=GatewayRules(
                 installation="test",
@@ -65,9 +69,10 @@ class GatewayRig:
                     simulator_url="http://127.0.0.1:9",
                     paper_market_id="synthetic:7",
                     allowed_venue_urls=("https://api.bitget.com",),
-                    credentials_key=CREDENTIALS_KEY,
+                    keys=KeyRing(lambda: {1: CREDENTIALS_KEY}),
                 ),
                 market_urls={},
+                spool_folder=Path(self._folder.name),
             ),
         )
 

@@ -56,6 +56,7 @@ class MemoryPostgres:
     sealed: dict[str, SealedCredentials] = field(default_factory=dict)
     writes: list[KnownWrite] = field(default_factory=list)
     wanted: dict[tuple[str, str], WantedStops] = field(default_factory=dict)
+    living: dict[str, str] = field(default_factory=dict)
     owner: str | None = None
     away: bool = False
 
@@ -63,10 +64,11 @@ class MemoryPostgres:
         if self.away:
             raise Unavailable("database finplatform does not answer")
 
-    def put_account(self, record: AccountRecord) -> None:
+    def put_account(self, record: AccountRecord, keys: Credentials | None = None) -> None:
+        """With `keys`, or some of chance."""
         self.records[record.account_id] = record
         self.sealed[record.account_id] = seal_credentials(
-            new_credentials(), record.account_id, CREDENTIALS_KEY
+            keys or new_credentials(), record.account_id, CREDENTIALS_KEY
         )
 
     def orders(self) -> list[KnownWrite]:
@@ -99,6 +101,42 @@ class MemoryAccounts:
     def sealed_credentials(self, account_id: str) -> SealedCredentials:
         self._postgres.answer()
         return self._postgres.sealed[account_id]
+
+    def living_session(self, account_id: str) -> str | None:
+        self._postgres.answer()
+        return self._postgres.living.get(account_id)
+
+    def change(self, account_id: str, *, active: bool) -> AccountRecord:
+        record = replace(self.get(account_id), active=active)
+        self._postgres.records[account_id] = record
+        return record
+
+    def switch_off(self, account_id: str, *, erase_keys: bool) -> AccountRecord:
+        self._require_idle(account_id)
+        if erase_keys:
+            self._postgres.sealed.pop(account_id)
+        return self.change(account_id, active=False)
+
+    def save_credentials(
+        self,
+        account_id: str,
+        sealed: SealedCredentials,
+        *,
+        key_hint: str,
+        venue_user_id: str,
+        at: datetime,
+        while_trading: bool,
+    ) -> AccountRecord:
+        if not while_trading:
+            self._require_idle(account_id)
+        record = replace(self.get(account_id), key_hint=key_hint, venue_user_id=venue_user_id)
+        self._postgres.records[account_id] = record
+        self._postgres.sealed[account_id] = sealed
+        return record
+
+    def _require_idle(self, account_id: str) -> None:
+        if self.living_session(account_id) is not None:
+            raise Conflict(f"a session trades on {account_id}")
 
 
 class MemoryLeases:
@@ -167,7 +205,7 @@ class MemoryWrites:
                 fresh[entry.client_id] = write.write_id
             else:
                 seen[entry.client_id] = write
-        return Reservation(fresh, seen)
+        return Reservation(fresh, seen, self._postgres.records[author.account_id].limits)
 
     def reserve(self, author: Author, entry: WriteEntry, sent_at: datetime) -> int:
         self._compare(author)
@@ -192,7 +230,10 @@ class MemoryWrites:
         entries: Iterable[tuple[WriteEntry, WriteOutcome, Mapping[str, object], datetime]],
     ) -> None:
         self._postgres.answer()
+        told = {write.request.get("late_id") for write in self._postgres.writes}
         for entry, outcome, answer, at in entries:
+            if entry.request.get("late_id", "new") in told:
+                continue
             write = self._append(author, entry, at)
             self._postgres.writes[-1] = replace(write, outcome=outcome, answer=dict(answer))
 
@@ -213,11 +254,19 @@ class MemoryWantedStops:
 
     def put(self, wanted: WantedStops) -> None:
         self._postgres.answer()
+        known = self._postgres.wanted.get((wanted.account_id, wanted.symbol))
+        if known is not None and (known.epoch, known.updated_at) > (
+            wanted.epoch,
+            wanted.updated_at,
+        ):
+            return
         self._postgres.wanted[(wanted.account_id, wanted.symbol)] = wanted
 
-    def remove(self, account_id: str, symbol: str) -> None:
+    def remove(self, account_id: str, symbol: str, asked_at: datetime) -> None:
         self._postgres.answer()
-        self._postgres.wanted.pop((account_id, symbol), None)
+        known = self._postgres.wanted.get((account_id, symbol))
+        if known is not None and known.updated_at <= asked_at:
+            del self._postgres.wanted[(account_id, symbol)]
 
 
 class MemoryPaper:

@@ -21,7 +21,7 @@ from module.exchange.venue import (
     Venue,
     VenueAccess,
     WrongSideOfPrice,
-    same_order,
+    difference,
 )
 from module.model.accounts import (
     AccountSnapshot,
@@ -104,6 +104,9 @@ class MemoryVenue:
         self.presets_lost = False
         self.fill_log: list[Fill] = []
         self.authorities: tuple[str, ...] = ("coow", "coor")
+        self.skew_s = 0.0
+        self.shares_collateral = False
+        self.user_id = ""
         self.closed = False
         self._ids = itertools.count(9_001)
 
@@ -123,7 +126,18 @@ class MemoryVenue:
 
     def check_key(self) -> KeyReport:
         self._happens("check_key")
-        return KeyReport("coow" in self.authorities, "wwow" in self.authorities, self.authorities)
+        return KeyReport(
+            "coow" in self.authorities,
+            "wwow" in self.authorities,
+            self.authorities,
+            position_mode=self.position_mode,
+            shares_collateral=self.shares_collateral,
+            user_id=self.user_id,
+        )
+
+    def measure_clock(self) -> float:
+        self._happens("measure_clock")
+        return self.skew_s
 
     def snapshot(self, *, priority: Priority = Priority.READ) -> AccountSnapshot:
         self._happens("snapshot")
@@ -164,7 +178,7 @@ class MemoryVenue:
         self, symbol: str, *, max_age_s: float = 0.0, priority: Priority = Priority.READ
     ) -> TradingMode:
         self._happens("trading_mode")
-        return TradingMode(self.position_mode, self.modes[symbol])
+        return TradingMode(self.position_mode, self.modes[symbol], self.shares_collateral)
 
     def set_leverage(self, symbol: str, leverage: Decimal) -> None:
         self._happens("set_leverage")
@@ -192,7 +206,14 @@ class MemoryVenue:
         except OutcomeUnknown as error:
             return SubmitResult(order.client_id, Outcome.UNKNOWN, message=error.message)
         except Rejected as error:
-            return SubmitResult(order.client_id, Outcome.REJECTED, None, error.code, error.message)
+            return SubmitResult(
+                order.client_id,
+                Outcome.REJECTED,
+                None,
+                error.code,
+                error.message,
+                rules_changed=error.code == "rules",
+            )
         if order.client_id in self.orders:
             return self.look_up(order)
         report = self._accept(order)
@@ -223,6 +244,19 @@ class MemoryVenue:
         if fills:
             self._fill(order, report)
         return report
+
+    def fill_part(self, client_id: str) -> None:
+        """Two fifths of a resting order are filled, at the mark; the rest is over."""
+        report = self.orders[client_id]
+        part = report.size * Decimal("0.4")
+        self.orders[client_id] = replace(
+            report,
+            status=OrderStatus.CANCELED,
+            filled_size=part,
+            average_price=self.marks[report.symbol],
+        )
+        order = OrderRequest(client_id, report.symbol, report.side, part, report.reduce_only)
+        self._fill(order, report)
 
     def _fill(self, order: OrderRequest, report: OrderReport) -> None:
         mark = self.marks[order.symbol]
@@ -284,7 +318,7 @@ class MemoryVenue:
             report = self.order(order.symbol, order.client_id)
         except AifapError as error:
             return SubmitResult(order.client_id, Outcome.UNKNOWN, message=error.message)
-        if same_order(order, report):
+        if not difference(order, report, self.market):
             return SubmitResult(order.client_id, Outcome.ACCEPTED, report.order_id)
         return SubmitResult(order.client_id, Outcome.UNKNOWN, report.order_id, CLIENT_ID_CLASH)
 

@@ -17,7 +17,7 @@ from module.clock import SystemClock
 from module.db.database import Database
 from module.db.repositories.accounts import AccountRecord, AccountRepository
 from module.db.repositories.users import Role, UserRecord
-from module.model.accounts import TradeEnv
+from module.model.accounts import AccountCheck, PositionMode, TradeEnv
 from module.model.credentials import Credentials, SealedCredentials
 from module.model.errors import AifapError
 from module.model.market import MarketType
@@ -58,6 +58,7 @@ class FakeGateway:
     accounts: AccountRepository
     deposits: list[tuple[str, Decimal]] = field(default_factory=list)
     added: list[tuple[str, Credentials, bool]] = field(default_factory=list)
+    replaced: list[tuple[str, Credentials, bool]] = field(default_factory=list)
     opened: int = 0
     failure: AifapError | None = None
     lose_answer: AifapError | None = None
@@ -94,6 +95,47 @@ class FakeGateway:
             raise self.failure
         self.added.append((base_url, credentials, force))
         return self.put(owner_id, label, market, trade_env, None, venue)
+
+    def check_account(self, account_id: str) -> AccountCheck:
+        if self.failure is not None:
+            raise self.failure
+        record = self.accounts.get(account_id)
+        return AccountCheck(
+            account_id=account_id,
+            at=datetime.now(UTC),
+            trade_env=record.trade_env,
+            base_url=record.base_url,
+            family="classic",
+            may_trade=True,
+            may_withdraw=False,
+            address_bound=True,
+            authorities=("coow", "coor"),
+            position_mode=PositionMode.ONE_WAY,
+            equity=Decimal("10007.5"),
+            available=Decimal("9000.25"),
+            positions=1,
+            open_orders=2,
+            clock_ahead_ms=-37,
+            faults=(),
+            warnings=(),
+        )
+
+    def replace_keys(
+        self, account_id: str, credentials: Credentials, *, force: bool = False
+    ) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.replaced.append((account_id, credentials, force))
+
+    def switch_off_account(self, account_id: str, *, erase_keys: bool, force: bool) -> None:
+        if self.failure is not None and not force:
+            raise self.failure
+        self.accounts.switch_off(account_id, erase_keys=erase_keys)
+
+    def switch_on_account(self, account_id: str) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.accounts.change(account_id, active=True)
 
     def put(
         self,

@@ -78,7 +78,10 @@ BODIES: dict[str, dict[str, object]] = {
         "trade_env": "live",
         "api_key": "k",
         "api_secret": "s",
+        "passphrase": "p",
     },
+    "/accounts/{account_id}": {"label": "renamed"},
+    "/accounts/{account_id}/credentials": {"api_key": "k", "api_secret": "s", "passphrase": "p"},
 }
 
 
@@ -93,7 +96,7 @@ def ask(client: AsgiClient, route: RoutePolicy, method: str, owned: Owned) -> Ca
     )
     if route.path == "/command/terminate":
         path += f"?session_id={owned.session_id}"
-    body = BODIES.get(route.path) if method in ("POST", "PATCH") else None
+    body = BODIES.get(route.path) if method in ("POST", "PATCH", "PUT") else None
     return client.call(method, path, document=body)
 
 

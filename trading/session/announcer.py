@@ -52,5 +52,9 @@ class Announcer:
         """Finwatcher cannot be started; trading goes on."""
         self._say(messages.part_failed(self._subject, "finwatcher", detail, self._clock.now()))
 
+    def exchange_away(self, detail: str) -> None:
+        """The exchange or its gateway does not answer; the session waits and goes on."""
+        self._say(messages.exchange_away(self._subject, detail, self._clock.now()))
+
     def _say(self, alert: Alert) -> None:
         self._alerts.notify(alert)

@@ -12,22 +12,35 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, Select, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.orm import Session
 
 from module.db.database import Database
-from module.db.platform_tables import Account, AccountCredential
+from module.db.platform_tables import Account, AccountCredential, ActiveSession, WantedStop
+from module.db.repositories.credential_keys import admit_key_version
 from module.model.accounts import TradeEnv
 from module.model.credentials import SealedCredentials
-from module.model.errors import Conflict, InvalidInput, NotFound, Unavailable
+from module.model.errors import AifapError, Conflict, InvalidInput, NotFound, Unavailable
 from module.model.market import MarketType
+from module.model.sessions import SessionState
 
 LEASE_LOST = "lease-lost"
+_OVER = tuple(state.value for state in SessionState if state.is_over)
+
+
+class KeyRetired(Conflict):
+    """The key version that sealed this has been retired meanwhile: seal again with the newest."""
+
+    code = "key-retired"
 
 
 @dataclass(frozen=True, slots=True)
 class AccountRecord:
-    """One row of `accounts`. `limits` is the JSON that the last gate reads."""
+    """One row of `accounts`. `limits` is the JSON that the last gate reads.
+
+    `venue_user_id` is the venue's own name of the account behind the keys; empty: not known.
+    """
 
     account_id: str
     owner_id: str
@@ -44,6 +57,7 @@ class AccountRecord:
     key_hint: str
     limits: Mapping[str, object]
     created_at: datetime
+    venue_user_id: str = ""
 
 
 class AccountRepository:
@@ -62,21 +76,24 @@ class AccountRepository:
                 raise NotFound(f"there is no account {account_id[:64]!r}")
             return _record(row)
 
-    def list_for_owner(self, owner_id: str) -> list[AccountRecord]:
-        """The owner's active accounts, oldest first."""
-        return self._list(Account.owner_id == owner_id)
+    def list_for_owner(self, owner_id: str, *, with_inactive: bool = False) -> list[AccountRecord]:
+        """The owner's active accounts (or all of them), oldest first."""
+        query = select(Account).where(Account.owner_id == owner_id)
+        return self._list(query if with_inactive else query.where(Account.active))
 
     def list_active(self) -> list[AccountRecord]:
         """All active accounts, oldest first."""
-        return self._list()
+        return self._list(select(Account).where(Account.active))
 
     def add(self, record: AccountRecord, sealed: SealedCredentials) -> None:
         """Insert account and credentials together.
 
-        Conflict when the owner has an account of that label; InvalidInput for an unknown owner.
+        Conflict when the owner has an active account of that label, or the venue's account is one
+        of ours already; KeyRetired; InvalidInput for an unknown owner.
         """
         try:
             with self._database.transaction() as session:
+                admit_key_version(session, sealed.key_version)
                 session.execute(
                     insert(Account).values(
                         account_id=record.account_id,
@@ -94,6 +111,7 @@ class AccountRepository:
                         key_hint=record.key_hint,
                         limits=dict(record.limits),
                         created_at=record.created_at,
+                        venue_user_id=record.venue_user_id,
                     )
                 )
                 session.execute(
@@ -105,9 +123,7 @@ class AccountRepository:
                     )
                 )
         except IntegrityError as error:
-            if "accounts_owner_label" in str(error.orig):
-                raise Conflict(f"the owner has an account labelled {record.label!r}") from error
-            raise InvalidInput(f"there is no user {record.owner_id[:64]!r}") from error
+            raise _conflict(error, record.label, record.owner_id) from error
 
     def sealed_credentials(self, account_id: str) -> SealedCredentials:
         """What is stored of the account's keys; NotFound where there are none."""
@@ -119,18 +135,97 @@ class AccountRepository:
                 raise NotFound(f"account {account_id} has no credentials; save them first")
             return SealedCredentials(row.key_version, bytes(row.ciphertext))
 
-    def set_limits(self, account_id: str, limits: Mapping[str, object]) -> None:
-        """Replace the account's limits; they hold from the next order on."""
-        with self._database.transaction() as session:
-            session.execute(
-                update(Account).where(Account.account_id == account_id).values(limits=dict(limits))
-            )
+    def change(
+        self,
+        account_id: str,
+        *,
+        label: str | None = None,
+        active: bool | None = None,
+        limits: Mapping[str, object] | None = None,
+    ) -> AccountRecord:
+        """Change what is given; limits hold from the next order on. NotFound.
 
-    def _list(self, *conditions: object) -> list[AccountRecord]:
-        query = select(Account).where(Account.active, *conditions)  # type: ignore[arg-type]
+        Conflict when the label is taken, when a session is not over on an account that is to be
+        switched off, or when there are no keys to switch it on with.
+        """
+        named = label or account_id
+        try:
+            with self._database.transaction() as session:
+                row = _locked(session, account_id)
+                named = label or row.label
+                if active is False and row.active:
+                    _require_idle(session, row)
+                if active is True and not row.active and _credential(session, account_id) is None:
+                    raise Conflict(
+                        f"account {row.label!r} has no keys any more; save new ones first"
+                    )
+                row.label = row.label if label is None else label
+                row.active = row.active if active is None else active
+                row.limits = row.limits if limits is None else dict(limits)
+                session.flush()
+                return _record(row)
+        except IntegrityError as error:
+            raise _conflict(error, named, "") from error
+
+    def switch_off(self, account_id: str, *, erase_keys: bool) -> AccountRecord:
+        """Make the account inactive, and forget its keys where asked; its history stays.
+
+        What was wanted of its positions is over. Conflict while a session on it is not over.
+        """
+        with self._database.transaction() as session:
+            row = _locked(session, account_id)
+            _require_idle(session, row)
+            row.active = False
+            session.execute(delete(WantedStop).where(WantedStop.account_id == account_id))
+            if erase_keys:
+                session.execute(
+                    delete(AccountCredential).where(AccountCredential.account_id == account_id)
+                )
+                row.key_hint = ""
+            session.flush()
+            return _record(row)
+
+    def save_credentials(
+        self,
+        account_id: str,
+        sealed: SealedCredentials,
+        *,
+        key_hint: str,
+        venue_user_id: str,
+        at: datetime,
+        while_trading: bool,
+    ) -> AccountRecord:
+        """Replace the account's keys; the account after it. KeyRetired, NotFound.
+
+        Conflict while a session on it is not over, unless `while_trading`.
+        """
+        try:
+            with self._database.transaction() as session:
+                admit_key_version(session, sealed.key_version)
+                row = _locked(session, account_id)
+                if not while_trading:
+                    _require_idle(session, row)
+                row.key_hint, row.venue_user_id = key_hint, venue_user_id
+                kept = _credential(session, account_id)
+                if kept is None:
+                    kept = AccountCredential(account_id=account_id)
+                    session.add(kept)
+                kept.key_version, kept.ciphertext = sealed.key_version, sealed.ciphertext
+                kept.updated_at = at
+                session.flush()
+                return _record(row)
+        except IntegrityError as error:
+            raise _conflict(error, account_id, "") from error
+
+    def living_session(self, account_id: str) -> str | None:
+        """The session of the account that is not over, if there is one."""
         with self._database.read() as session:
-            rows = session.execute(query.order_by(Account.created_at, Account.account_id))
-            return [_record(row) for row in rows.scalars()]
+            return _living_session(session, account_id)
+
+    def _list(self, query: Select[Account]) -> list[AccountRecord]:
+        with self._database.read() as session:
+            rows = session.scalars(query.order_by(Account.created_at, Account.account_id))
+            return [_record(row) for row in rows]
 
 
 class AccountLeases:
@@ -229,4 +324,47 @@ def _record(row: Account) -> AccountRecord:
         key_hint=row.key_hint,
         limits=dict(row.limits or {}),
         created_at=row.created_at,
+        venue_user_id=row.venue_user_id,
     )
+
+
+def _locked(session: Session, account_id: str) -> Account:
+    row = session.get(Account, account_id, with_for_update=True)
+    if row is None:
+        raise NotFound(f"there is no account {account_id[:64]!r}")
+    return row
+
+
+def _credential(session: Session, account_id: str) -> AccountCredential | None:
+    return session.get(AccountCredential, account_id, with_for_update=True)
+
+
+def _living_session(session: Session, account_id: str) -> str | None:
+    return session.scalar(
+        select(ActiveSession.session_id).where(
+            ActiveSession.account_id == account_id, ActiveSession.state.not_in(_OVER)
+        )
+    )
+
+
+def _require_idle(session: Session, row: Account) -> None:
+    living = _living_session(session, row.account_id)
+    if living is not None:
+        raise Conflict(
+            f"session {living} trades on account {row.label!r}; terminate it and wait for its end"
+        )
+
+
+def _conflict(error: IntegrityError, label: str, owner_id: str) -> AifapError:
+    """What the database's refusal means."""
+    said = str(error.orig)
+    if "accounts_owner_label" in said:
+        return Conflict(f"label: the owner has an active account labelled {label!r}")
+    if "accounts_one_per_venue_user" in said:
+        return Conflict(
+            "these keys are of an account at the exchange that this installation trades already; "
+            "an account has one writer"
+        )
+    if "account_credentials_key_version" in said:
+        return KeyRetired("the key version that sealed the credentials has just been retired")
+    return InvalidInput(f"there is no user {owner_id[:64]!r}")

@@ -79,10 +79,14 @@ class KnownWrite:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """The rows of a batch: `fresh` may be sent, `seen` have been here before."""
+    """The rows of a batch: `fresh` may be sent, `seen` have been here before.
+
+    `limits` are the account's at that moment: whoever changed them later waits for this batch.
+    """
 
     fresh: Mapping[str, int]
     seen: Mapping[str, KnownWrite]
+    limits: Mapping[str, object] = field(default_factory=dict)
 
 
 class WriteRepository:
@@ -102,7 +106,7 @@ class WriteRepository:
         token = secrets.token_hex(8)
 
         def work(session: Session) -> Reservation:
-            _compare_author(session, author)
+            limits = _compare_author(session, author)
             ids = [entry.client_id for entry in entries]
             rows = [_values(author, entry, sent_at, token) for entry in entries]
             inserted = session.execute(
@@ -115,7 +119,8 @@ class WriteRepository:
                 .returning(GatewayWrite.client_id, GatewayWrite.write_id)
             ).all()
             if len(inserted) == len(entries):
-                return Reservation({row.client_id or "": row.write_id for row in inserted}, {})
+                fresh = {row.client_id or "": row.write_id for row in inserted}
+                return Reservation(fresh, {}, limits)
             session.execute(
                 update(GatewayWrite)
                 .where(
@@ -138,7 +143,7 @@ class WriteRepository:
                     GatewayWrite.client_id.in_(ids),
                 )
             ).scalars()
-            return _split(found, token)
+            return _split(found, token, limits)
 
         return self._database.run_idempotent(work)
 
@@ -191,7 +196,10 @@ class WriteRepository:
         author: Author,
         entries: Iterable[tuple[WriteEntry, WriteOutcome, Mapping[str, object], datetime]],
     ) -> None:
-        """Write down what was sent while Postgres was away, or what the guard did by itself."""
+        """Write down what was sent while Postgres was away, or what the guard did by itself.
+
+        A request that carries a `late_id` is written once, however often it is told.
+        """
         rows: list[dict[str, Any]] = []
         for entry, outcome, answer, sent_at in entries:
             row = _values(author, entry, sent_at, "")
@@ -201,7 +209,19 @@ class WriteRepository:
             return
 
         def work(session: Session) -> None:
-            session.execute(insert(GatewayWrite).values(rows).on_conflict_do_nothing())
+            late_id = GatewayWrite.request["late_id"].astext
+            told = set(
+                session.execute(
+                    select(late_id).where(
+                        GatewayWrite.account_id == author.account_id,
+                        GatewayWrite.sent_at.in_([row["sent_at"] for row in rows]),
+                        late_id.is_not(None),
+                    )
+                ).scalars()
+            )
+            new = [row for row in rows if row["request"].get("late_id") not in told]
+            if new:
+                session.execute(insert(GatewayWrite).values(new).on_conflict_do_nothing())
 
         self._database.run_idempotent(work)
 
@@ -224,10 +244,11 @@ class WriteRepository:
             return [_known(row) for row in rows]
 
 
-def _compare_author(session: Session, author: Author) -> None:
-    """The fence. The share lock makes a raise of the epoch wait until this write is on record."""
+def _compare_author(session: Session, author: Author) -> Mapping[str, object]:
+    """The fence; the account's limits now. The share lock makes a raise of the epoch, and a change
+    of limits, wait until this write is on record."""
     row = session.execute(
-        select(Account.epoch, Account.gateway_lease, Account.active)
+        select(Account.epoch, Account.gateway_lease, Account.active, Account.limits)
         .where(Account.account_id == author.account_id)
         .with_for_update(read=True)
     ).one_or_none()
@@ -244,6 +265,7 @@ def _compare_author(session: Session, author: Author) -> None:
             f"epoch {author.epoch} may not write to account {author.account_id}: "
             f"its epoch is {row.epoch}; nothing was sent"
         )
+    return dict(row.limits or {})
 
 
 def _values(author: Author, entry: WriteEntry, sent_at: datetime, token: str) -> dict[str, Any]:
@@ -262,7 +284,7 @@ def _values(author: Author, entry: WriteEntry, sent_at: datetime, token: str) ->
     }
 
 
-def _split(rows: Iterable[GatewayWrite], token: str) -> Reservation:
+def _split(rows: Iterable[GatewayWrite], token: str, limits: Mapping[str, object]) -> Reservation:
     fresh: dict[str, int] = {}
     seen: dict[str, KnownWrite] = {}
     for row in rows:
@@ -271,7 +293,7 @@ def _split(rows: Iterable[GatewayWrite], token: str) -> Reservation:
             fresh[client_id] = row.write_id
         else:
             seen[client_id] = _known(row)
-    return Reservation(fresh, seen)
+    return Reservation(fresh, seen, limits)
 
 
 def _known(row: GatewayWrite) -> KnownWrite:

@@ -115,8 +115,9 @@ class SessionRepository:
     ) -> SessionRecord:
         """Insert the session (desired running, state starting) and its audit row together.
 
-        Conflict names the session that already has the account; RateLimited when the installation
-        has `sessions_max` sessions that are not over.
+        Conflict names the session that already has the account, or says that the account is
+        switched off; RateLimited when the installation has `sessions_max` sessions that are not
+        over.
         """
         try:
             with self._database.transaction() as session:
@@ -126,6 +127,7 @@ class SessionRepository:
                 row = _living(session, spec.account_id)
                 if row is not None:
                     raise _busy(spec.account_id, row.session_id)
+                _require_active(session, spec.account_id)
                 _admit(session, sessions_max)
                 row = _new_row(spec, order_info_store)
                 session.add(row)
@@ -481,6 +483,13 @@ def _living(session: Session, account_id: str) -> ActiveSession | None:
             ActiveSession.account_id == account_id, ActiveSession.state.not_in(OVER)
         )
     ).one_or_none()
+
+
+def _require_active(session: Session, account_id: str) -> None:
+    """The account stays switched on until this transaction ends."""
+    active = select(Account.active).where(Account.account_id == account_id)
+    if session.scalar(active.with_for_update(read=True)) is False:
+        raise Conflict(f"account {account_id} is switched off; switch it on, or take another")
 
 
 def _admit(session: Session, sessions_max: int) -> None:

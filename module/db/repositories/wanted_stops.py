@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import delete, select
+from sqlalchemy import and_, delete, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -43,7 +43,7 @@ class WantedStopRepository:
             return [_record(row) for row in rows]
 
     def put(self, wanted: WantedStops) -> None:
-        """Insert or replace; a row of a higher epoch stays."""
+        """Insert or replace; a row of a higher epoch, or of this epoch and newer, stays."""
 
         def work(session: Session) -> None:
             values = {
@@ -59,19 +59,27 @@ class WantedStopRepository:
                 .on_conflict_do_update(
                     index_elements=["account_id", "symbol"],
                     set_=values,
-                    where=WantedStop.epoch <= wanted.epoch,
+                    where=or_(
+                        WantedStop.epoch < wanted.epoch,
+                        and_(
+                            WantedStop.epoch == wanted.epoch,
+                            WantedStop.updated_at <= wanted.updated_at,
+                        ),
+                    ),
                 )
             )
 
         self._database.run_idempotent(work)
 
-    def remove(self, account_id: str, symbol: str) -> None:
-        """Nothing is wanted any more; no row is no error."""
+    def remove(self, account_id: str, symbol: str, asked_at: datetime) -> None:
+        """Nothing was wanted any more at `asked_at`: a newer wish stays; no row is no error."""
 
         def work(session: Session) -> None:
             session.execute(
                 delete(WantedStop).where(
-                    WantedStop.account_id == account_id, WantedStop.symbol == symbol
+                    WantedStop.account_id == account_id,
+                    WantedStop.symbol == symbol,
+                    WantedStop.updated_at <= asked_at,
                 )
             )
 

@@ -1,31 +1,58 @@
 """What every venue must do, whatever it is: the fake, and Bitget's adapter over the real wire.
 
-Time stands still while the suite talks; `stage.pass_time` lets fills happen.
+A venue enters with a harness of its own (`harness.py`): how to open an account, move a price, make
+a call fail. Time stands still while the suite talks; `stage.pass_time` lets fills happen. Cases:
+
+    ids            an order is found under its client id, and nobody else's order is
+    idempotence    the same order again is the same order; another one under its id is a clash
+    unknown        an answer that is lost or is nonsense proves nothing, and asking finds the order
+    refusals       no money; against the trading rules, which says so; off the lot
+    retryable      rate limit, maintenance: nothing was sent, and it can be sent afterwards
+    credentials    refused keys are Forbidden and not asked again at once; the key's rights, family
+    reduce-only    reduces, closes, and its position's stops go with it
+    stops          placed with the order, read, moved, removed, wrong side, no position, lost answer
+    fills          whole, in part, told once and oldest first, histories page by page
+    settings       one-way mode, leverage, margin mode are read back as set; hedge mode is told
+    money          adds up to the last digit; every number is exact
+    clock          the exchange's time is compared with ours
+    public data    rules, quotes, candles
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import count, pairwise
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
 from module.exchange.bitget_venue import CcxtVenues
-from module.exchange.venue import NoPosition, Venue, VenueAccess, WrongSideOfPrice
+from module.exchange.venue import AccountFamily, NoPosition, WrongSideOfPrice
 from module.gateway.budget import RequestBudget
-from module.model.accounts import MarginMode, PositionMode, TradeEnv
-from module.model.errors import NotFound
+from module.model.accounts import MarginMode, PositionMode
+from module.model.errors import (
+    Forbidden,
+    NotFound,
+    OutcomeUnknown,
+    RateLimited,
+    Retryable,
+    Unavailable,
+)
 from module.model.market import Frequency, MarketType
-from module.model.money import round_down
-from module.model.orders import OrderRequest, OrderStatus, OrderType, Outcome, Side, StopPrices
-from module.ports import Clock
-from tests.fakes.hand_clock import HandClock
-from tests.fakes.memory_venue import MemoryVenue
-from tests.fakes.simulator_process import RunningSimulator, running_simulator
+from module.model.orders import OrderStatus, OrderType, Outcome, Side, StopPrices
+from tests.contract.exchange.harness import (
+    HARNESSES,
+    BitgetHarness,
+    Failure,
+    MemoryHarness,
+    Operation,
+    Stage,
+    opened_simulator,
+)
+from tests.fakes.simulator_process import RunningSimulator
 
 if TYPE_CHECKING:
     from module.clock import WorldClock
@@ -33,76 +60,24 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(120)
 
 
-@dataclass
-class Stage:
-    """A venue with a fresh account, and the clock of its world."""
-
-    venue: Venue
-    clock: Clock
-    is_real: bool
-    numbers: Iterator[int] = field(default_factory=lambda: count(1))
-
-    def pass_time(self, seconds: float = 1.2) -> None:
-        self.clock.sleep(seconds)
-
-    def mark(self, symbol: str = "BTCUSDT") -> Decimal:
-        return self.venue.quotes([symbol])[symbol].mark
-
-    def price(self, factor: str, symbol: str = "BTCUSDT") -> Decimal:
-        """A price on the tick, at `factor` of the mark."""
-        step = self.venue.instruments()[symbol].price_step
-        return round_down(self.mark(symbol) * Decimal(factor), step)
-
-    def order(self, side: Side, size: str, **changes: object) -> OrderRequest:
-        values: dict[str, object] = {
-            "client_id": f"af-contract-{next(self.numbers)}",
-            "symbol": "BTCUSDT",
-            "side": side,
-            "size": Decimal(size),
-            "reduce_only": False,
-            **changes,
-        }
-        return OrderRequest(**values)  # type: ignore[arg-type]
-
-    def send(self, *orders: OrderRequest) -> list[Outcome]:
-        self.venue.admit_orders(orders)
-        outcomes = [result.outcome for result in self.venue.submit(orders)]
-        self.pass_time()
-        return outcomes
-
-    def held(self, symbol: str = "BTCUSDT") -> Decimal:
-        return next((p.size for p in self.venue.positions() if p.symbol == symbol), Decimal(0))
-
-
 @pytest.fixture(scope="module")
-def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSimulator]:
-    with running_simulator(tmp_path_factory.mktemp("simulator")) as running:
+def simulator(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[RunningSimulator, WorldClock]]:
+    with opened_simulator(tmp_path_factory.mktemp("simulator")) as running:
         yield running
 
 
-@pytest.fixture(scope="module")
-def world(simulator: RunningSimulator) -> Iterator[WorldClock]:
-    clock = simulator.clock("contract-suite")
-    yield clock
-    clock.close()
-
-
-@pytest.fixture(params=["memory", "bitget"])
+@pytest.fixture(params=HARNESSES)
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     if request.param == "memory":
-        hand = HandClock()
-        yield Stage(MemoryVenue(hand), hand, is_real=False)
+        yield Stage(MemoryHarness())
         return
-    simulator: RunningSimulator = request.getfixturevalue("simulator")
-    clock: WorldClock = request.getfixturevalue("world")
-    credentials = simulator.open_account()
-    budget = RequestBudget(clock)
-    access = VenueAccess("acc", simulator.base_url, MarketType.FUTURES, TradeEnv.PAPER, credentials)
-    gate = budget.for_account(simulator.base_url, credentials.api_key)
-    venue = CcxtVenues(clock).open_venue("bitget", access, gate)
-    clock.sleep(1.2)
-    yield Stage(venue, clock, is_real=True)
-    venue.close()
+    simulator, clock = request.getfixturevalue("simulator")
+    harness = BitgetHarness(simulator, clock)
+    yield Stage(harness)
+    harness.venue.close()
+    simulator.control("DELETE", "faults")
 
 
 def test_a_fresh_account_is_flat_one_way_and_has_its_money(stage: Stage) -> None:
@@ -289,7 +264,7 @@ def test_fills_are_told_oldest_first_from_a_moment_on(stage: Stage) -> None:
 
 def test_money_adds_up_to_the_last_digit(stage: Stage) -> None:
     before = stage.clock.now()
-    if not stage.is_real:
+    if not stage.harness.pays_fees:
         pytest.skip("the fake pays no fees")
     stage.send(stage.order(Side.BUY, "0.03"))
     stage.send(stage.order(Side.SELL, "0.03", reduce_only=True))
@@ -304,10 +279,11 @@ def test_money_adds_up_to_the_last_digit(stage: Stage) -> None:
 
 
 def test_candles_are_closed_oldest_first_and_on_the_grid(
-    simulator: RunningSimulator, world: WorldClock
+    simulator: tuple[RunningSimulator, WorldClock],
 ) -> None:
-    gate = RequestBudget(world).for_account(simulator.base_url, "public")
-    market = CcxtVenues(world).open_public("bitget", simulator.base_url, gate)
+    exchange, world = simulator
+    gate = RequestBudget(world).for_account(exchange.base_url, "public")
+    market = CcxtVenues(world).open_public("bitget", exchange.base_url, gate)
     for frequency, wanted in (
         (Frequency.MINUTE_1, 450),
         (Frequency.MINUTE_5, 3),
@@ -328,3 +304,166 @@ def test_candles_are_closed_oldest_first_and_on_the_grid(
     with pytest.raises(NotFound):
         market.candles(MarketType.FUTURES, "NOSUCHUSDT", Frequency.MINUTE_1, world.now(), 3)
     market.close()
+
+
+# --- what goes wrong ---
+
+
+@pytest.mark.parametrize("failure", [Failure.LOST_ANSWER, Failure.NONSENSE])
+def test_A1_A5_an_answer_that_proves_nothing_is_unknown_and_asking_finds_the_order(
+    stage: Stage, failure: Failure
+) -> None:
+    order = stage.order(Side.BUY, "0.01")
+    stage.harness.fail_next(Operation.SUBMIT, failure)
+    assert stage.send(order) == [Outcome.UNKNOWN]
+    assert stage.venue.look_up(order).outcome is Outcome.ACCEPTED
+    assert stage.send(order) == [Outcome.ACCEPTED]
+    assert stage.held() == Decimal("0.01")
+
+
+def test_A18_a_refusal_is_final_has_the_venues_code_and_leaves_nothing(stage: Stage) -> None:
+    order = stage.order(Side.BUY, "0.01")
+    stage.harness.fail_next(Operation.SUBMIT, Failure.NO_MONEY)
+    stage.venue.admit_orders([order])
+    (result,) = stage.venue.submit([order])
+    assert (result.outcome, result.code) == (Outcome.REJECTED, "40762")
+    assert not result.rules_changed
+    stage.pass_time()
+    assert stage.held() == 0
+    with pytest.raises(NotFound):
+        stage.venue.order("BTCUSDT", order.client_id)
+
+
+def test_A19_a_refusal_of_size_or_price_says_that_the_rules_may_have_changed(
+    stage: Stage,
+) -> None:
+    order = stage.order(Side.BUY, "0.01")
+    stage.harness.fail_next(Operation.SUBMIT, Failure.AGAINST_RULES)
+    stage.venue.admit_orders([order])
+    (result,) = stage.venue.submit([order])
+    assert (result.outcome, result.rules_changed) == (Outcome.REJECTED, True)
+    stage.pass_time()
+    assert stage.venue.instruments()["BTCUSDT"].tradable
+
+
+@pytest.mark.parametrize(
+    ("failure", "error", "wait_s"),
+    [(Failure.RATE_LIMITED, RateLimited, 7), (Failure.MAINTENANCE, Unavailable, 1)],
+)
+def test_A12_A14_what_was_not_sent_says_so_and_can_be_sent_afterwards(
+    stage: Stage, failure: Failure, error: type[Retryable], wait_s: float
+) -> None:
+    order = stage.order(Side.BUY, "0.01")
+    stage.harness.fail_next(Operation.SUBMIT, failure)
+    stage.venue.admit_orders([order])
+    with pytest.raises(error) as caught:
+        stage.venue.submit([order])
+    assert failure is not Failure.RATE_LIMITED or caught.value.retry_after_s == 7
+    stage.pass_time(wait_s + 1)
+    assert stage.send(order) == [Outcome.ACCEPTED]
+    assert stage.held() == Decimal("0.01")
+
+
+def test_A16_refused_keys_are_forbidden(stage: Stage) -> None:
+    stage.harness.fail_next(Operation.POSITIONS, Failure.BAD_KEYS)
+    with pytest.raises(Forbidden):
+        stage.venue.positions()
+    stage.pass_time(301)
+    assert stage.venue.positions() == ()
+
+
+def test_B5_a_stop_whose_answer_is_lost_is_unknown_and_may_be_repeated(stage: Stage) -> None:
+    stage.send(stage.order(Side.BUY, "0.03"))
+    price = stage.price("0.8")
+    stage.harness.fail_next(Operation.SET_STOP, Failure.LOST_ANSWER)
+    place = partial(
+        stage.venue.set_stop,
+        "BTCUSDT",
+        is_stop_loss=True,
+        protects_long=True,
+        trigger_price=price,
+    )
+    with pytest.raises(OutcomeUnknown):
+        place()
+    place()
+    assert [stop.trigger_price for stop in stage.venue.placed_stops()] == [price]
+
+
+def test_B1_a_part_of_an_order_is_a_part_of_a_position(stage: Stage) -> None:
+    order = stage.order(Side.BUY, "0.05", order_type=OrderType.LIMIT, price=stage.price("0.97"))
+    stage.send(order)
+    stage.harness.fill_part(order.client_id)
+    stage.venue.order("BTCUSDT", order.client_id)
+    stage.pass_time()
+    report = stage.venue.order("BTCUSDT", order.client_id)
+    assert report.status is OrderStatus.CANCELED
+    assert 0 < report.filled_size < report.size == Decimal("0.05")
+    assert report.average_price is not None
+    assert stage.held() == report.filled_size
+    assert sum(fill.size for fill in stage.venue.fills(order_time(stage))) == report.filled_size
+
+
+def order_time(stage: Stage) -> datetime:
+    return stage.clock.now() - timedelta(minutes=5)
+
+
+# --- the account as it is set ---
+
+
+def test_A22_hedge_mode_is_told_and_never_switched_back(stage: Stage) -> None:
+    stage.harness.to_hedge_mode()
+    assert stage.venue.trading_mode("BTCUSDT").position_mode is PositionMode.HEDGE
+    assert stage.venue.check_key().position_mode is PositionMode.HEDGE
+
+
+def test_the_key_belongs_to_a_classic_account_in_one_way_mode(stage: Stage) -> None:
+    report = stage.venue.check_key()
+    assert report.family is AccountFamily.CLASSIC
+    assert report.position_mode is PositionMode.ONE_WAY
+    assert not report.shares_collateral
+
+
+def test_A23_the_clocks_of_a_healthy_exchange_agree(stage: Stage) -> None:
+    assert abs(stage.venue.measure_clock()) < 2
+
+
+# --- numbers ---
+
+
+def test_every_number_is_exact(stage: Stage) -> None:
+    stage.send(stage.order(Side.BUY, "0.0123"))
+    snapshot = stage.venue.snapshot()
+    (position,) = snapshot.positions
+    for number in (
+        *(snapshot.equity, snapshot.available, snapshot.wallet_balance, snapshot.margin_used),
+        *(position.size, position.entry_price, position.mark_price, position.margin_size),
+    ):
+        assert type(number) is Decimal
+        assert number.is_finite()
+    assert position.unrealized_pnl == position.size * (position.mark_price - position.entry_price)
+    assert snapshot.equity == snapshot.wallet_balance + snapshot.unrealized_pnl
+
+
+def test_profit_follows_the_mark(stage: Stage) -> None:
+    stage.send(stage.order(Side.SELL, "0.02"))
+    before = stage.venue.snapshot().equity
+    stage.harness.move_price("BTCUSDT", "0.98")
+    stage.pass_time()
+    assert stage.venue.snapshot().equity > before
+
+
+def test_histories_are_read_to_their_last_page(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since = stage.clock.now()
+    for _ in range(4):
+        assert stage.send(stage.order(Side.BUY, "0.001"), stage.order(Side.BUY, "0.002")) == [
+            Outcome.ACCEPTED,
+            Outcome.ACCEPTED,
+        ]
+    stage.harness.use_small_pages(monkeypatch)
+    fills = stage.venue.fills(since)
+    assert len({fill.trade_id for fill in fills}) == len(fills) >= 8
+    assert sum(fill.size for fill in fills) == Decimal("0.012")
+    if stage.harness.pays_fees:
+        assert len(stage.venue.bills(since)) >= 8

@@ -12,6 +12,14 @@ from urllib.parse import quote
 import pytest
 
 from module.clock import WorldClock, to_epoch_ms
+from tests.contract.simulator.wire_words import (
+    DETAIL,
+    PLACE,
+    last_price,
+    limit_order,
+    opened,
+)
+from tests.contract.simulator.wire_words import PLANS as PENDING
 from tests.fakes.paper_exchange import (
     BTC,
     MIX,
@@ -23,27 +31,6 @@ from tests.fakes.paper_exchange import (
 )
 
 pytestmark = pytest.mark.timeout(120)
-PLACE = f"{MIX}/order/place-order"
-DETAIL = f"{MIX}/order/detail"
-
-
-def last_price(raw: RawBitget, symbol: str = "BTCUSDT") -> Decimal:
-    (row,) = raw.get(f"{MIX}/market/symbol-price", symbol=symbol, **USDT)
-    return Decimal(row["price"])
-
-
-def limit_order(raw: RawBitget, share: str = "0.97", **more: object) -> dict[str, object]:
-    price = (last_price(raw) * Decimal(share)).quantize(Decimal("0.1"))
-    return {**market_order("buy", "0.01"), "orderType": "limit", "price": str(price), **more}
-
-
-def opened(raw: RawBitget, clock: WorldClock, side: str = "buy", **more: object) -> Any:
-    """A position of 0.01 BTC; the answer of its order."""
-    answer = raw.post(PLACE, **market_order(side, "0.01", **more))
-    clock.sleep(0.1)
-    return answer
-
-
 # -- who is calling ---------------------------------------------------------------------------
 
 
@@ -106,6 +93,7 @@ def test_a_query_is_signed_as_sent_or_decoded(
     assert answer["data"]["clientOid"] == "odd#one+two"
 
 
+@pytest.mark.endpoint("POST /api/v2/mix/account/set-leverage", "words in the query of a POST")
 def test_a_post_may_carry_its_words_in_the_query(raw: RawBitget) -> None:
     path, query = (
         f"{MIX}/account/set-leverage",
@@ -115,6 +103,7 @@ def test_a_post_may_carry_its_words_in_the_query(raw: RawBitget) -> None:
     assert raw.send("POST", path, query, "", headers)["data"]["longLeverage"] == "7"
 
 
+@pytest.mark.endpoint("GET /api/v2/mix/order/fill-history", "40404 for demo accounts")
 def test_demo_keys_need_the_demo_header_and_have_no_fill_history(
     simulator: SimulatorProcess, clock: WorldClock, new_number: Callable[..., int]
 ) -> None:
@@ -127,6 +116,7 @@ def test_demo_keys_need_the_demo_header_and_have_no_fill_history(
     assert RawBitget(simulator.url, *keys).code("GET", path, **USDT) == "40099"
 
 
+@pytest.mark.endpoint("GET /api/v2/spot/account/info", "the key's authorities")
 def test_a_key_does_only_what_it_is_allowed_to_and_says_so(
     simulator: SimulatorProcess, clock: WorldClock, new_number: Callable[..., int]
 ) -> None:
@@ -177,16 +167,18 @@ def every_leaf(value: Any) -> list[Any]:
     return [value]
 
 
+@pytest.mark.endpoint("GET /api/v2/mix/order/detail", "keys in the recorded order")
+@pytest.mark.endpoint("GET /api/v2/mix/position/single-position", "keys in the recorded order")
 def test_keys_stand_in_the_recorded_order(raw: RawBitget, clock: WorldClock) -> None:
     order = opened(raw, clock)
     assert list(order) == ["clientOid", "orderId"]
     detail = raw.get(DETAIL, orderId=order["orderId"], symbol="BTCUSDT", **USDT)
     assert " ".join(detail) == (
         "symbol size orderId clientOid baseVolume fee price priceAvg state side force totalProfits "
-        "posSide marginCoin presetStopSurplusPrice presetStopSurplusExecutePrice "
-        "presetStopSurplusType presetStopLossPrice presetStopLossExecutePrice presetStopLossType "
-        "quoteVolume orderType leverage marginMode reduceOnly enterPointSource tradeSide posMode "
-        "orderSource newTradeSide cancelReason cTime uTime"
+        "posSide marginCoin presetStopSurplusPrice presetStopSurplusType "
+        "presetStopSurplusExecutePrice presetStopLossPrice presetStopLossExecutePrice "
+        "presetStopLossType quoteVolume orderType leverage marginMode reduceOnly "
+        "enterPointSource tradeSide posMode orderSource newTradeSide cancelReason cTime uTime"
     )
     (position,) = raw.get(f"{MIX}/position/single-position", **BTC)
     assert " ".join(position) == (
@@ -197,15 +189,11 @@ def test_keys_stand_in_the_recorded_order(raw: RawBitget, clock: WorldClock) -> 
     )
 
 
-def test_the_account_has_integer_leverages_and_null_margins_while_idle(raw: RawBitget) -> None:
-    account = raw.get(f"{MIX}/account/account", **BTC)
-    assert (account["crossedMarginLeverage"], account["isolatedLongLever"]) == (20, 20)
-    assert account["crossedMargin"] is None
-    assert account["isolatedMargin"] is None
-    assert account["isolatedUnrealizedPL"] == ""
-    assert account["posMode"] == "one_way_mode"
-
-
+@pytest.mark.endpoint("GET /api/v2/mix/order/orders-pending", "null when there is nothing")
+@pytest.mark.endpoint("GET /api/v2/mix/order/orders-history", "null when there is nothing")
+@pytest.mark.endpoint("GET /api/v2/mix/order/fills", "null when there is nothing")
+@pytest.mark.endpoint("GET /api/v2/mix/order/orders-plan-pending", "null when there is nothing")
+@pytest.mark.endpoint("GET /api/v2/mix/position/all-position", "[] when flat")
 def test_empty_lists_are_null_where_the_exchange_says_null(raw: RawBitget) -> None:
     empty = {"entrustedList": None, "endId": None}
     assert raw.get(f"{MIX}/order/orders-pending", **USDT) == empty
@@ -230,6 +218,7 @@ def test_unknown_paths_and_the_unified_account_are_answered_as_the_exchange_does
     assert raw.get(f"{MIX}/market/contracts", productType="SUSDT-FUTURES") == []
 
 
+@pytest.mark.endpoint("GET /api/v2/mix/order/orders-pending", "10 a second, counted in the header")
 def test_limits_count_per_endpoint_and_world_second(raw: RawBitget, clock: WorldClock) -> None:
     left = []
     for _ in range(10):
@@ -246,6 +235,8 @@ def test_limits_count_per_endpoint_and_world_second(raw: RawBitget, clock: World
 # -- orders -----------------------------------------------------------------------------------
 
 
+@pytest.mark.endpoint("POST /api/v2/mix/order/place-order", "live at first, then filled")
+@pytest.mark.endpoint("GET /api/v2/mix/order/fills", "fee truncated to 8 decimals")
 def test_an_accepted_order_is_live_for_a_moment_and_then_filled(
     raw: RawBitget, clock: WorldClock
 ) -> None:
@@ -269,6 +260,8 @@ def test_an_accepted_order_is_live_for_a_moment_and_then_filled(
     assert int(fill["cTime"]) == int(detail["cTime"]) + 50
 
 
+@pytest.mark.endpoint("POST /api/v2/mix/order/place-order", "the same clientOid twice: 40786")
+@pytest.mark.endpoint("POST /api/v2/mix/order/batch-place-order", "the same clientOid twice: 40786")
 def test_A6_a_client_id_makes_one_order_in_place_and_batch(
     raw: RawBitget, clock: WorldClock, simulator: SimulatorProcess, number: int
 ) -> None:
@@ -287,6 +280,9 @@ def test_A6_a_client_id_makes_one_order_in_place_and_batch(
     assert raw.code("POST", PLACE, **{**words, "clientOid": "a b"}) == "40305"
 
 
+@pytest.mark.endpoint(
+    "POST /api/v2/mix/order/batch-place-order", "one bad item: 00000 and failureList"
+)
 def test_A7_a_batch_with_one_bad_item_says_which_in_its_failure_list(
     raw: RawBitget, clock: WorldClock, simulator: SimulatorProcess, number: int
 ) -> None:
@@ -331,25 +327,7 @@ def test_A17_an_order_that_breaks_a_rule_is_refused_with_its_code_and_leaves_not
     assert simulator.account(number)["orders"] == []
 
 
-def test_hedge_accounts_need_a_trade_side(
-    simulator: SimulatorProcess, clock: WorldClock, new_number: Callable[..., int]
-) -> None:
-    number = new_number(position_mode="hedge")
-    raw = RawBitget(simulator.url, f"key-{number}", f"secret-{number}", f"pass-{number}")
-    assert raw.code("POST", PLACE, **market_order("buy", "0.01")) == "40774"
-    opened(raw, clock, tradeSide="open", reduceOnly="YES")  # reduceOnly means nothing here
-    order = raw.post(PLACE, **market_order("buy", "0.01", tradeSide="close"))
-    clock.sleep(0.1)
-    detail = raw.get(DETAIL, orderId=order["orderId"], symbol="BTCUSDT", **USDT)
-    assert (detail["side"], detail["posSide"], detail["tradeSide"], detail["reduceOnly"]) == (
-        "buy",
-        "long",
-        "close",
-        "YES",
-    )
-    assert detail["newTradeSide"] == "close"
-
-
+@pytest.mark.endpoint("POST /api/v2/mix/order/cancel-order", "what is over or unknown")
 def test_A31_cancelling_what_is_over_or_unknown_is_refused(
     raw: RawBitget, clock: WorldClock
 ) -> None:
@@ -362,6 +340,7 @@ def test_A31_cancelling_what_is_over_or_unknown_is_refused(
     assert raw.code("POST", f"{MIX}/order/cancel-all-orders", **USDT) == "22001"
 
 
+@pytest.mark.endpoint("GET /api/v2/mix/order/orders-pending", "newest first, page by page")
 def test_lists_are_paged_newest_first_until_null(raw: RawBitget, clock: WorldClock) -> None:
     for number in range(5):
         raw.post(PLACE, **limit_order(raw, clientOid=f"page-{number}"))
@@ -383,6 +362,9 @@ def test_lists_are_paged_newest_first_until_null(raw: RawBitget, clock: WorldClo
     assert len(rest["successList"]) == 4
 
 
+@pytest.mark.endpoint(
+    "POST /api/v2/mix/order/close-positions", "once a second; dust; nothing is 22002"
+)
 def test_close_positions_is_allowed_once_a_second_and_closes_dust(
     raw: RawBitget, clock: WorldClock
 ) -> None:
@@ -400,6 +382,10 @@ def test_close_positions_is_allowed_once_a_second_and_closes_dust(
     assert raw.get(f"{MIX}/position/all-position", **USDT) == []
 
 
+@pytest.mark.endpoint(
+    "POST /api/v2/mix/account/set-position-mode", "refused while anything is open"
+)
+@pytest.mark.endpoint("POST /api/v2/mix/account/set-margin-mode", "refused while anything is open")
 def test_settings_cannot_change_while_something_is_open(raw: RawBitget, clock: WorldClock) -> None:
     mode = f"{MIX}/account/set-position-mode"
     assert raw.post(mode, **USDT, posMode="one_way_mode") == {"posMode": "one_way_mode"}
@@ -417,72 +403,10 @@ def test_settings_cannot_change_while_something_is_open(raw: RawBitget, clock: W
 
 # -- stops ------------------------------------------------------------------------------------
 
-PLACE_STOP = f"{MIX}/order/place-tpsl-order"
-PENDING = f"{MIX}/order/orders-plan-pending"
-STOPS = {**USDT, "planType": "profit_loss"}
 
-
-def stop_words(price: Decimal, plan_type: str = "pos_loss", side: str = "buy") -> dict[str, Any]:
-    text = str(price.quantize(Decimal("0.1")))
-    return {**BTC, "planType": plan_type, "triggerPrice": text, "holdSide": side}
-
-
-def test_a_position_stop_is_moved_under_its_id_and_a_refused_one_leaves_the_old(
-    raw: RawBitget, clock: WorldClock
-) -> None:
-    assert raw.code("POST", PLACE_STOP, **stop_words(last_price(raw))) == "43023"
-    opened(raw, clock)
-    last = last_price(raw)
-    first = raw.post(PLACE_STOP, **stop_words(last * 9 / 10))
-    second = raw.post(PLACE_STOP, **stop_words(last * 8 / 10))
-    assert first["orderId"] == second["orderId"]
-    wrong = raw.call("POST", PLACE_STOP, stop_words(last * 11 / 10))
-    assert wrong["code"] == "40917"
-    assert wrong["msg"] == f"Stop price for long positions please < mark price {last.normalize()}"
-    profit = raw.code("POST", PLACE_STOP, **stop_words(last * 9 / 10, "pos_profit"))
-    assert profit == "40915"
-    assert raw.code("POST", PLACE_STOP, **stop_words(last * 9 / 10, side="long")) == "43011"
-    (row,) = raw.get(PENDING, **STOPS)["entrustedList"]
-    assert row["triggerPrice"] == row["stopLossTriggerPrice"]
-    assert Decimal(row["triggerPrice"]) == (last * 8 / 10).quantize(Decimal("0.1"))
-    assert (row["size"], row["side"], row["tradeSide"], row["posSide"]) == (
-        "0",
-        "sell",
-        "sell_single",
-        "net",
-    )
-    assert row["stopSurplusTriggerPrice"] is None
-
-
-def test_both_stops_at_once_and_a_cancel_under_the_wrong_kind_that_does_nothing(
-    raw: RawBitget, clock: WorldClock
-) -> None:
-    opened(raw, clock)
-    last = last_price(raw)
-    rows = raw.post(
-        f"{MIX}/order/place-pos-tpsl",
-        **BTC,
-        holdSide="buy",
-        stopLossTriggerPrice=str((last * 9 / 10).quantize(Decimal("0.1"))),
-        stopSurplusTriggerPrice=str((last * 11 / 10).quantize(Decimal("0.1"))),
-        stopLossClientOid="my-loss",
-    )
-    assert [row["stopLossClientOid"] for row in rows] == ["", "my-loss"]
-    cancel = f"{MIX}/order/cancel-plan-order"
-    nothing: dict[str, list[object]] = {"successList": [], "failureList": []}
-    ids = [{"orderId": row["orderId"]} for row in rows]
-    assert raw.post(cancel, **BTC, planType="profit_loss", orderIdList=ids) == nothing
-    assert len(raw.get(PENDING, **STOPS)["entrustedList"]) == 2
-    done = raw.post(cancel, **BTC, planType="pos_loss", orderIdList=ids)
-    assert [row["clientOid"] for row in done["successList"]] == ["my-loss"]
-    (left,) = raw.get(PENDING, **STOPS)["entrustedList"]
-    assert left["planType"] == "pos_profit"
-    clock.sleep(1)
-    raw.post(f"{MIX}/order/close-positions", **USDT)
-    clock.sleep(0.1)
-    assert raw.get(PENDING, **STOPS)["entrustedList"] is None
-
-
+@pytest.mark.endpoint("POST /api/v2/mix/order/place-plan-order", "waits and fires")
+@pytest.mark.endpoint("GET /api/v2/mix/order/plan-sub-order", "the order that was made")
+@pytest.mark.endpoint("GET /api/v2/mix/order/orders-plan-history", "executed")
 def test_a_trigger_order_waits_for_its_price_and_names_the_order_it_made(
     raw: RawBitget, clock: WorldClock, simulator: SimulatorProcess
 ) -> None:
@@ -528,9 +452,9 @@ def test_history_candles_hold_closed_bars_only_and_days_begin_where_asked(
     now = to_epoch_ms(clock.now())
     minutes = raw.get(f"{MIX}/market/history-candles", **words, granularity="1m", limit="3")
     assert int(minutes[-1][0]) == now - now % 60_000 - 60_000
-    assert (
-        len(raw.get(f"{MIX}/market/history-candles", **words, granularity="1m", limit="999")) == 200
-    )
+    many = {**words, "granularity": "1m"}
+    assert len(raw.get(f"{MIX}/market/history-candles", **many, limit="200")) == 200
+    assert raw.code("GET", f"{MIX}/market/history-candles", **many, limit="201") == "40053"
     china = raw.get(f"{MIX}/market/candles", **words, granularity="1D", limit="1")
     utc = raw.get(f"{MIX}/market/candles", **words, granularity="1Dutc", limit="1")
     week = raw.get(f"{MIX}/market/candles", **words, granularity="1Wutc", limit="1")
@@ -545,25 +469,7 @@ def test_history_candles_hold_closed_bars_only_and_days_begin_where_asked(
     assert len(raw.get(spot, symbol="BTCUSDT", granularity="1h", endTime=str(now))[0]) == 8
 
 
-def test_spot_orders_have_their_own_words_and_codes(raw: RawBitget, clock: WorldClock) -> None:
-    place = f"{SPOT}/trade/place-order"
-    buy = {"symbol": "BTCUSDT", "side": "buy", "orderType": "market", "force": "gtc"}
-    order = raw.post(place, **buy, size="500", clientOid="spot-1")
-    assert raw.code("POST", place, **buy, size="500", clientOid="spot-1") == "43118"
-    assert raw.code("POST", place, **buy, size="0.5") == "45110"
-    assert raw.code("POST", place, **buy, size="9000000") in ("43012", "45112")
-    clock.sleep(0.1)
-    (info,) = raw.get(f"{SPOT}/trade/orderInfo", orderId=order["orderId"])
-    assert info["status"] == "filled"
-    assert isinstance(info["feeDetail"], str)
-    (fill,) = raw.get(f"{SPOT}/trade/fills", symbol="BTCUSDT")
-    assert (fill["feeDetail"]["feeCoin"], fill["tradeScope"]) == ("BTC", "taker")
-    assert raw.get(f"{SPOT}/trade/orderInfo", orderId="42") == []
-    assert raw.code("POST", f"{SPOT}/trade/cancel-order", symbol="BTCUSDT", orderId="42") == "43001"
-    coins = {row["coin"] for row in raw.get(f"{SPOT}/account/assets")}
-    assert coins == {"BTC", "USDT"}
-
-
+@pytest.mark.endpoint("POST /api/v2/spot/trade/place-order", "late requests")
 def test_A3_a_spot_order_outside_its_receive_window_is_refused(
     raw: RawBitget, clock: WorldClock
 ) -> None:

@@ -32,7 +32,8 @@ from module.model.credentials import Credentials, SealedCredentials
 from module.model.market import MarketType
 from module.model.money import round_down
 from module.model.orders import OrderRequest, Side, WriteStamp
-from module.security.credentials import open_credentials
+from module.security.credentials import KeyRing
+from module.security.key_files import KeyFolder
 from module.security.tokens import mint_grant, service_grant, session_grant
 from module.settings import Settings
 from tests.fakes.serving import served
@@ -156,7 +157,8 @@ class Installation:
                 select(AccountCredential).where(AccountCredential.account_id == account_id)
             ).scalar_one()
         sealed = SealedCredentials(row.key_version, row.ciphertext)
-        return open_credentials(sealed, account_id, self.settings.secret("credentials_key"))
+        ring = KeyRing(KeyFolder(self.settings.data_dir / "secrets").read)
+        return ring.open(sealed, account_id)
 
     def ledger(self, account_id: str) -> dict[str, object]:
         return self.simulator.ledger(self.keys(account_id).api_key)

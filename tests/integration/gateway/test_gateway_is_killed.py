@@ -19,6 +19,7 @@ import pytest
 import urllib3
 from sqlalchemy import select
 
+from module.db.embedded import EmbeddedPostgres
 from module.db.platform_tables import WantedStop
 from module.model.errors import OutcomeUnknown
 from module.model.orders import Outcome, Side, StopPrices
@@ -117,6 +118,57 @@ def test_promise_1_and_2_a_gateway_killed_between_sending_and_recording(
             select(WantedStop).where(WantedStop.account_id == account_id)
         ).scalars()
     assert wanted.stop_loss == stops.stop_loss
+
+
+def test_E3_a_gateway_killed_while_postgres_is_away_has_forgotten_nothing(
+    installation: Installation, postgres_server: EmbeddedPostgres
+) -> None:
+    account_id = installation.open_account()
+    exchange = installation.exchange(account_id)
+    stops = StopPrices(installation.price(exchange, "0.9"), installation.price(exchange, "1.1"))
+    lower = StopPrices(installation.price(exchange, "0.85"), stops.take_profit)
+    installation.gateways.pop().stop()
+    opening = installation.order(Side.BUY, "0.03", stops=stops)
+    reduction = installation.order(Side.SELL, "0.01", reduce_only=True)
+    with gateway_process(installation.settings) as (url, process):
+        session = installation.exchange(account_id, url)
+        session.submit(installation.stamp(), [opening])
+        installation.clock.sleep(1)
+        postgres_server.stop()
+        try:
+            (result,) = session.submit(installation.stamp(), [reduction])
+            assert result.outcome is Outcome.ACCEPTED
+            assert session.set_stops(installation.stamp(), "BTCUSDT", lower) == lower
+            health = _health(url, installation.token(account_id))
+            assert (health["status"], health["spooled"] == 0) == ("degraded", False), health
+        finally:
+            process.kill()
+            process.wait(timeout=20)
+            postgres_server.start(ends_with_parent=True)
+    with gateway_process(installation.settings) as (url, _):
+        session = installation.exchange(account_id, url)
+        installation.clock.sleep(10)
+        (position,) = session.snapshot().positions
+        assert (position.size, position.stops) == (Decimal("0.02"), lower)
+        health = _health(url, installation.token(account_id))
+        assert (health["status"], health["spooled"]) == ("ok", 0), health
+    written = [(row.kind, row.client_id, row.outcome) for row in installation.writes(account_id)]
+    assert ("order", reduction.client_id, "accepted") in written
+    assert ("stops", None, "accepted") in written
+    late = [row.request["late_id"] for row in installation.writes(account_id)[1:]]
+    assert len(late) == len(set(late)) >= 2
+    with installation.database.read() as reading:
+        (wanted,) = reading.execute(
+            select(WantedStop).where(WantedStop.account_id == account_id)
+        ).scalars()
+    assert wanted.stop_loss == lower.stop_loss
+
+
+def _health(url: str, token: str) -> dict[str, object]:
+    headers = {"Authorization": f"Bearer {token}"}
+    found = urllib3.request("GET", f"{url}/gateway/health", headers=headers).json()
+    assert isinstance(found, dict)
+    return found
 
 
 def _orders_at_the_exchange(installation: Installation, account_id: str) -> list[object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from sqlalchemy import select, update
 
 from module.db.embedded import EmbeddedPostgres
 from module.db.platform_tables import Account, AccountCredential, WantedStop
+from module.db.repositories.accounts import AccountRepository
 from module.exchange.gateway_client import GatewayExchange
 from module.model.accounts import BillKind, MarginMode
 from module.model.errors import (
@@ -24,12 +26,13 @@ from module.model.errors import (
     NotFound,
     OutcomeUnknown,
     RateLimited,
+    Retryable,
     StaleWriter,
     Unauthenticated,
     Unavailable,
 )
 from module.model.market import MarketType
-from module.model.orders import Outcome, Side, StopPrices
+from module.model.orders import OrderRequest, Outcome, Side, StopPrices
 from module.security.tokens import mint_grant, service_grant, session_grant
 from tests.integration.gateway.conftest import OWNER, SESSION, Installation
 
@@ -389,8 +392,8 @@ def test_stops_follow_the_session_and_vanish_with_the_position(
 def test_an_idle_gateway_does_not_hold_the_world(installation: Installation) -> None:
     installation.open_account()
     before = installation.clock.now()
-    installation.clock.sleep(600)
-    assert (installation.clock.now() - before).total_seconds() == 600
+    installation.clock.sleep(180)
+    assert (installation.clock.now() - before).total_seconds() == 180
 
 
 # --- Postgres ----------
@@ -419,6 +422,66 @@ def test_E3_without_postgres_only_reductions_leave_and_all_is_well_afterwards(
     assert result.outcome is Outcome.ACCEPTED
     recorded = {row.client_id for row in installation.writes(account_id)}
     assert {order.client_id, reduction.client_id} <= recorded
+
+
+def test_I22_after_the_kill_switch_is_acknowledged_no_opening_order_leaves(
+    installation: Installation,
+) -> None:
+    account_id = installation.open_account()
+    threads_count, turns = 4, 12
+    first = installation.exchange(account_id)
+    first.submit(installation.stamp(), [installation.order(Side.BUY, "0.001")])
+    orders = [
+        [installation.order(Side.BUY, "0.001") for _ in range(turns)] for _ in range(threads_count)
+    ]
+    stamp = installation.stamp(seconds=600)
+    started = threading.Barrier(threads_count + 1)
+    codes: list[str | None] = []
+
+    def trade(mine: list[OrderRequest]) -> None:
+        exchange = installation.exchange(account_id)
+        started.wait()
+        for order in mine:
+            with contextlib.suppress(Retryable):
+                codes.extend(r.code for r in exchange.submit(stamp, [order]))
+        exchange.close()
+
+    threads = [threading.Thread(target=trade, args=(mine,)) for mine in orders]
+    for thread in threads:
+        thread.start()
+    started.wait()
+    AccountRepository(installation.database).change(account_id, limits={"kill_switch": True})
+    at_acknowledgement = _count_of_orders(installation, account_id)
+    for thread in threads:
+        thread.join(60)
+    late = _count_of_orders(installation, account_id) - at_acknowledgement
+    assert late <= threads_count, "only what was on the wire already"
+    assert "kill-switch" in codes
+    (result,) = first.submit(stamp, [installation.order(Side.BUY, "0.001")])
+    assert result.code == "kill-switch"
+    first.close()
+
+
+def _count_of_orders(installation: Installation, account_id: str) -> int:
+    orders = installation.ledger(account_id)["orders"]
+    assert isinstance(orders, list)
+    return len(orders)
+
+
+def test_health_counts_and_only_services_read_names(installation: Installation) -> None:
+    account_id = installation.open_account()
+    exchange = installation.exchange(account_id)
+    exchange.submit(installation.stamp(), [installation.order(Side.BUY, "0.01")])
+    health = urllib3.request("GET", f"{installation.url}/gateway/health").json()
+    assert (health["status"], health["alive"], health["spooled"]) == ("ok", True, 0)
+    assert health["owned"] >= 1
+    state = f"{installation.url}/gateway/state"
+    assert urllib3.request("GET", state).status == 401
+    mine = {"Authorization": f"Bearer {installation.token(account_id)}"}
+    assert urllib3.request("GET", state, headers=mine).status == 403
+    token = mint_grant(service_grant("platform"), installation.settings.secret("token_key"))
+    answer = urllib3.request("GET", state, headers={"Authorization": f"Bearer {token}"})
+    assert answer.json()["circuits"] == []
 
 
 # --- the client, against servers that die ----------

@@ -262,6 +262,16 @@ def test_S49_only_who_needs_postgres_reaches_its_port(objects: list[Document]) -
 
 # --- S50: secrets ---------------------------------------------------------------------------------
 
+LATER_KEY = re.compile(r"credentials_key\.\d+")
+
+
+def secret_sources(volume: Document) -> list[Document]:
+    """What the volume shows of Secrets, mounted plainly or projected."""
+    if "secret" in volume:
+        return [volume["secret"]]
+    sources = volume.get("projected", {}).get("sources", [])
+    return [source["secret"] for source in sources if "secret" in source]
+
 
 def test_S50_no_secret_is_in_an_environment_an_argument_or_a_config_map(
     objects: list[Document],
@@ -286,11 +296,13 @@ def test_S50_no_secret_is_in_an_environment_an_argument_or_a_config_map(
 
 def test_S50_secrets_are_read_only_files_for_their_group_alone(objects: list[Document]) -> None:
     for one, template in workloads(objects):
-        secret = {v["name"]: v["secret"] for v in template["spec"]["volumes"] if "secret" in v}
+        volumes = template["spec"]["volumes"]
+        secret = {volume["name"] for volume in volumes if secret_sources(volume)}
         assert secret, identity(one)
-        for source in secret.values():
-            assert source["defaultMode"] == 0o440
-            assert source["items"], "only the keys that this pod needs"
+        for volume in volumes:
+            for source in secret_sources(volume):
+                assert (volume.get("projected") or source)["defaultMode"] == 0o440
+                assert source["items"], "only the keys that this pod needs"
         for container in containers_of(one):
             for mount in container["volumeMounts"]:
                 assert mount["name"] not in secret or mount["readOnly"] is True
@@ -301,8 +313,9 @@ def test_S50_only_the_gateway_has_the_key_of_the_exchange_keys(objects: list[Doc
         template["metadata"]["labels"]["app.kubernetes.io/name"]
         for _, template in workloads(objects)
         for volume in template["spec"]["volumes"]
-        for item in volume.get("secret", {}).get("items", [])
-        if item["key"] == "credentials_key"
+        for source in secret_sources(volume)
+        for item in source["items"]
+        if item["key"].startswith("credentials_key")
     }
     assert having == {"aifap-gateway"}
 
@@ -317,9 +330,11 @@ def test_the_made_secrets_are_what_the_pods_mount(overlay: str) -> None:
     mounted: dict[str, set[str]] = {name: set() for name in keys}
     for one, template in workloads(render_overlay(overlay)):
         for volume in template["spec"]["volumes"]:
-            if "secret" in volume:
-                assert volume["secret"]["secretName"] == "aifap-secrets"
-                wanted = {item["key"] for item in volume["secret"]["items"]}
+            for source in secret_sources(volume):
+                assert source.get("secretName", source.get("name")) == "aifap-secrets"
+                wanted = {item["key"] for item in source["items"]}
+                if source.get("optional"):
+                    wanted = {name for name in wanted if not LATER_KEY.fullmatch(name)}
                 mounted[one["metadata"]["namespace"]] |= wanted
     assert mounted == {name: set(values) for name, values in keys.items()}
     assert len({values["token_key"] for values in keys.values()}) == 1

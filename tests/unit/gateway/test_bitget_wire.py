@@ -5,15 +5,23 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
 
 from module.exchange.bitget_codes import CODES, Verdict, verdict_of
 from module.exchange.bitget_venue import CcxtVenues
-from module.exchange.venue import CLIENT_ID_CLASH, NOT_SENT, Venue, VenueAccess
+from module.exchange.venue import (
+    CLIENT_ID_CLASH,
+    NOT_SENT,
+    UnifiedAccount,
+    Venue,
+    VenueAccess,
+)
+from module.exchange.venue_clock import VenueClock
 from module.gateway.budget import RequestBudget
-from module.model.accounts import MarginMode, TradeEnv
+from module.model.accounts import MarginMode, PositionMode, TradeEnv
 from module.model.credentials import Credentials
 from module.model.errors import Forbidden, NotFound, OutcomeUnknown, RateLimited, Unavailable
 from module.model.market import MarketType
@@ -453,3 +461,119 @@ def test_a_demo_account_says_so_on_every_call(exchange: ScriptedExchange, clock:
     venue.positions()
     venue.close()
     assert {name.lower(): v for name, v in exchange.headers[-1].items()}["paptrading"] == "1"
+
+
+# --- who we are, and when ---
+
+KEY_INFO = "/api/v2/spot/account/info"
+UNIFIED = "/api/v3/account/settings"
+CONTRACTS = "/api/v2/mix/market/contracts"
+CONTRACT_ROW = {
+    "symbol": "BTCUSDT",
+    "baseCoin": "BTC",
+    "quoteCoin": "USDT",
+    "pricePlace": "1",
+    "priceEndStep": "1",
+    "volumePlace": "4",
+    "sizeMultiplier": "0.0001",
+    "minTradeNum": "0.0001",
+    "minTradeUSDT": "5",
+    "maxMarketOrderQty": "220",
+    "maxLever": "125",
+    "takerFeeRate": "0.0006",
+    "makerFeeRate": "0.0002",
+    "symbolStatus": "normal",
+}
+
+
+def of_a_key(exchange: ScriptedExchange, unified: Scripted, mode: dict[str, object]) -> None:
+    exchange.then(KEY_INFO, ok({"authorities": ["coow", "coor"], "userId": "7"}))
+    exchange.then(UNIFIED, unified)
+    exchange.then(CONTRACTS, ok([CONTRACT_ROW]))
+    exchange.then(ACCOUNT, ok({**MODE, **mode}))
+
+
+@pytest.mark.parametrize("answer", [refused("40084"), refused("40404", 404), refused("40014")])
+def test_a_classic_key_is_told_by_what_v3_refuses(
+    exchange: ScriptedExchange, venue: Venue, answer: Scripted
+) -> None:
+    of_a_key(exchange, answer, {"assetMode": "union"})
+    report = venue.check_key()
+    assert (report.family, report.position_mode) == ("classic", PositionMode.ONE_WAY)
+    assert report.shares_collateral
+
+
+def test_a_unified_key_is_told_by_v2_refusing_or_v3_answering(
+    exchange: ScriptedExchange, venue: Venue
+) -> None:
+    of_a_key(exchange, ok({"accountMode": "unified"}), {})
+    with pytest.raises(UnifiedAccount, match="classic mode"):
+        venue.check_key()
+    exchange.then(POSITIONS, refused("40085"))
+    with pytest.raises(UnifiedAccount, match="classic mode"):
+        venue.positions()
+    exchange.then(POSITIONS, ok([]))
+    assert venue.positions() == ()
+
+
+def test_A23_clocks_are_compared_once_a_minute_and_signatures_follow(
+    exchange: ScriptedExchange, venue: Venue, clock: HandClock
+) -> None:
+    def theirs(ahead_ms: int) -> str:
+        return str(int(clock.wall().timestamp() * 1000) + ahead_ms)
+
+    exchange.then(POSITIONS, ok([]))
+    exchange.then(TIME, ok({"serverTime": theirs(0)}))
+    assert venue.measure_clock() == 0
+    exchange.then(TIME, ok({"serverTime": theirs(63_000)}))
+    clock.advance(59)
+    assert venue.measure_clock() == 0
+    clock.advance(1)
+    assert venue.measure_clock() == 3
+    venue.positions()
+    assert exchange.headers[-1]["ACCESS-TIMESTAMP"] == theirs(3_000)
+    clock.advance(60)
+    exchange.then(TIME, ok({"serverTime": theirs(-200)}))
+    assert venue.measure_clock() == pytest.approx(-0.2)
+    venue.positions()
+    assert exchange.headers[-1]["ACCESS-TIMESTAMP"] == theirs(0), "too little to correct"
+
+
+def test_A23_an_exchange_of_a_stepped_world_is_compared_with_world_time(clock: HandClock) -> None:
+    class World(HandClock):
+        def wall(self) -> datetime:
+            return self.current + timedelta(days=400)
+
+    world = World()
+    venue_clock = VenueClock(world)
+    stated = int(world.now().timestamp() * 1000)
+    assert venue_clock.learn(stated, world.wall(), was_refused=False) == 0
+    assert venue_clock.timestamp_ms() == int(world.wall().timestamp() * 1000)
+    assert venue_clock.learn(stated + 40_000, world.wall(), was_refused=False) == 40
+    assert venue_clock.timestamp_ms() == stated + 40_000
+
+
+def test_A14_requests_without_an_answer_open_the_circuit_and_one_answer_closes_it(
+    exchange: ScriptedExchange, venue: Venue, clock: HandClock
+) -> None:
+    exchange.then(POSITIONS, Scripted(hang_up=True))
+    for _ in range(12):
+        with pytest.raises((Unavailable, RateLimited)):
+            venue.positions()
+        clock.advance(0.3)
+    assert len(exchange.sent(POSITIONS)) == 5
+    exchange.then(POSITIONS, ok([]))
+    clock.advance(5)
+    assert venue.positions() == ()
+    assert venue.positions() == ()
+
+
+def test_A14_a_refusal_is_an_answer(
+    exchange: ScriptedExchange, venue: Venue, clock: HandClock
+) -> None:
+    exchange.then(POSITIONS, refused("40725"))
+    for _ in range(7):
+        with pytest.raises(Unavailable) as caught:
+            venue.positions()
+        assert caught.value.code == "40725"
+        clock.advance(0.3)

@@ -12,9 +12,14 @@ from module.exchange.venue import VenueAccess
 from module.gateway.account_opening import NewAccount
 from module.model.accounts import TradeEnv
 from module.model.credentials import Credentials, SealedCredentials
-from module.model.errors import Forbidden, InvalidInput, InvariantViolated, Unauthenticated
+from module.model.errors import Forbidden, InvalidInput, Unauthenticated
 from module.model.market import MarketType
-from module.security.credentials import new_credentials, open_credentials, seal_credentials
+from module.security.credentials import (
+    CredentialsUnreadable,
+    new_credentials,
+    open_credentials,
+    seal_credentials,
+)
 from module.security.tokens import (
     bearer_token,
     mint_grant,
@@ -106,7 +111,7 @@ def test_sealed_credentials_open_for_their_account_only() -> None:
         (SealedCredentials(1, b""), "acc", KEY),
     ]
     for wrong, account_id, key in moved:
-        with pytest.raises(InvariantViolated):
+        with pytest.raises(CredentialsUnreadable, match=account_id):
             open_credentials(wrong, account_id, key)
 
 

@@ -200,7 +200,7 @@ def test_descriptors_of_a_line_that_never_ends_are_closed(path: Path) -> None:
         theirs.settimeout(0.05)
         socket.send_fds(ours, [b'{"op": "fork"'], [sent])
         os.close(sent)
-        before = set(os.listdir("/proc/self/fd"))
+        before = set(Path("/proc/self/fd").iterdir())
         with pytest.raises(TimeoutError):
             read_request(theirs)
-        assert set(os.listdir("/proc/self/fd")) == before
+        assert set(Path("/proc/self/fd").iterdir()) == before

@@ -134,6 +134,8 @@ def test_observers_ask_and_sleep_without_holding_time(server: ClockThread) -> No
     assert observer.now() == START + timedelta(seconds=42)
     with clock_of(server, "leader") as leader:
         again = in_thread(lambda: observer.sleep(10))
+        while not server.call(server.server.status).alarms:
+            time.sleep(0.005)
         leader.sleep(11)
         again.join(30)
         assert not again.is_alive()

@@ -189,7 +189,7 @@ def test_A1_same_client_id_never_makes_a_second_order() -> None:
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
-        (market_order(Side.BUY, "0.00001"), RejectReason.SIZE_STEP),
+        (market_order(Side.BUY, "0.00001"), RejectReason.SIZE_BELOW_MIN),
         (market_order(Side.BUY, "0.00015"), RejectReason.SIZE_STEP),
         (market_order(Side.BUY, "100000"), RejectReason.SIZE_ABOVE_MAX),
         (limit_order(Side.BUY, "0.1", "50000.05"), RejectReason.PRICE_STEP),
@@ -274,7 +274,11 @@ def test_A30_A31_cancel_is_immediate_and_says_when_it_is_too_late() -> None:
     assert engine.futures_balance("ann").locked == 0
     with pytest.raises(EngineRejected) as done:
         engine.cancel_order("ann", order_id=order.order_id)
-    assert done.value.reason is RejectReason.ORDER_DONE
+    assert done.value.reason is RejectReason.CANCEL_REPEATED  # within a second
+    engine.advance_to(START_MS + 2000)
+    with pytest.raises(EngineRejected) as later:
+        engine.cancel_order("ann", order_id=order.order_id)
+    assert later.value.reason is RejectReason.ORDER_DONE
     with pytest.raises(EngineRejected) as unknown:
         engine.cancel_order("ann", order_id="17")
     assert unknown.value.reason is RejectReason.ORDER_UNKNOWN
@@ -485,18 +489,18 @@ def test_the_walk_of_a_minute_does_not_depend_on_who_asked_when() -> None:
 
 
 def test_the_walk_asked_for_only_after_a_trade_is_the_same() -> None:
-    """`exposure_at` answers for the minute's opening also when it is first asked later."""
+    """The exposure log answers for the minute's opening also when it is first asked later."""
     engine = new_engine()
-    world = engine._world
+    exposure = engine._world.exposure
     minute_ms = START_MS
     trade(engine, market_order(Side.BUY, "0.1"))
-    assert world.exposure_at("BTCUSDT", minute_ms) == 0
+    assert exposure.before("BTCUSDT", minute_ms) == 0
     engine.advance_to(START_MS + MINUTE)
-    assert world.exposure_at("BTCUSDT", START_MS + MINUTE) == 1
+    assert exposure.before("BTCUSDT", START_MS + MINUTE) == 1
     settle(engine, engine.close_positions("ann")[0])
-    assert world.exposure_at("BTCUSDT", START_MS + MINUTE) == 1
+    assert exposure.before("BTCUSDT", START_MS + MINUTE) == 1
     engine.advance_to(START_MS + 2 * MINUTE)
-    assert world.exposure_at("BTCUSDT", START_MS + 2 * MINUTE) == 0
+    assert exposure.before("BTCUSDT", START_MS + 2 * MINUTE) == 0
 
 
 def test_a_partial_fill_releases_its_share_of_the_reserve() -> None:

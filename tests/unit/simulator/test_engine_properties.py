@@ -155,7 +155,7 @@ class Driver:
             case ("stop", str(symbol), PlanType() as plan_type):
                 for view in engine.positions("ann", symbol):
                     held = view.position.side
-                    away = 150 * held.sign * (1 if plan_type.takes_profit else -1)
+                    away = held.sign * (60 if plan_type.takes_profit else -150)
                     engine.place_position_stop(
                         "ann",
                         PositionStopCommand(

@@ -12,11 +12,17 @@ from module.simulator.engine_types import (
     EngineRejected,
     EngineSettings,
     MarketType,
+    OrderSource,
     OrderStatus,
     OrderType,
+    PlanStatus,
+    PlanType,
+    PositionMode,
+    PresetStop,
     RejectReason,
     Side,
     SpotOrderCommand,
+    SpotPlanCommand,
 )
 from tests.fakes.scripted_market import START_MS, ScriptedMarket
 
@@ -121,3 +127,133 @@ def test_spot_refusals() -> None:
 def test_a_spot_holding_is_no_futures_money() -> None:
     engine = new_engine()
     assert engine.futures_balance("sam").equity == 0
+
+
+# -- orders that wait -------------------------------------------------------------------------
+
+
+def frozen(engine: Engine, coin: str = "BTC") -> Decimal:
+    return balance(engine, coin).frozen
+
+
+def bought_with_stops(
+    engine: Engine, profit: str | None = "51000", loss: str | None = "49000"
+) -> OrderRecord:
+    order = engine.place_spot_order(
+        "sam",
+        SpotOrderCommand(
+            "BTCUSDT",
+            Side.BUY,
+            OrderType.LIMIT,
+            D("0.01"),
+            D(50100),
+            take_profit=PresetStop(D(profit)) if profit else None,
+            stop_loss=PresetStop(D(loss)) if loss else None,
+        ),
+    )
+    engine.advance_to(order.arrives_ms)
+    return order
+
+
+def test_attached_stops_lock_what_was_bought_less_its_fee_once() -> None:
+    engine = new_engine()
+    order = bought_with_stops(engine)
+    assert (order.filled_size, order.fee) == (D("0.01"), D("-0.00001"))
+    profit, loss = engine.plans("sam")
+    assert {profit.size, loss.size} == {D("0.00999")}
+    assert (profit.fires_above, loss.fires_above) == (True, False)
+    assert frozen(engine) == D("0.00999")
+    engine.cancel_spot_plan("sam", plan_id=profit.plan_id, kind=PlanType.SPOT_TPSL)
+    assert frozen(engine) == D("0.00999")  # the lock goes to the one that is left
+    engine.cancel_spot_plan("sam", plan_id=loss.plan_id, kind=PlanType.SPOT_TPSL)
+    assert frozen(engine) == 0
+
+
+@pytest.mark.parametrize(
+    ("bar", "source"),
+    [
+        ("50000 51200 49900 51100", OrderSource.PROFIT_MARKET),
+        ("50000 50100 48900 49000", OrderSource.LOSS_MARKET),
+    ],
+)
+def test_one_of_the_attached_stops_sells_and_the_other_ends(bar: str, source: OrderSource) -> None:
+    market = ScriptedMarket()
+    market.bar_at("BTCUSDT", 1, bar)
+    engine = new_engine(market)
+    bought_with_stops(engine)
+    engine.advance_to(START_MS + 2 * MINUTE)
+    assert engine.plans("sam") == []
+    assert frozen(engine) == 0
+    sale = engine.order_history("sam", market=MarketType.SPOT)[-1]
+    assert (sale.source, sale.filled_size) == (source, D("0.00999"))
+    statuses = {plan.status for plan in engine.plan_history("sam")}
+    assert statuses == {PlanStatus.EXECUTED, PlanStatus.CANCELLED}
+    engine.ledger.audit()
+
+
+def test_a_cancelled_purchase_protects_what_it_has_bought() -> None:
+    engine = new_engine()
+    order = engine.place_spot_order(
+        "sam",
+        SpotOrderCommand(
+            "BTCUSDT",
+            Side.BUY,
+            OrderType.LIMIT,
+            D("0.01"),
+            D(49000),
+            stop_loss=PresetStop(D(48000)),
+        ),
+    )
+    engine.advance_to(order.arrives_ms)
+    engine.cancel_spot_order("sam", order_id=order.order_id)
+    assert engine.plans("sam") == []
+
+
+def plan(
+    side: Side, size: str, trigger: str, *, locks: bool = False, in_quote: bool = False
+) -> SpotPlanCommand:
+    return SpotPlanCommand(
+        SpotOrderCommand("BTCUSDT", side, OrderType.MARKET, D(size)),
+        D(trigger),
+        locks=locks,
+        in_quote=in_quote,
+    )
+
+
+def test_a_tpsl_order_locks_and_keeps_its_id_when_it_fires() -> None:
+    market = ScriptedMarket()
+    market.bar_at("BTCUSDT", 1, "50000 50000 48900 49000")
+    engine = new_engine(market)
+    with pytest.raises(EngineRejected) as poor:
+        engine.place_spot_plan("sam", plan(Side.SELL, "0.02", "49000", locks=True))
+    assert poor.value.reason is RejectReason.INSUFFICIENT_BALANCE
+    waiting = engine.place_spot_plan("sam", plan(Side.SELL, "0.01", "49000", locks=True))
+    assert frozen(engine) == D("0.01")
+    with pytest.raises(EngineRejected) as locked:
+        trade(engine, Side.SELL, "0.001")
+    assert locked.value.reason is RejectReason.INSUFFICIENT_BALANCE
+    engine.advance_to(START_MS + 2 * MINUTE)
+    order = engine.order("sam", order_id=waiting.plan_id, market=MarketType.SPOT)
+    assert state(order) == OrderStatus.FILLED
+    assert (order.client_id, order.trigger_price) == (waiting.client_id, D(49000))
+
+
+def test_a_trigger_order_locks_nothing_and_may_fail() -> None:
+    market = ScriptedMarket()
+    market.bar_at("BTCUSDT", 1, "50000 50000 48900 49000")
+    engine = new_engine(market)
+    by_size = engine.place_spot_plan("sam", plan(Side.BUY, "0.01", "49000"))
+    by_cost = engine.place_spot_plan("sam", plan(Side.BUY, "100", "49000", in_quote=True))
+    too_much = engine.place_spot_plan("sam", plan(Side.BUY, "900", "49000", in_quote=True))
+    assert frozen(engine, "USDT") == 0
+    engine.advance_to(START_MS + 2 * MINUTE)
+    made = engine.order("sam", client_id=by_size.plan_id, market=MarketType.SPOT)
+    assert D("0.0099") < made.filled_size <= D("0.01")
+    assert by_cost.status is PlanStatus.EXECUTED
+    assert (too_much.status, too_much.execute_order_id) == (PlanStatus.FAIL_EXECUTE, "")
+
+
+def test_waiting_spot_orders_do_not_keep_the_position_mode() -> None:
+    engine = new_engine()
+    engine.place_spot_plan("sam", plan(Side.SELL, "0.01", "49000", locks=True))
+    assert engine.set_position_mode("sam", PositionMode.HEDGE) is PositionMode.HEDGE

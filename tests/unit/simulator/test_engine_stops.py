@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -28,7 +29,9 @@ from module.simulator.engine_types import (
     RejectReason,
     Side,
     TradeSide,
+    TriggerType,
 )
+from module.simulator.market_source import PriceKind
 from tests.fakes.scripted_market import START_MS, ScriptedMarket
 
 D = Decimal
@@ -356,3 +359,97 @@ def test_a_price_jump_acts_at_once() -> None:
     assert forming.close == D(45000)
     merged = engine.candles("BTCUSDT", 5 * MINUTE, limit=1)[0]
     assert (merged.high, merged.close) == (D(50000), D(45000))
+
+
+def test_B15_a_stop_whose_order_finds_nothing_to_trade_with_has_failed() -> None:
+    market = ScriptedMarket()
+    market.bar_at("BTCUSDT", 1, "50000 50000 48900 48900")
+    market.last_minute = 1  # the contract ends before the order reaches the book
+    engine = Engine(market, EngineSettings(latency_ms=58_000), START_MS)
+    engine.open_account("ann", futures_usdt=D(10000))
+    trade(engine, Side.BUY, "0.1")
+    plan = engine.place_position_stop("ann", stop(PlanType.POS_LOSS, HoldSide.BUY, "48950"))
+    engine.advance_to(START_MS + 4 * MINUTE)
+    assert (state(plan), bool(plan.fail_reason)) == (PlanStatus.FAIL_EXECUTE, True)
+    assert engine.order("ann", client_id=plan.plan_id).filled_size == 0
+
+
+def test_a_triggered_order_that_a_person_cancels_is_no_failure_of_its_plan() -> None:
+    market = ScriptedMarket()
+    market.flat_from("BTCUSDT", 1, "48900")
+    engine = new_engine(market)
+    trade(engine, Side.BUY, "0.1")
+    plan = engine.place_position_stop("ann", stop(PlanType.POS_LOSS, HoldSide.BUY, "48950"))
+    engine.advance_to(START_MS + MINUTE)
+    engine.cancel_order("ann", client_id=plan.plan_id)
+    assert state(plan) == PlanStatus.EXECUTED
+
+
+def moving(trigger: str, callback: str | None, size: str = "0.1") -> PositionStopCommand:
+    return PositionStopCommand(
+        "BTCUSDT",
+        PlanType.MOVING_PLAN,
+        HoldSide.BUY,
+        D(trigger),
+        size=D(size),
+        callback_ratio=D(callback) if callback else None,
+    )
+
+
+def test_a_moving_plan_follows_a_long_up_and_closes_on_the_way_down() -> None:
+    market = ScriptedMarket()
+    market.bar_at("BTCUSDT", 1, "50000 50900 49500 50900")
+    market.bar_at("BTCUSDT", 2, "50900 52000 50900 52000")
+    market.bar_at("BTCUSDT", 3, "52000 52000 51500 51500")
+    market.bar_at("BTCUSDT", 4, "51500 51500 51000 51000")
+    engine = new_engine(market)
+    trade(engine, Side.BUY, "0.1")
+    for command, reason in (
+        (moving("51000", None), RejectReason.PARAMETER_MISSING),
+        (moving("51000", "0.2"), RejectReason.VALUE_INVALID),
+        (moving("49000", "0.01"), RejectReason.STOP_TAKE_PROFIT_LONG),
+    ):
+        with pytest.raises(EngineRejected) as refused:
+            engine.place_position_stop("ann", command)
+        assert refused.value.reason is reason
+    plan = engine.place_position_stop("ann", moving("51000", "0.015"))
+    engine.advance_to(START_MS + 4 * MINUTE - 1)
+    assert (state(plan), plan.best_price) == (PlanStatus.LIVE, D(52000))
+    engine.advance_to(START_MS + 5 * MINUTE)  # 52000 x 0.985 = 51220
+    assert state(plan) == PlanStatus.EXECUTED
+    assert engine.positions("ann") == []
+    [closing] = [order for order in engine.order_history("ann") if order.plan_id == plan.plan_id]
+    assert closing.source is OrderSource.TRACK_MARKET
+    assert closing.average_price is not None
+    assert D(51000) <= closing.average_price <= D(51220)
+
+
+def test_two_stops_at_once_are_both_placed_or_neither() -> None:
+    engine = new_engine()
+    trade(engine, Side.BUY, "0.1")
+    right = stop(PlanType.POS_PROFIT, HoldSide.BUY, "52000")
+    with pytest.raises(EngineRejected) as refused:
+        engine.place_position_stops("ann", [right, stop(PlanType.POS_LOSS, HoldSide.BUY, "51000")])
+    assert refused.value.reason is RejectReason.STOP_LOSS_LONG
+    assert engine.plans("ann") == []
+    placed = engine.place_position_stops(
+        "ann", [right, stop(PlanType.POS_LOSS, HoldSide.BUY, "49000")]
+    )
+    assert [plan.plan_type for plan in placed] == [PlanType.POS_PROFIT, PlanType.POS_LOSS]
+
+
+def test_B14_a_stop_on_the_mark_does_not_fire_though_last_crosses() -> None:
+    engine = new_engine()
+    trade(engine, Side.BUY, "0.1")
+    command = stop(PlanType.LOSS_PLAN, HoldSide.BUY, "49900", "0.05")
+    on_mark = engine.place_position_stop(
+        "ann", replace(command, trigger_type=TriggerType.MARK_PRICE)
+    )
+    on_last = engine.place_position_stop("ann", command)
+    engine.advance_to(START_MS + 7_000)
+    engine.jump_price("BTCUSDT", D("0.99"), frozenset({PriceKind.LAST}))
+    engine.advance_to(START_MS + 8_000)
+    assert (state(on_last), state(on_mark)) == (PlanStatus.EXECUTED, PlanStatus.LIVE)
+    engine.jump_price("BTCUSDT", D("0.99"), frozenset({PriceKind.MARK}))
+    engine.advance_to(START_MS + 9_000)
+    assert state(on_mark) == PlanStatus.EXECUTED

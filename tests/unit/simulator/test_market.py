@@ -24,8 +24,9 @@ from module.simulator.engine_types import (
 )
 from module.simulator.instruments import futures_instrument, spot_instrument
 from module.simulator.market_source import DAY_MS, HOUR_MS, MINUTE_MS, Bar
-from module.simulator.price_feed import merge_bars, walk_minute
-from module.simulator.replay import ReplayMarket, expand_hour
+from module.simulator.minute_path import expand_hour, walk_minute
+from module.simulator.price_feed import merge_bars
+from module.simulator.replay import ReplayMarket
 from module.simulator.synthetic import SyntheticMarket
 from tests.fakes.scripted_market import START_MS, ScriptedMarket
 

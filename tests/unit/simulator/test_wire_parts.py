@@ -1,4 +1,4 @@
-"""Parts of the wire layer by themselves: journal folder, faults, limits, words, codes."""
+"""Parts of the wire layer by themselves: journal folder, limits, words, codes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from module.simulator.bitget_params import Params
 from module.simulator.bitget_rows import number
 from module.simulator.bitget_table import ENDPOINTS
 from module.simulator.engine_types import EngineRejected, RejectReason, Side
-from module.simulator.faults import FaultPlan
 from module.simulator.journal import JournalEntry, LastTime, WorldFolder
 from module.simulator.server import read_secrets
 
@@ -91,30 +90,6 @@ def test_time_and_keys_survive_and_secrets_are_for_the_owner_only(tmp_path: Path
     assert "very-secret" not in repr(key)
     assert (tmp_path / "keys.json").stat().st_mode & 0o077 == 0
     folder.close()
-
-
-# -- faults -----------------------------------------------------------------------------------
-
-
-def test_rules_act_on_their_nth_call_and_only_where_they_fit() -> None:
-    plan = FaultPlan()
-    plan.add({"operation": "place-order", "answer": "drop", "nth": 2, "symbol": "BTCUSDT"})
-    path = "/api/v2/mix/order/place-order"
-    assert plan.due("/api/v2/mix/order/detail", "1", "BTCUSDT", 5) is None
-    assert plan.due(path, "1", "ETHUSDT", 5) is None
-    assert plan.due(path, "1", "BTCUSDT", 5) is None
-    rule = plan.due(path, "1", "BTCUSDT", 5)
-    assert rule is plan.rules[0]
-    rule.fired += 1
-    assert plan.due(path, "1", "BTCUSDT", 5) is None
-    assert rule.seen == 3
-
-
-def test_a_rule_ends_with_its_world_time() -> None:
-    plan = FaultPlan()
-    plan.add({"operation": "*", "answer": "status", "until_ms": 10, "count": 99})
-    assert plan.due("/any/thing", "", "", 10) is not None
-    assert plan.due("/any/thing", "", "", 11) is None
 
 
 # -- limits, words, numbers, codes ------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 
 from module.logs import configure_logs
 from module.model.accounts import MarginMode, SymbolSettings
-from module.model.errors import OutcomeUnknown, StaleWriter, Unavailable
+from module.model.errors import Conflict, OutcomeUnknown, RateLimited, StaleWriter, Unavailable
 from module.model.orders import OrderRequest
 from module.model.sessions import EndState, SessionState
 from tests.fakes.crashes import Crash
@@ -343,7 +343,7 @@ def test_a_critical_error_fails_the_session_with_an_alert(session: Session) -> N
 
 
 def test_a_failure_that_cannot_be_recorded_is_a_crash_for_the_host(session: Session) -> None:
-    session.exchange.script["snapshot"].append(Fails(Unavailable("the exchange is down")))
+    session.exchange.script["snapshot"].append(Fails(Conflict("the account is closed")))
     session.registry.fail_next("set_state", *[Unavailable("Postgres is down")] * 99)
     assert session.lead() is Exit.CRASHED
     assert session.alerts.kinds() == ["error"]
@@ -381,6 +381,83 @@ def test_a_start_waits_for_postgres(session: Session) -> None:
     assert session.lead() is Exit.OVER
     assert session.stages() == ["done"] * 3
     assert len(session.clock.paused) == 12
+
+
+# --- the exchange away ---
+
+
+def test_A14_a_start_waits_for_the_exchange_and_says_so_once(session: Session) -> None:
+    session.exchange.script["snapshot"].extend([Fails(Unavailable("down for upkeep"))] * 9)
+    assert session.lead() is Exit.OVER
+    assert session.alerts.kinds().count("exchange-away") == 1
+    assert session.registry.states[-1][0] is SessionState.ENDED
+    assert "done" in session.stages()
+
+
+def test_A14_a_short_outage_in_mid_cycle_is_outlasted_and_the_plan_carried_out(
+    session: Session,
+) -> None:
+    session.exchange.script["instruments"].extend([Fails(Unavailable("502"))] * 4)
+    assert session.lead() is Exit.OVER
+    assert session.stages() == ["done"] * 3
+    assert session.exchange.held("BTCUSDT") == Decimal("0.0499")
+    assert session.alerts.kinds() == ["system-started", "exchange-away", "system-stopped"]
+    session.exchange.require_exactly_once()
+
+
+def test_A14_a_long_outage_drops_the_plan_by_age_and_the_next_cycle_is_fresh(
+    session: Session,
+) -> None:
+    session.exchange.script["instruments"].extend([Fails(Unavailable("maintenance"))] * 25)
+    assert session.lead() is Exit.OVER
+    assert session.stages() == ["dropped", "dropped", "done"]
+    assert session.exchange.held("BTCUSDT") == Decimal("0.0499")
+    session.exchange.require_exactly_once()
+
+
+def test_A14_a_second_outage_is_told_again(session: Session) -> None:
+    session.exchange.script["instruments"].append(Fails(Unavailable("first")))
+    again = lambda: session.exchange.script["instruments"].append(Fails(Unavailable("second")))  # noqa: E731
+    session.clock.at(FIRST_BOUNDARY + timedelta(seconds=100), again)
+    session.lead()
+    assert session.alerts.kinds().count("exchange-away") == 2
+    assert session.stages() == ["done"] * 3
+
+
+def test_a_cycle_that_the_exchange_missed_is_not_the_strategys_fault(session: Session) -> None:
+    answer = session.strategy.answer
+    missed = iter(range(STRATEGY_FAILURES_MAX + 2))
+
+    def away(asked: OrderInfo) -> OrderInfo:
+        if next(missed, None) is None:
+            made = answer(asked)
+            assert made is not None
+            return made
+        return asked.changed(stage=CycleStage.SKIPPED, reason="away: the gateway does not answer")
+
+    session.strategy.answer = away
+    session.spec = replace(session.spec, cycles_max=STRATEGY_FAILURES_MAX + 4)
+    assert session.lead() is Exit.OVER
+    assert session.stages()[-1] == "done"
+    assert session.alerts.kinds().count("exchange-away") == 1
+
+
+def test_a_session_hands_over_while_the_exchange_is_away(session: Session) -> None:
+    session.exchange.script["snapshot"].extend([Fails(RateLimited("full"))] * 999)
+    session.clock.at(
+        session.clock.now() + timedelta(seconds=90), lambda: session.control.say(signal.SIGTERM)
+    )
+    assert session.lead() is Exit.HANDED_OVER
+
+
+def test_a_session_ends_protected_although_the_exchange_is_away(session: Session) -> None:
+    def goes_away() -> None:
+        session.registry.stop(EndState.PROTECTED)
+        session.exchange.script["snapshot"].extend([Fails(Unavailable("gone"))] * 99)
+
+    session.clock.at(FIRST_BOUNDARY + timedelta(seconds=100), goes_away)
+    assert session.lead() is Exit.OVER
+    assert session.registry.states[-1][0] is SessionState.ENDED
 
 
 # --- one writer ---

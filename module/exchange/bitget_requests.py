@@ -1,0 +1,157 @@
+"""What the futures and the spot adapter of Bitget share: asking, paging, trading rules, keys."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+
+from module.exchange import bitget_rows as rows
+from module.exchange.bitget_rows import BadRow, Row
+from module.exchange.bitget_wire import CLASSIC_HINT, BitgetWire, Endpoint, endpoint
+from module.exchange.venue import AccountFamily, KeyReport, Priority, UnifiedAccount
+from module.model.errors import Conflict, NotFound, Rejected, Unavailable
+from module.model.market import Instrument, Quote
+from module.ports import Clock
+
+log = logging.getLogger(__name__)
+
+BATCH_THREADS: Final = 5
+PAGES_MAX: Final = 60
+PAGE_LIMIT: Final = 100
+RULES_FRESH: Final = timedelta(hours=1)
+
+KEY_INFO = endpoint("privateSpotGetV2SpotAccountInfo", 1)
+UNIFIED_SETTINGS = replace(endpoint("privateUtaGetV3AccountSettings", 1), is_probe=True)
+
+T = TypeVar("T")
+
+
+class TradingRules:
+    """The instruments of one market, read again after an hour or when told that they changed."""
+
+    def __init__(self, read: Callable[[], Mapping[str, Instrument]], clock: Clock) -> None:
+        self._read = read
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._known: tuple[Mapping[str, Instrument], datetime] | None = None
+
+    def get(self) -> Mapping[str, Instrument]:
+        """By symbol, at most an hour old."""
+        with self._lock:
+            known = self._known
+        now = self._clock.now()
+        if known is not None and now - known[1] <= RULES_FRESH:
+            return known[0]
+        found = self._read()
+        with self._lock:
+            self._known = (found, now)
+        return found
+
+    def forget(self) -> None:
+        """The exchange refused what these rules allow: the next `get` reads them anew (A19)."""
+        with self._lock:
+            self._known = None
+
+
+def understood(parse: Callable[[], T]) -> T:
+    """What `parse` makes of an answer to a read; Unavailable when it has another shape."""
+    try:
+        return parse()
+    except (BadRow, StopIteration) as error:
+        raise Unavailable(
+            f"the exchange's answer is not as published ({error}); ask again", retry_after_s=0.5
+        ) from error
+
+
+def read_pages(
+    wire: BitgetWire,
+    target: Endpoint,
+    key: str,
+    params: dict[str, object],
+    parse: Callable[[Row], T],
+    *,
+    priority: Priority = Priority.READ,
+) -> list[T]:
+    """Every row under `key`, page by page, until the exchange names no further `endId`."""
+    found: list[T] = []
+    for _ in range(PAGES_MAX):
+        data = wire.call(target, params, priority)
+        page = understood(lambda d=data: rows.rows_of(d, key))  # type: ignore[misc]
+        found.extend(understood(lambda p=page: [parse(row) for row in p]))  # type: ignore[misc]
+        end = rows.optional_text(rows.row_of(data), "endId") if page else ""
+        if len(page) < PAGE_LIMIT or not end:
+            return found
+        params = {**params, "idLessThan": end}
+    raise Conflict(f"{target.method}: more than {PAGES_MAX} pages; ask for a shorter time")
+
+
+def at_once(threads: ThreadPoolExecutor, *calls: Callable[[], T]) -> list[T]:
+    """Run all of them side by side; the first error is raised once all have ended."""
+    if len(calls) == 1:
+        return [calls[0]()]
+    futures = [threads.submit(call) for call in calls]
+    results: list[T] = []
+    first: BaseException | None = None
+    for future in futures:
+        error = future.exception()
+        if error is None:
+            results.append(future.result())
+        elif first is None:
+            first = error
+    if first is not None:
+        raise first
+    return results
+
+
+def read_key(wire: BitgetWire, *, trade_authority: str) -> KeyReport:
+    """What the key may do, of a classic account; UnifiedAccount for one of the other family.
+
+    A v2 call of a unified key is refused (40085), and only a unified key may read v3's settings.
+    """
+    data = wire.call(KEY_INFO, {}, Priority.READ)
+    report = key_report(understood(lambda: rows.row_of(data)), trade_authority=trade_authority)
+    try:
+        wire.call(UNIFIED_SETTINGS, {}, Priority.READ)
+    except UnifiedAccount:
+        return report  # 40084: "you are in classic account mode"
+    except Rejected as error:
+        log.info("no unified account behind the key: %s", error.message)
+        return report
+    raise UnifiedAccount(f"the exchange answers as a unified account does; {CLASSIC_HINT}")
+
+
+def key_report(info: Row, *, trade_authority: str) -> KeyReport:
+    """What a key may do. `wwow` is Bitget's word for withdrawals."""
+    found = info.get("authorities")
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+        raise Unavailable("the exchange does not say what the key may do; ask again")
+    authorities = tuple(found)
+    return KeyReport(
+        may_trade=trade_authority in authorities,
+        may_withdraw=any(item == "wwow" or "withdraw" in item.lower() for item in authorities),
+        authorities=authorities,
+        family=AccountFamily.CLASSIC,
+        user_id=str(info.get("userId") or "")[:64],
+        address_bound=bool(info["ips"]) if "ips" in info else None,
+    )
+
+
+def pick_quotes(data: object, symbols: Sequence[str]) -> dict[str, Quote]:
+    """The quotes of `symbols` out of a list of tickers; NotFound names what is missing."""
+    wanted = set(symbols)
+    found = understood(
+        lambda: {
+            row["symbol"]: rows.quote(row)
+            for row in rows.rows_of(data)
+            if row.get("symbol") in wanted
+        }
+    )
+    missing = sorted(wanted - {str(symbol) for symbol in found})
+    if missing:
+        raise NotFound(f"the exchange has no price of {', '.join(missing)[:200]}")
+    return {symbol: found[symbol] for symbol in symbols}

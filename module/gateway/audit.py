@@ -1,0 +1,282 @@
+"""What the gateway must not forget: the audit row of each write, and the stops it promised to keep.
+
+    write ──► Postgres ── away ──► spool (synced) ── Postgres back ──► Postgres, in order
+
+Nothing lives in memory alone: what Postgres does not take is in the spool before the call returns.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from module.db.repositories.gateway_writes import (
+    Author,
+    WriteEntry,
+    WriteKind,
+    WriteOutcome,
+)
+from module.db.repositories.wanted_stops import WantedStops
+from module.gateway.quiet_log import QuietLog
+from module.gateway.spool import Record, Spool
+from module.gateway.stores import WantedStopStore, WriteLog
+from module.model.canonical import instant_text, parse_instant
+from module.model.errors import InvalidInput, Unavailable
+from module.ports import Clock
+from module.wire.model_codec import from_document, to_document
+
+log = logging.getLogger(__name__)
+
+Learnt = Mapping[int, tuple[WriteOutcome, Mapping[str, object]]]
+_INTENT: Final = "intent"
+_OUTCOME: Final = "outcome"
+_LEARNT: Final = "learnt"
+_WANT: Final = "want"
+_UNWANT: Final = "unwant"
+
+
+class Audit:
+    """Audit rows and wanted stops of all accounts of this process. Thread safe."""
+
+    def __init__(
+        self, writes: WriteLog, stops: WantedStopStore, spool: Spool | None, clock: Clock
+    ) -> None:
+        """`spool` None: without Postgres nothing can be kept, so nothing is sent either."""
+        self.writes = writes
+        self.stops = stops
+        self._spool = spool
+        self._clock = clock
+        self._quiet = QuietLog(log, clock)
+        self._lock = threading.Lock()
+        self._in_flight: set[str] = set()
+
+    @property
+    def waiting(self) -> int:
+        """How many records wait for Postgres."""
+        return 0 if self._spool is None else self._spool.count
+
+    # --- writes that leave without a row -------------------------------------------------------
+
+    def begin_late(self, author: Author, entry: WriteEntry) -> str:
+        """Postgres is away: the intent is kept before anything is sent; its late id.
+
+        Unavailable when it cannot be kept: then nothing may be sent.
+        """
+        late_id = secrets.token_hex(8)
+        with self._lock:
+            self._in_flight.add(late_id)
+        try:
+            self._keep(
+                {
+                    "kind": _INTENT,
+                    "late_id": late_id,
+                    "author": _author_document(author),
+                    "entry": _entry_document(entry),
+                    "at": instant_text(self._clock.now()),
+                }
+            )
+        except Unavailable:
+            with self._lock:
+                self._in_flight.discard(late_id)
+            raise
+        return late_id
+
+    def end_late(self, late_id: str, outcome: WriteOutcome, answer: Mapping[str, object]) -> None:
+        """What became of it. When even this cannot be kept, it counts as unknown and is asked."""
+        record = {
+            "kind": _OUTCOME,
+            "late_id": late_id,
+            "outcome": outcome.value,
+            "answer": dict(answer),
+        }
+        try:
+            self._keep(record)
+        except Unavailable as error:
+            log.error("the outcome of late write %s is not kept: %s", late_id, error.message)
+        with self._lock:
+            self._in_flight.discard(late_id)
+        self.try_flush()
+
+    # --- outcomes ------------------------------------------------------------------------------
+
+    def record(self, outcomes: Learnt) -> None:
+        """Write down what became of rows that are there."""
+        if not outcomes:
+            return
+        at = self._clock.now()
+        if self.try_flush():
+            try:
+                self.writes.record_outcomes(outcomes, at)
+                return
+            except Unavailable as error:
+                self._away(error)
+        rows = [
+            [number, outcome.value, dict(answer)] for number, (outcome, answer) in outcomes.items()
+        ]
+        try:
+            self._keep({"kind": _LEARNT, "rows": rows, "at": instant_text(at)})
+        except Unavailable as error:  # the rows stay without an outcome: they are asked for again
+            log.error("outcomes of %d writes are not kept: %s", len(rows), error.message)
+
+    # --- wanted stops --------------------------------------------------------------------------
+
+    def want(self, wanted: WantedStops) -> None:
+        """Keep the wish; durable when this returns."""
+        if self.try_flush():
+            try:
+                self.stops.put(wanted)
+                return
+            except Unavailable as error:
+                self._away(error)
+        self._keep_wish({"kind": _WANT, "wanted": to_document(wanted)})
+
+    def unwant(self, account_id: str, symbol: str) -> None:
+        """Nothing is wanted for this symbol any more."""
+        at = self._clock.now()
+        if self.try_flush():
+            try:
+                self.stops.remove(account_id, symbol, at)
+                return
+            except Unavailable as error:
+                self._away(error)
+        self._keep_wish(
+            {"kind": _UNWANT, "account_id": account_id, "symbol": symbol, "at": instant_text(at)}
+        )
+
+    # --- bringing home -------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Bring to Postgres what waits, oldest first. Unavailable leaves the rest where it is."""
+        if self._spool is not None and self._spool.count:
+            self._spool.drain(lambda records: self._store(records, self._still_in_flight(records)))
+
+    def try_flush(self) -> bool:
+        """`flush`; False when Postgres is away."""
+        try:
+            self.flush()
+        except Unavailable as error:
+            self._away(error)
+            return False
+        return True
+
+    def adopt(self) -> int:
+        """Bring home what processes that died left behind; how many records. Unavailable."""
+        return 0 if self._spool is None else self._spool.adopt(lambda r: self._store(r, len(r)))
+
+    def close(self) -> None:
+        """Flush once more and let go of the spool."""
+        self.try_flush()
+        if self._spool is not None:
+            self._spool.close()
+
+    def _still_in_flight(self, records: Sequence[Record]) -> int:
+        """How many records from the front are complete: no answer of theirs is on its way."""
+        with self._lock:
+            flying = set(self._in_flight)
+        for position, record in enumerate(records):
+            if record.get("late_id") in flying:
+                return position
+        return len(records)
+
+    def _store(self, records: Sequence[Record], count: int) -> int:
+        outcomes = {r.get("late_id"): r for r in records if r.get("kind") == _OUTCOME}
+        for record in records[:count]:
+            try:
+                self._store_one(record, outcomes.get(record.get("late_id")))
+            except (InvalidInput, KeyError, TypeError, ValueError) as error:
+                log.error("a spooled record cannot be understood and is left out: %r", error)
+        return count
+
+    def _store_one(self, record: Record, outcome: Record | None) -> None:
+        kind = record.get("kind")
+        if kind == _INTENT:
+            author, entry = _author(record["author"]), _entry(record["entry"])
+            late_id = str(record["late_id"])
+            entry = WriteEntry(
+                entry.kind, entry.symbol, {**entry.request, "late_id": late_id}, entry.client_id
+            )
+            result = WriteOutcome.UNKNOWN
+            answer: Mapping[str, object] = {}
+            if outcome is not None:
+                result = WriteOutcome(str(outcome["outcome"]))
+                answer = _mapping(outcome["answer"])
+            self.writes.add_late(author, [(entry, result, answer, _instant(record["at"]))])
+        elif kind == _LEARNT:
+            rows = record["rows"]
+            learnt = {
+                int(number): (WriteOutcome(name), _mapping(answer))
+                for number, name, answer in (rows if isinstance(rows, list) else [])
+            }
+            self.writes.record_outcomes(learnt, _instant(record["at"]))
+        elif kind == _WANT:
+            self.stops.put(from_document(WantedStops, record["wanted"], name="wanted"))
+        elif kind == _UNWANT:
+            at = _instant(record["at"])
+            self.stops.remove(str(record["account_id"]), str(record["symbol"]), at)
+
+    def _keep(self, record: Record) -> None:
+        if self._spool is None:
+            raise Unavailable("Postgres is away and there is no spool to keep a write in")
+        self._spool.append(record)
+
+    def _keep_wish(self, record: Record) -> None:
+        try:
+            self._keep(record)
+        except Unavailable as error:  # it is kept in memory, and by the position's own stops
+            log.error("a wanted stop is not written down: %s", error.message)
+
+    def _away(self, error: Unavailable) -> None:
+        self._quiet.warning("postgres", f"kept in the spool for now: {error.message}")
+
+
+def _author_document(author: Author) -> dict[str, object]:
+    return {
+        "account_id": author.account_id,
+        "session_id": author.session_id,
+        "epoch": author.epoch,
+        "gateway_id": author.gateway_id,
+    }
+
+
+def _entry_document(entry: WriteEntry) -> dict[str, object]:
+    return {
+        "kind": entry.kind.value,
+        "symbol": entry.symbol,
+        "client_id": entry.client_id,
+        "request": dict(entry.request),
+    }
+
+
+def _author(value: object) -> Author:
+    found = _mapping(value)
+    return Author(
+        str(found["account_id"]),
+        str(found["session_id"]),
+        int(str(found["epoch"])),
+        str(found["gateway_id"]),
+    )
+
+
+def _entry(value: object) -> WriteEntry:
+    found = _mapping(value)
+    client_id = found["client_id"]
+    return WriteEntry(
+        WriteKind(str(found["kind"])),
+        str(found["symbol"]),
+        _mapping(found["request"]),
+        None if client_id is None else str(client_id),
+    )
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise InvalidInput(f"an object was expected, got {type(value).__name__}")
+    return value
+
+
+def _instant(value: object) -> datetime:
+    return parse_instant(str(value))
