@@ -6,10 +6,11 @@ STAMP  := $(VENV)/.installed
 TEST_WORKERS ?= 2
 SEEDS  ?= 20
 
-# make run: CANDLES=<folder> CYCLES=10 INTERVAL=5m SPEED=60 SEED=7 KEEP=1 PORT=8000 DATA=<folder>
+# make run: CANDLES=<folder> CYCLES=10 INTERVAL=5m SPEED=60 SEED=7 START=<ISO 8601> KEEP=1 PORT=8000
+#           DATA=<folder>
 RUN_OPTIONS := $(if $(CANDLES),--candles "$(CANDLES)") $(if $(CYCLES),--cycles $(CYCLES)) \
 	$(if $(INTERVAL),--interval $(INTERVAL)) $(if $(SPEED),--speed $(SPEED)) \
-	$(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep) $(if $(PORT),--port $(PORT)) \
+	$(if $(SEED),--seed $(SEED)) $(if $(START),--start $(START)) $(if $(KEEP),--keep) $(if $(PORT),--port $(PORT)) \
 	$(if $(DATA),--data "$(DATA)")
 
 .PHONY: run up test check contract bench simulate clean install lock

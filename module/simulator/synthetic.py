@@ -3,8 +3,8 @@
 Daily levels are sums of value noise over octaves of 1 to 256 days (a random walk that stays within
 its range for ever), so any day is computed without walking from the beginning of time. Within a
 day every symbol follows beta x factor + its own noise, bridged between the two daily levels: a
-day's last close is the next day's first open. Standard library only; `random.Random` seeded with
-text is the same on every machine.
+day's last close is the next day's first open. Both generators, `random.Random` and numpy's frozen
+`RandomState`, give the same numbers from the same seed in every version and on every machine.
 
 Last trades at index x (1 + basis), the mark at half of the basis. The basis is drawn every hour
 within +-0.04 % and moves in a straight line between; index and mark have a half and three quarters
@@ -21,6 +21,9 @@ from decimal import Decimal
 from functools import lru_cache
 from random import Random
 from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from module.simulator.instruments import (
     FuturesInstrument,
@@ -42,13 +45,17 @@ from module.simulator.tick_bars import TickBlock, TickScale
 DAY_MINUTES = 1440
 FUNDING_MS = 8 * HOUR_MS
 _OCTAVES = 9
-_DAYS_KEPT = 400
+_DAYS_KEPT = 60
 _FACTOR = "factor"
 _BASIS_MAX = 40
 """In hundredths of a thousandth."""
 _BASIS_UNIT = 60 * 100_000
 _LEAN_DAYS_KEPT = 4
 _DAY_BARS_KEPT = 50_000
+
+Floats = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.int64]
+_MINUTES: Floats = np.arange(DAY_MINUTES + 1, dtype=np.float64)
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -86,9 +93,9 @@ MODELS = (
 class _DayShape:
     """The noise of one name on one day: cumulated minute returns and their volatility."""
 
-    path: list[float]
+    path: Floats
     """1441 values, from 0 to 0: the walk with its trend taken out."""
-    volatility: list[float]
+    volatility: Floats
     """Standard deviation of each of the 24 hours' minute returns."""
 
 
@@ -108,6 +115,7 @@ class SyntheticMarket:
         self._days: OrderedDict[tuple[str, int, PriceKind], tuple[Ticks, int, int]] = OrderedDict()
         self._leaning: OrderedDict[tuple[str, int, PriceKind], TickBlock] = OrderedDict()
         self._factor_days: OrderedDict[int, _DayShape] = OrderedDict()
+        self._generator = np.random.RandomState(0)
         self._noise = lru_cache(maxsize=65_536)(self._draw)
 
     # -- MarketSource -------------------------------------------------------------------------
@@ -237,6 +245,14 @@ class SyntheticMarket:
 
     # -- one day ------------------------------------------------------------------------------
 
+    def _frozen(self, random: Random) -> np.random.RandomState:
+        """numpy's generator whose numbers never change between versions, seeded by `random`.
+
+        One for all: making one costs more than the numbers of a day.
+        """
+        self._generator.seed([random.getrandbits(32) for _ in range(4)])
+        return self._generator
+
     def _shape(self, name: str, day: int, volatility: float) -> _DayShape:
         """Minute noise with volatility clusters and, on some days, a jump."""
         random = _seeded(f"{self._seed}:day:{name}:{day}")
@@ -244,21 +260,17 @@ class SyntheticMarket:
         minute_volatility = volatility * calm / math.sqrt(DAY_MINUTES)
         jump_at = random.randrange(DAY_MINUTES) if random.random() < 0.12 else -1
         jump = random.gauss(0.0, 1.3 * volatility)
-        path = [0.0]
-        hours: list[float] = []
-        level = 0.0
         state = random.gauss(0.0, 0.35)
-        gauss = random.gauss
-        for minute in range(DAY_MINUTES):
-            if minute % 60 == 0:
-                state = 0.8 * state + gauss(0.0, 0.25)
-                hours.append(minute_volatility * math.exp(state))
-            level += gauss(0.0, hours[-1])
-            if minute == jump_at:
-                level += jump
-            path.append(level)
-        trend = level / DAY_MINUTES
-        return _DayShape([value - trend * i for i, value in enumerate(path)], hours)
+        hours: list[float] = []
+        for _ in range(DAY_MINUTES // 60):
+            state = 0.8 * state + random.gauss(0.0, 0.25)
+            hours.append(minute_volatility * math.exp(state))
+        volatilities = np.array(hours)
+        returns = self._frozen(random).standard_normal(DAY_MINUTES) * np.repeat(volatilities, 60)
+        if jump_at >= 0:
+            returns[jump_at] += jump
+        path = np.concatenate(([0.0], np.cumsum(returns)))
+        return _DayShape(path - path[-1] / DAY_MINUTES * _MINUTES, volatilities)
 
     def _factor_day(self, day: int) -> _DayShape:
         found = self._factor_days.get(day)
@@ -305,61 +317,49 @@ class SyntheticMarket:
         drift = (end - start) / DAY_MINUTES
         scale = self._scales[symbol]
         base = float(model.price / scale.price_step)
-        beta = model.beta
-        marks = [
-            max(1, round(base * math.exp(start + drift * i + beta * common + alone)))
-            for i, (common, alone) in enumerate(zip(factor.path, own.path, strict=True))
-        ]
+        logs = start + drift * _MINUTES + model.beta * factor.path + own.path
+        exponentials = np.array([math.exp(value) for value in logs.tolist()])
+        marks = np.maximum(1, np.rint(base * exponentials).astype(np.int64))
         lots_per_minute = model.turnover_usdt_per_minute / float(model.price * scale.size_step)
-        spreads = [
-            math.hypot(beta * common, alone)
-            for common, alone in zip(factor.volatility, own.volatility, strict=True)
-        ]
+        spreads = np.sqrt((model.beta * factor.volatility) ** 2 + own.volatility**2)
         random = _seeded(f"{self._seed}:bars:{symbol}:{day}")
-        return _dressed(marks, spreads, lots_per_minute, random)
+        return _dressed(marks, np.repeat(spreads, 60), lots_per_minute, self._frozen(random))
 
 
 def _dressed(
-    marks: Sequence[int], spreads: Sequence[float], lots_per_minute: float, random: Random
+    marks: Whole, spreads: Floats, lots_per_minute: float, random: np.random.RandomState
 ) -> TickBlock:
     """Bars between the 1441 `marks` of a day, with wicks and volumes of an exponential law.
 
-    `spreads` are the standard deviations of the 24 hours' minute returns.
+    `spreads` is the standard deviation of each minute's return.
     """
-    uniform, log = random.random, math.log  # -log(1 - u) is `expovariate` without its call
-    highs: list[int] = []
-    lows: list[int] = []
-    lots: list[int] = []
-    for minute in range(DAY_MINUTES):
-        spread = spreads[minute // 60]
-        opened, closed = marks[minute], marks[minute + 1]
-        high, low = (opened, closed) if opened >= closed else (closed, opened)
-        reach = opened * spread * 0.5
-        highs.append(high + round(reach * -log(1.0 - uniform())))
-        lows.append(max(1, low - round(reach * -log(1.0 - uniform()))))
-        surprise = (high - low) / (opened * spread)
-        size = lots_per_minute * (0.3 + 0.5 * surprise - log(1.0 - uniform()) / 2.0)
-        lots.append(max(1, round(size)))
-    return TickBlock.of(marks[:-1], highs, lows, marks[1:], lots)
+    above, below, busy = random.standard_exponential((3, DAY_MINUTES))
+    opens, closes = marks[:-1], marks[1:]
+    tops, bottoms = np.maximum(opens, closes), np.minimum(opens, closes)
+    reach = opens * spreads * 0.5
+    highs = tops + np.rint(reach * above).astype(np.int64)
+    lows = np.maximum(1, bottoms - np.rint(reach * below).astype(np.int64))
+    surprise = (tops - bottoms) / (opens * spreads)
+    lots = np.rint(lots_per_minute * (0.3 + 0.5 * surprise + busy / 2.0)).astype(np.int64)
+    return TickBlock.of(opens, highs, lows, closes, np.maximum(1, lots))
 
 
 def _leaned(last: TickBlock, basis: Sequence[int], kind: PriceKind) -> TickBlock:
     """Index or mark of one day: last without its basis (mark: half of it), with shorter wicks."""
     halves, wick_quarters = (2, 2) if kind is PriceKind.INDEX else (1, 3)
-    columns: list[Ticks] = []
-    shares = [_at_minute(basis, minute) * halves for minute in range(DAY_MINUTES + 1)]
-    for minute, whole in enumerate(
-        zip(last.opens, last.highs, last.lows, last.closes, strict=True)
-    ):
-        opened, high, low, closed = whole
-        above, below = high - max(opened, closed), min(opened, closed) - low
-        opened -= opened * shares[minute] // (2 * _BASIS_UNIT)
-        closed -= closed * shares[minute + 1] // (2 * _BASIS_UNIT)
-        high = max(opened, closed) + above * wick_quarters // 4
-        low = min(opened, closed) - below * wick_quarters // 4
-        columns.append((max(1, opened), max(1, high), max(1, low), max(1, closed)))
-    opens, highs, lows, closes = zip(*columns, strict=True)
-    return TickBlock.of(opens, highs, lows, closes, [0] * DAY_MINUTES)
+    hours = np.array(basis, dtype=np.int64)
+    minutes = np.arange(60)
+    # the basis on the straight line between two hours, times sixty
+    between = np.outer(hours[:-1], 60 - minutes) + np.outer(hours[1:], minutes)
+    shares = np.append(between.ravel(), hours[-1] * 60) * halves
+    opens, highs, lows, closes = (np.array(column) for column in last.prices())
+    above, below = highs - np.maximum(opens, closes), np.minimum(opens, closes) - lows
+    opens = opens - opens * shares[:-1] // (2 * _BASIS_UNIT)
+    closes = closes - closes * shares[1:] // (2 * _BASIS_UNIT)
+    highs = np.maximum(opens, closes) + above * wick_quarters // 4
+    lows = np.minimum(opens, closes) - below * wick_quarters // 4
+    opens, highs, lows, closes = (np.maximum(1, column) for column in (opens, highs, lows, closes))
+    return TickBlock.of(opens, highs, lows, closes, np.zeros(DAY_MINUTES, dtype=np.int64))
 
 
 def _days(open_ms: int, minutes: int) -> Iterator[tuple[int, int, int]]:
@@ -371,12 +371,6 @@ def _days(open_ms: int, minutes: int) -> Iterator[tuple[int, int, int]]:
         count = min(end - first, DAY_MINUTES - minute)
         yield day, minute, minute + count
         first += count
-
-
-def _at_minute(basis: Sequence[int], minute: int) -> int:
-    """The basis on the straight line between two hours, times sixty."""
-    hour, rest = divmod(minute, 60)
-    return basis[hour] * (60 - rest) + (basis[hour + 1] * rest if rest else 0)
 
 
 def _seeded(text: str) -> Random:
