@@ -31,9 +31,11 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Sessions whose processes are killed at seeded random moments; the exchange's ledger is the judge.
+# Sessions whose processes are killed at seeded random moments; with FAULTS=1 (or FAULTS=A1,B6/moved)
+# sessions whose exchange misbehaves. The exchange's ledger is the judge.
 simulate: $(STAMP)
-	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+	$(BIN)/python -m tests.simulation $(if $(FAULTS),--faults \
+		$(if $(filter 1,$(FAULTS)),all --fault-seeds 10,$(FAULTS)),--seeds $(SEEDS))
 
 # Every endpoint of the paper exchange and its tested cases; fails where one has none.
 contract: $(STAMP)

@@ -185,8 +185,8 @@ def deactivate(
             client.delete(f"/accounts/{account_id}?force={str(force).lower()}")
         else:
             client.patch(f"/accounts/{account_id}", {"active": False, "force": force})
-    kept = "its keys are forgotten" if erase_keys else "its keys are kept"
-    Console().print(f"[green]off[/]: {account}; {kept}, and so is its history")
+    keys = "its keys are forgotten" if erase_keys else "its keys are kept"
+    Console().print(f"[green]off[/]: {account}; {keys}, its history stays")
 
 
 @account_app.command("activate")
@@ -373,8 +373,9 @@ def _read_keys(path: Path | None) -> dict[str, str]:
         }
     lines = _lines(path)
     if len(lines) != len(KEY_LINES):
+        place = "standard input" if str(path) == "-" else str(path)
         raise AifapError(
-            f"{path} must hold three lines: API key, secret, passphrase; it has {len(lines)}"
+            f"{place} must hold three lines: API key, secret, passphrase; it has {len(lines)}"
         )
     return dict(zip(KEY_LINES, lines, strict=True))
 

@@ -5,7 +5,7 @@ another, in turn and below the request limits, so that both see the same machine
 order is a judged, audited one (limits, budget, an audit row before and after); ccxt's is the bare
 request. A snapshot is three requests, which the gateway makes at once. Prints ratios.
 
-    python -m benchmarks gateway [--calls 150]
+    python -m benchmarks gateway [--calls 60]
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from module.security.tokens import mint_grant, service_grant, session_grant
 SESSION = "2601050000-bnch"
 BALANCE = Decimal(1_000_000)
 SPEED = 1.0  # world seconds per second
-PACE_S = 0.13  # between rounds: within the ten orders a second that an account may send
+PACE_S = 0.4  # between rounds: within the five looks at positions a second that an account has
 PARTS = (
     *("spot", "mix", "user", "p2p", "broker", "margin"),
     *("common", "tax", "convert", "copy", "earn", "uta"),
@@ -53,7 +53,7 @@ PAUSE_S = 0.02
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks gateway")
-    parser.add_argument("--calls", type=int, default=150, help="of each kind")
+    parser.add_argument("--calls", type=int, default=60, help="of each kind")
     options = parser.parse_args(arguments)
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory(prefix="aifap-bench-") as folder:

@@ -311,9 +311,7 @@ class _Leader:
             self._close_cycle()
         self._vigil.beat()
         if self._failures >= STRATEGY_FAILURES_MAX:
-            raise Conflict(
-                f"the strategy failed {self._failures} cycles in a row; the last: {info.reason}"
-            )
+            raise Conflict(f"{self._failures} cycles in a row had no plan; the last: {info.reason}")
 
     def _close_cycle(self) -> None:
         """Ring autotrade_done and wait until the strategy process has heard it."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from itertools import pairwise
 from typing import TypeVar
 
@@ -22,13 +23,14 @@ from module.model.accounts import AccountSnapshot, PositionMode
 from module.model.errors import (
     AifapError,
     Conflict,
+    NotFound,
     NotYet,
     Rejected,
     Retryable,
     Unavailable,
     require,
 )
-from module.model.market import Candle, Frequency, Instrument, MarketType
+from module.model.market import Candle, Frequency, Instrument, MarketType, Quote
 from module.model.money import decimal_from_float, plain
 from module.model.sessions import SessionSpec, TradeMode
 from module.ports import Clock, Exchange, MarketData, OrderInfoStore, StrategyRunner, WindowRequest
@@ -142,8 +144,7 @@ def gather_book(
     marks = {position.symbol: position.mark_price for position in snapshot.positions}
     missing = sorted(set(targets) - set(marks))
     if missing:
-        quotes = _asked(lambda: wiring.exchange.quotes(missing))
-        marks.update({name: quote.mark for name, quote in quotes.items()})
+        marks.update({name: quote.mark for name, quote in _quotes(wiring, missing).items()})
     spec = wiring.spec
     base = sizing_base(
         snapshot.equity,
@@ -158,6 +159,19 @@ def gather_book(
         marks=marks,
         instruments=instruments,
     )
+
+
+def _quotes(wiring: StrategyWiring, symbols: Sequence[str]) -> dict[str, Quote]:
+    """Quotes of `symbols`; one that has none (it was delisted, A20) is left out: the plan skips it
+    with a reason, and the others are traded."""
+    try:
+        return dict(_asked(lambda: wiring.exchange.quotes(symbols)))
+    except NotFound:
+        found: dict[str, Quote] = {}
+        for symbol in symbols:
+            with contextlib.suppress(NotFound):
+                found.update(_asked(partial(wiring.exchange.quotes, [symbol])))
+        return found
 
 
 class ExchangeAway(Unavailable):

@@ -47,8 +47,8 @@ def _table() -> dict[str, Verdict]:
         Verdict.UNIFIED: "40084 40085",
         Verdict.CLOCK: "40008 40078",
         Verdict.MAINTENANCE: "40200 45043 43071",
-        # of an order that was asked for or cancelled
-        Verdict.NOT_FOUND: "40109 40768 43001 45055 22001",
+        # of an order, or a spot trigger order, that was asked for, moved or cancelled
+        Verdict.NOT_FOUND: "40109 40768 43001 43025 45055 22001",
         Verdict.NO_POSITION: "22002 43023 40891 45068 40837 43020",
         Verdict.WRONG_SIDE: (
             "40834 40836 40917 45062 45066 45067 45122 40915 40830 40832 45060 45061 45063 45064 "
@@ -66,7 +66,7 @@ def _table() -> dict[str, Verdict]:
             "40404 40019 40811 40017 40020 400172 00172 00001 40053 40034 40072 40102 40304 40305 "
             "40306 40812 40912 40924 40925 40923 22003 40079 "
             # money, price bands, number of orders, tiers
-            "40762 40754 43012 45002 50020 43008 43009 43025 22006 22007 22008 22009 40815 40816 "
+            "40762 40754 43012 45002 50020 43008 43009 22006 22007 22008 22009 40815 40816 "
             "40921 45120 45118 40723 40761 43005 40757 45006 40755 43029 "
             # symbol closed, opening or closing forbidden, liquidation under way
             "40309 40845 40844 45119 22039 40931 22043 22044 22045 22067 "

@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from typing import Final, TypeVar
+from typing import ClassVar, Final
 
 from module.exchange import bitget_rows as rows
-from module.exchange.bitget_orders import by_symbol, place, requests_for, settle
+from module.exchange.bitget_account import BitgetAccount
+from module.exchange.bitget_orders import by_symbol, place, requests_for
 from module.exchange.bitget_requests import (
-    BATCH_THREADS,
-    PAGE_LIMIT,
-    TradingRules,
+    Listing,
     at_once,
-    pick_quotes,
+    first_page,
     read_key,
     read_pages,
     understood,
 )
-from module.exchange.bitget_rows import BadRow, Row
+from module.exchange.bitget_rows import BadRow
 from module.exchange.bitget_wire import BitgetWire, Endpoint, NoChange, endpoint
 from module.exchange.venue import (
-    CLIENT_ID_CLASH,
+    Ability,
     KeyReport,
     PlacedStop,
     Priority,
     TradingMode,
     VenueAccess,
-    difference,
 )
 from module.model.accounts import (
     AccountSnapshot,
@@ -45,17 +42,15 @@ from module.model.accounts import (
 from module.model.errors import (
     NotFound,
     OutcomeUnknown,
-    RateLimited,
     Retryable,
     Unavailable,
 )
-from module.model.market import Instrument, MarketType, Quote
+from module.model.market import Instrument, MarketType
 from module.model.money import plain
 from module.model.orders import (
     Fill,
     OrderReport,
     OrderRequest,
-    Outcome,
     SubmitResult,
 )
 from module.ports import Clock
@@ -63,8 +58,7 @@ from module.ports import Clock
 PRODUCT: Final = "USDT-FUTURES"
 COIN: Final = "USDT"
 MODE_FRESH: Final = timedelta(minutes=5)
-HISTORY_REACH: Final = timedelta(days=89)
-SAME_ID_AGAIN_S: Final = 1.05
+BILLS_SPAN: Final = timedelta(days=29)
 _BASE: Final = {"productType": PRODUCT}
 
 ACCOUNTS = endpoint("privateMixGetV2MixAccountAccounts", 10)
@@ -84,7 +78,11 @@ CANCEL_PLAN = endpoint("privateMixPostV2MixOrderCancelPlanOrder", 10, is_write=T
 CONTRACTS = endpoint("publicMixGetV2MixMarketContracts", 20)
 TICKERS = endpoint("publicMixGetV2MixMarketTickers", 20)
 
-T = TypeVar("T")
+PENDING_LIST = Listing(PENDING, "entrustedList")
+FILL_LIST = Listing(FILLS, "fillList")
+BILL_LIST = Listing(BILLS, "bills")
+CLOSED_LIST = Listing(CLOSED, "list")
+PLAN_LIST = Listing(PLANS, "entrustedList")
 
 
 @dataclass(slots=True)
@@ -96,30 +94,27 @@ class _Cache:
     account_mode: tuple[PositionMode, datetime] | None = None
 
 
-class BitgetFutures:
+class BitgetFutures(BitgetAccount):
     """Implements `module.exchange.venue.Venue`. Thread safe."""
 
-    def __init__(self, access: VenueAccess, wire: BitgetWire, clock: Clock) -> None:
-        self._access = access
-        self._wire = wire
-        self._clock = clock
-        self._cache = _Cache()
-        self._rules = TradingRules(lambda: read_contracts(wire, Priority.READ), clock)
-        self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(BATCH_THREADS, thread_name_prefix="venue")
+    _tickers = TICKERS
+    _cancel_order = CANCEL
+    _cancel_words: ClassVar[Mapping[str, object]] = {"marginCoin": COIN}
 
-    def __repr__(self) -> str:
-        return f"BitgetFutures({self._access.account_id!r})"
+    def __init__(self, access: VenueAccess, wire: BitgetWire, clock: Clock) -> None:
+        super().__init__(access, wire, clock, lambda: read_contracts(wire, Priority.READ), _BASE)
+        self._cache = _Cache()
+        self._lock = threading.Lock()
 
     @property
     def market(self) -> MarketType:
         """Futures."""
         return MarketType.FUTURES
 
-    def close(self) -> None:
-        """End threads and connections."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._wire.close()
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        """All there are."""
+        return frozenset(Ability)
 
     # --- reads ---------------------------------------------------------------------------------
 
@@ -131,10 +126,6 @@ class BitgetFutures:
             report, position_mode=mode.position_mode, shares_collateral=mode.shares_collateral
         )
 
-    def measure_clock(self) -> float:
-        """Compare clocks, at most once a minute; seconds that the exchange is ahead of ours."""
-        return self._wire.measure_clock()
-
     def snapshot(self, *, priority: Priority = Priority.READ) -> AccountSnapshot:
         """Wallet, positions, open orders: asked for at once, under one admission."""
         self._wire.admit([ACCOUNTS, POSITIONS, PENDING], priority)
@@ -142,14 +133,14 @@ class BitgetFutures:
             self._threads,
             lambda: self._wire.send(ACCOUNTS, _BASE),
             lambda: self._wire.send(POSITIONS, {**_BASE, "marginCoin": COIN}),
-            lambda: self._wire.send(PENDING, {**_BASE, "limit": str(PAGE_LIMIT)}),
+            lambda: self._wire.send(PENDING, first_page(_BASE)),
         )
         wallet = understood(
             lambda: next(row for row in rows.rows_of(wallet_data) if row.get("marginCoin") == COIN)
         )
         positions = self._positions_from(position_data)
-        orders = understood(
-            lambda: [rows.order_report(r) for r in rows.rows_of(order_data, "entrustedList")]
+        orders = read_pages(
+            self._wire, PENDING_LIST, _BASE, rows.order_report, priority=priority, first=order_data
         )
         mode = self._position_mode(position_data, priority)
         equity = understood(lambda: rows.number(wallet, "accountEquity"))
@@ -175,16 +166,9 @@ class BitgetFutures:
         data = self._wire.call(POSITIONS, {**_BASE, "marginCoin": COIN}, priority)
         return self._positions_from(data)
 
-    def instruments(self) -> Mapping[str, Instrument]:
-        """Trading rules by symbol, at most an hour old."""
-        return self._rules.get()
-
-    def quotes(
-        self, symbols: Sequence[str], *, priority: Priority = Priority.READ
-    ) -> Mapping[str, Quote]:
-        """Prices now; NotFound names a symbol the venue does not have."""
-        data = self._wire.call(TICKERS, _BASE, priority)
-        return pick_quotes(data, symbols)
+    def holdings(self, *, priority: Priority = Priority.READ) -> tuple[Position, ...]:
+        """The positions."""
+        return self.positions(priority=priority)
 
     def trading_mode(
         self, symbol: str, *, max_age_s: float = 0.0, priority: Priority = Priority.READ
@@ -195,7 +179,7 @@ class BitgetFutures:
         now = self._clock.now()
         if known is not None and (now - known[1]).total_seconds() <= max_age_s and max_age_s > 0:
             return known[0]
-        params = {**_BASE, "symbol": symbol, "marginCoin": COIN}
+        params = {"symbol": symbol, "marginCoin": COIN}
         mode = self._read(
             ACCOUNT, params, lambda d: rows.trading_mode(rows.row_of(d), symbol), priority
         )
@@ -209,7 +193,7 @@ class BitgetFutures:
         self, symbol: str, client_id: str, *, priority: Priority = Priority.READ
     ) -> OrderReport:
         """By client id; NotFound when the exchange does not know it (yet)."""
-        params = {**_BASE, "symbol": symbol, "clientOid": client_id}
+        params = {"symbol": symbol, "clientOid": client_id}
         report = self._read(DETAIL, params, lambda d: rows.order_report(rows.row_of(d)), priority)
         if report.client_id != client_id or report.symbol != symbol:
             raise Unavailable(f"asked for order {client_id}, told of another; ask again")
@@ -217,25 +201,23 @@ class BitgetFutures:
 
     def fills(self, since: datetime) -> list[Fill]:
         """Executions from `since` on, oldest first; the exchange knows 90 days."""
-        found = self._history(FILLS, "fillList", since, timedelta(days=80), rows.fill)
+        found = self._history(FILL_LIST, since, rows.fill)
         return sorted(found, key=lambda item: (item.at, item.trade_id))
 
     def bills(self, since: datetime) -> list[Bill]:
         """Movements of the wallet from `since` on, oldest first; 90 days at most."""
-        found = self._history(BILLS, "bills", since, timedelta(days=29), rows.bill)
+        found = self._history(BILL_LIST, since, rows.bill, BILLS_SPAN)
         return sorted(found, key=lambda item: (item.at, item.bill_id))
 
     def closed_positions(self, since: datetime) -> list[ClosedPosition]:
         """Positions that ended from `since` on, oldest first; 90 days at most."""
-        found = self._history(CLOSED, "list", since, timedelta(days=80), rows.closed_position)
+        found = self._history(CLOSED_LIST, since, rows.closed_position)
         return sorted(found, key=lambda item: (item.closed_at, item.position_id))
 
     def placed_stops(self, *, priority: Priority = Priority.PROTECTION) -> tuple[PlacedStop, ...]:
         """All whole-position stops that the exchange holds for the account."""
-        params: dict[str, object] = {**_BASE, "planType": "profit_loss", "limit": str(PAGE_LIMIT)}
-        found = read_pages(
-            self._wire, PLANS, "entrustedList", params, rows.placed_stop, priority=priority
-        )
+        params = {**_BASE, "planType": "profit_loss"}
+        found = read_pages(self._wire, PLAN_LIST, params, rows.placed_stop, priority=priority)
         return tuple(stop for stop in found if stop is not None)
 
     # --- settings ------------------------------------------------------------------------------
@@ -281,42 +263,7 @@ class BitgetFutures:
         by_id: dict[str, SubmitResult | Retryable] = {}
         for answer in answers:
             by_id.update(answer)
-        results = settle([by_id[order.client_id] for order in orders], orders)
-        if any(result.rules_changed for result in results):
-            self._rules.forget()
-        return results
-
-    def look_up(self, order: OrderRequest, *, priority: Priority = Priority.ORDER) -> SubmitResult:
-        """Ask for an order that may have been sent: is it there, and is it this one (A6)?"""
-        try:
-            report = self.order(order.symbol, order.client_id, priority=priority)
-        except (NotFound, Retryable, OutcomeUnknown) as error:
-            return SubmitResult(order.client_id, Outcome.UNKNOWN, message=error.message)
-        other = difference(order, report, self.market)
-        if not other:
-            return SubmitResult(order.client_id, Outcome.ACCEPTED, report.order_id)
-        return SubmitResult(
-            order.client_id,
-            Outcome.UNKNOWN,
-            report.order_id,
-            CLIENT_ID_CLASH,
-            f"another order lives under client id {order.client_id}: {other}",
-        )
-
-    def cancel(self, symbol: str, client_id: str) -> None:
-        """Cancel it; already over counts as done, after the exchange has confirmed it."""
-        params = {**_BASE, "symbol": symbol, "marginCoin": COIN, "clientOid": client_id}
-        try:
-            self._wire.call(CANCEL, params, Priority.CANCEL)
-        except NotFound as error:
-            report = self.order(symbol, client_id, priority=Priority.CANCEL)
-            if not report.status.is_terminal:
-                raise OutcomeUnknown(
-                    f"order {client_id} is {report.status} although it could not be cancelled "
-                    f"({error.message}); look again"
-                ) from error
-        except RateLimited as error:
-            raise RateLimited(error.message, retry_after_s=SAME_ID_AGAIN_S) from error
+        return self._settle([by_id[order.client_id] for order in orders], orders)
 
     def _common(self, symbol: str) -> dict[str, object]:
         return {
@@ -378,16 +325,6 @@ class BitgetFutures:
 
     # --- inside --------------------------------------------------------------------------------
 
-    def _read(
-        self,
-        target: Endpoint,
-        params: Mapping[str, object],
-        parse: Callable[[object], T],
-        priority: Priority,
-    ) -> T:
-        data = self._wire.call(target, params, priority)
-        return understood(lambda: parse(data))
-
     def _positions_from(self, data: object) -> tuple[Position, ...]:
         found = understood(lambda: [rows.position(row) for row in rows.rows_of(data)])
         with self._lock:
@@ -410,30 +347,6 @@ class BitgetFutures:
             if item.tradable:
                 return item.symbol
         raise Unavailable("the exchange lists no tradable contract; ask again")
-
-    def _history(
-        self,
-        target: Endpoint,
-        key: str,
-        since: datetime,
-        span: timedelta,
-        parse: Callable[[Row], T],
-    ) -> list[T]:
-        """All rows from `since` until now, window by window, page by page."""
-        now = self._clock.now()
-        start = max(since, now - HISTORY_REACH)
-        found: list[T] = []
-        while start <= now:
-            end = min(start + span, now)
-            params: dict[str, object] = {
-                **_BASE,
-                "startTime": rows.to_ms(start),
-                "endTime": rows.to_ms(end),
-                "limit": str(PAGE_LIMIT),
-            }
-            found.extend(read_pages(self._wire, target, key, params, parse))
-            start = end + timedelta(milliseconds=1)
-        return found
 
 
 def read_contracts(wire: BitgetWire, priority: Priority) -> dict[str, Instrument]:

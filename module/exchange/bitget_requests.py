@@ -6,7 +6,8 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from contextvars import copy_context
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -24,6 +25,7 @@ BATCH_THREADS: Final = 5
 PAGES_MAX: Final = 60
 PAGE_LIMIT: Final = 100
 RULES_FRESH: Final = timedelta(hours=1)
+HISTORY_REACH: Final = timedelta(days=89)
 
 KEY_INFO = endpoint("privateSpotGetV2SpotAccountInfo", 1)
 UNIFIED_SETTINGS = replace(endpoint("privateUtaGetV3AccountSettings", 1), is_probe=True)
@@ -68,33 +70,84 @@ def understood(parse: Callable[[], T]) -> T:
         ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A list that comes in pages, newest first: which endpoint, and how a page says where it ends.
+
+    Under `key` of an object whose field `end` names the next page; or (`key` None) a plain list
+    whose last row's `end` does.
+    """
+
+    target: Endpoint
+    key: str | None
+    end: str = "endId"
+
+    def rows_in(self, data: object) -> list[Row]:
+        """The rows of one page."""
+        return rows.rows_of(data, self.key)
+
+    def end_of(self, data: object) -> str:
+        """What the next page's ids are less than; empty after the last page."""
+        page = self.rows_in(data)
+        if len(page) < PAGE_LIMIT:
+            return ""
+        return rows.optional_text(page[-1] if self.key is None else rows.row_of(data), self.end)
+
+
+def first_page(params: Mapping[str, object]) -> dict[str, object]:
+    """`params` of a listing, with the size of its pages."""
+    return {**params, "limit": str(PAGE_LIMIT)}
+
+
 def read_pages(
     wire: BitgetWire,
-    target: Endpoint,
-    key: str,
-    params: dict[str, object],
+    listing: Listing,
+    params: Mapping[str, object],
     parse: Callable[[Row], T],
     *,
     priority: Priority = Priority.READ,
+    first: object = None,
 ) -> list[T]:
-    """Every row under `key`, page by page, until the exchange names no further `endId`."""
+    """Every row of a listing, page by page; `first` is a first page that was read already."""
+    asked = first_page(params)
+    data = wire.call(listing.target, asked, priority) if first is None else first
     found: list[T] = []
     for _ in range(PAGES_MAX):
-        data = wire.call(target, params, priority)
-        page = understood(lambda d=data: rows.rows_of(d, key))  # type: ignore[misc]
-        found.extend(understood(lambda p=page: [parse(row) for row in p]))  # type: ignore[misc]
-        end = rows.optional_text(rows.row_of(data), "endId") if page else ""
-        if len(page) < PAGE_LIMIT or not end:
+        found += understood(lambda d=data: [parse(row) for row in listing.rows_in(d)])  # type: ignore[misc]
+        end = understood(lambda d=data: listing.end_of(d))  # type: ignore[misc]
+        if not end:
             return found
-        params = {**params, "idLessThan": end}
-    raise Conflict(f"{target.method}: more than {PAGES_MAX} pages; ask for a shorter time")
+        data = wire.call(listing.target, {**asked, "idLessThan": end}, priority)
+    raise Conflict(f"{listing.target.method}: more than {PAGES_MAX} pages; ask for a shorter time")
+
+
+def read_history(
+    wire: BitgetWire,
+    listing: Listing,
+    params: Mapping[str, object],
+    parse: Callable[[Row], T],
+    *,
+    since: datetime,
+    now: datetime,
+    span: timedelta,
+) -> list[T]:
+    """All rows from `since` (89 days back at most) until `now`, in windows of `span`."""
+    start = max(since, now - HISTORY_REACH)
+    found: list[T] = []
+    while start <= now:
+        end = min(start + span, now)
+        window = {**params, "startTime": rows.to_ms(start), "endTime": rows.to_ms(end)}
+        found.extend(read_pages(wire, listing, window, parse))
+        start = end + timedelta(milliseconds=1)
+    return found
 
 
 def at_once(threads: ThreadPoolExecutor, *calls: Callable[[], T]) -> list[T]:
-    """Run all of them side by side; the first error is raised once all have ended."""
+    """Run all of them side by side, each in the caller's context; the first error is raised once
+    all have ended."""
     if len(calls) == 1:
         return [calls[0]()]
-    futures = [threads.submit(call) for call in calls]
+    futures = [threads.submit(copy_context().run, call) for call in calls]
     results: list[T] = []
     first: BaseException | None = None
     for future in futures:

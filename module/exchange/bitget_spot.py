@@ -1,41 +1,45 @@
 """The spot wallet of one Bitget account (classic, v2): the `Venue` adapter.
 
-Balances are holdings, not positions, and they have no position stops: those calls say so. A market
-buy is sent in quote coin, because Bitget wants it so: its size is the base size at the best ask,
-cut to the pair's quote precision.
+Balances are holdings, not positions; their stops are trigger orders of the coin's size
+(`bitget_spot_stops.py`), placed once there is something to sell. A market buy is sent in quote
+coin, because Bitget wants it so: its size is the base size at the best ask, cut to six decimals.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final, TypeVar
+from functools import partial
+from typing import Final
 
 from module.exchange import bitget_rows as rows
-from module.exchange.bitget_orders import refused, settle
+from module.exchange.bitget_account import BitgetAccount
+from module.exchange.bitget_orders import refused
 from module.exchange.bitget_public import read_spot_symbols
 from module.exchange.bitget_requests import (
-    BATCH_THREADS,
-    PAGE_LIMIT,
-    PAGES_MAX,
-    TradingRules,
+    Listing,
+    at_once,
+    first_page,
     pick_quotes,
     read_key,
+    read_pages,
     understood,
 )
-from module.exchange.bitget_rows import BadRow, Row
+from module.exchange.bitget_rows import BadRow
+from module.exchange.bitget_spot_rows import spot_balance, spot_bill, spot_fill, spot_order
+from module.exchange.bitget_spot_stops import SpotStops
 from module.exchange.bitget_wire import BitgetWire, Duplicate, endpoint
 from module.exchange.venue import (
-    CLIENT_ID_CLASH,
+    Ability,
     KeyReport,
+    NoPosition,
     PlacedStop,
     Priority,
     TradingMode,
     VenueAccess,
-    difference,
+    WrongSideOfPrice,
 )
 from module.model.accounts import (
     AccountSnapshot,
@@ -46,15 +50,8 @@ from module.model.accounts import (
     PositionMode,
     SpotBalance,
 )
-from module.model.errors import (
-    Conflict,
-    InvalidInput,
-    NotFound,
-    OutcomeUnknown,
-    Rejected,
-    Retryable,
-)
-from module.model.market import Instrument, MarketType, Quote
+from module.model.errors import InvalidInput, NotFound, OutcomeUnknown, Rejected, Retryable
+from module.model.market import MarketType, Quote
 from module.model.money import plain, round_down
 from module.model.orders import (
     Fill,
@@ -63,6 +60,7 @@ from module.model.orders import (
     OrderType,
     Outcome,
     Side,
+    StopPrices,
     SubmitResult,
 )
 from module.ports import Clock
@@ -76,35 +74,46 @@ PLACE = endpoint("privateSpotPostV2SpotTradePlaceOrder", 10, is_write=True)
 CANCEL = endpoint("privateSpotPostV2SpotTradeCancelOrder", 10, is_write=True)
 TICKERS = endpoint("publicSpotGetV2SpotMarketTickers", 20)
 
+OPEN_LIST = Listing(OPEN_ORDERS, None, "orderId")
+FILL_LIST = Listing(FILLS, None, "tradeId")
+BILL_LIST = Listing(BILLS, None, "billId")
+
 QUOTE: Final = "USDT"
 QUOTE_STEP: Final = Decimal("0.000001")
-_NO_STOPS: Final = "spot balances have no position stops; start with software_stops"
-
-T = TypeVar("T")
+_UNKNOWN_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class BitgetSpot:
+@dataclass(frozen=True, slots=True)
+class _Wallet:
+    """Coins and last prices by symbol, read together."""
+
+    balances: tuple[SpotBalance, ...]
+    prices: Mapping[str, Decimal]
+
+    def value_of(self, coin: SpotBalance) -> Decimal:
+        """In quote coin; zero for a coin without a USDT pair."""
+        return (coin.free + coin.locked) * self.prices.get(coin.asset + QUOTE, Decimal(0))
+
+
+class BitgetSpot(BitgetAccount):
     """Implements `module.exchange.venue.Venue`. Thread safe."""
 
-    def __init__(self, access: VenueAccess, wire: BitgetWire, clock: Clock) -> None:
-        self._access = access
-        self._wire = wire
-        self._clock = clock
-        self._rules = TradingRules(lambda: read_spot_symbols(wire, Priority.READ), clock)
-        self._threads = ThreadPoolExecutor(BATCH_THREADS, thread_name_prefix="venue")
+    _tickers = TICKERS
+    _cancel_order = CANCEL
 
-    def __repr__(self) -> str:
-        return f"BitgetSpot({self._access.account_id!r})"
+    def __init__(self, access: VenueAccess, wire: BitgetWire, clock: Clock) -> None:
+        super().__init__(access, wire, clock, lambda: read_spot_symbols(wire, Priority.READ), {})
+        self._stops = SpotStops(wire, clock)
 
     @property
     def market(self) -> MarketType:
         """Spot."""
         return MarketType.SPOT
 
-    def close(self) -> None:
-        """End threads and connections."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._wire.close()
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        """Stops and bills; buys are in quote coin, and nothing is short or leveraged."""
+        return frozenset((Ability.STOPS, Ability.BILLS))
 
     # --- reads ---------------------------------------------------------------------------------
 
@@ -112,30 +121,19 @@ class BitgetSpot:
         """Ask the exchange who we are; Forbidden when it refuses the credentials."""
         return read_key(self._wire, trade_authority="stow")
 
-    def measure_clock(self) -> float:
-        """Compare clocks, at most once a minute; seconds that the exchange is ahead of ours."""
-        return self._wire.measure_clock()
-
     def snapshot(self, *, priority: Priority = Priority.READ) -> AccountSnapshot:
         """Balances valued at last prices; a coin without a USDT pair counts nothing."""
         self._wire.admit([ASSETS, TICKERS, OPEN_ORDERS], priority)
-        assets = self._wire.send(ASSETS, {})
-        tickers = self._wire.send(TICKERS, {})
-        orders = self._wire.send(OPEN_ORDERS, {"limit": str(PAGE_LIMIT)})
-        balances = understood(lambda: [_balance(row) for row in rows.rows_of(assets)])
-        balances = [item for item in balances if item.free or item.locked]
-        prices = understood(
-            lambda: {str(r.get("symbol")): rows.number(r, "lastPr") for r in rows.rows_of(tickers)}
+        assets, tickers, first = at_once(
+            self._threads,
+            lambda: self._wire.send(ASSETS, {}),
+            lambda: self._wire.send(TICKERS, {}),
+            lambda: self._wire.send(OPEN_ORDERS, first_page({})),
         )
-        prices[QUOTE + QUOTE] = Decimal(1)
-        equity = sum(
-            (
-                (item.free + item.locked) * prices.get(item.asset + QUOTE, Decimal(0))
-                for item in balances
-            ),
-            Decimal(0),
-        )
-        free = next((item.free for item in balances if item.asset == QUOTE), Decimal(0))
+        wallet = _wallet(assets, tickers)
+        orders = read_pages(self._wire, OPEN_LIST, {}, spot_order, priority=priority, first=first)
+        equity = sum((wallet.value_of(coin) for coin in wallet.balances), Decimal(0))
+        free = next((coin.free for coin in wallet.balances if coin.asset == QUOTE), Decimal(0))
         return AccountSnapshot(
             account_id=self._access.account_id,
             at=self._clock.now(),
@@ -146,23 +144,34 @@ class BitgetSpot:
             margin_used=Decimal(0),
             position_mode=PositionMode.ONE_WAY,
             positions=(),
-            open_orders=tuple(understood(lambda: [spot_order(r) for r in rows.rows_of(orders)])),
-            balances=tuple(sorted(balances, key=lambda item: item.asset)),
+            open_orders=tuple(orders),
+            balances=wallet.balances,
         )
 
     def positions(self, *, priority: Priority = Priority.READ) -> tuple[Position, ...]:
-        """None on spot."""
+        """None on spot; see `holdings`."""
         return ()
 
-    def instruments(self) -> Mapping[str, Instrument]:
-        """Trading rules of the USDT pairs, at most an hour old."""
-        return self._rules.get()
-
-    def quotes(
-        self, symbols: Sequence[str], *, priority: Priority = Priority.READ
-    ) -> Mapping[str, Quote]:
-        """Prices now; the mark is the last price."""
-        return pick_quotes(self._wire.call(TICKERS, {}, priority), symbols)
+    def holdings(self, *, priority: Priority = Priority.READ) -> tuple[Position, ...]:
+        """The coins that are free to be sold, as longs; what is under the minimum is not held."""
+        rules = self.instruments()
+        self._wire.admit([ASSETS, TICKERS], priority)
+        wallet = _wallet(
+            *at_once(
+                self._threads,
+                lambda: self._wire.send(ASSETS, {}),
+                lambda: self._wire.send(TICKERS, {}),
+            )
+        )
+        found: list[Position] = []
+        for coin in wallet.balances:
+            pair, price = rules.get(coin.asset + QUOTE), wallet.prices.get(coin.asset + QUOTE)
+            if pair is None or price is None or coin.asset == QUOTE:
+                continue
+            size = round_down(coin.free, pair.size_step)
+            if size and size >= pair.size_min and size * price >= pair.notional_min:
+                found.append(_as_long(pair.symbol, size, price))
+        return tuple(found)
 
     def trading_mode(
         self, symbol: str, *, max_age_s: float = 0.0, priority: Priority = Priority.READ
@@ -174,8 +183,12 @@ class BitgetSpot:
         self, symbol: str, client_id: str, *, priority: Priority = Priority.READ
     ) -> OrderReport:
         """By client id; NotFound when the exchange does not know it (yet)."""
-        data = self._wire.call(ORDER_INFO, {"clientOid": client_id}, priority)
-        found = understood(lambda: [spot_order(row) for row in rows.rows_of(data)])
+        found = self._read(
+            ORDER_INFO,
+            {"clientOid": client_id},
+            lambda data: [spot_order(row) for row in rows.rows_of(data)],
+            priority,
+        )
         for report in found:
             if (report.client_id, report.symbol) == (client_id, symbol):
                 return report
@@ -183,12 +196,12 @@ class BitgetSpot:
 
     def fills(self, since: datetime) -> list[Fill]:
         """Executions from `since` on, oldest first; 90 days at most."""
-        found = self._newest_first(FILLS.method, since, _spot_fill, lambda fill: fill.trade_id)
+        found = self._history(FILL_LIST, since, spot_fill)
         return sorted(found, key=lambda item: (item.at, item.trade_id))
 
     def bills(self, since: datetime) -> list[Bill]:
         """Movements of the wallet from `since` on, oldest first; 90 days at most."""
-        found = self._newest_first(BILLS.method, since, _spot_bill, lambda bill: bill.bill_id)
+        found = self._history(BILL_LIST, since, spot_bill)
         return sorted(found, key=lambda item: (item.at, item.bill_id))
 
     def closed_positions(self, since: datetime) -> list[ClosedPosition]:
@@ -210,36 +223,10 @@ class BitgetSpot:
         if any(_in_quote(order) for order in orders):
             data = self._wire.send(TICKERS, {})
             quotes = pick_quotes(data, sorted({o.symbol for o in orders if _in_quote(o)}))
-        futures = [self._threads.submit(self._submit_one, order, quotes) for order in orders]
-        results = settle([future.result() for future in futures], orders)
-        if any(result.rules_changed for result in results):
-            self._rules.forget()
-        return results
-
-    def look_up(self, order: OrderRequest, *, priority: Priority = Priority.ORDER) -> SubmitResult:
-        """Ask for an order that may have been sent; a buy in quote coin has a size of its own."""
-        try:
-            report = self.order(order.symbol, order.client_id, priority=priority)
-        except (NotFound, Retryable, OutcomeUnknown) as error:
-            return SubmitResult(order.client_id, Outcome.UNKNOWN, message=error.message)
-        other = difference(order, report, self.market)
-        if not other:
-            return SubmitResult(order.client_id, Outcome.ACCEPTED, report.order_id)
-        return SubmitResult(
-            order.client_id,
-            Outcome.UNKNOWN,
-            report.order_id,
-            CLIENT_ID_CLASH,
-            f"another order lives under client id {order.client_id}: {other}",
+        answers = at_once(
+            self._threads, *(partial(self._submit_one, order, quotes) for order in orders)
         )
-
-    def cancel(self, symbol: str, client_id: str) -> None:
-        """Cancel it; already over counts as done, after the exchange has confirmed it."""
-        try:
-            self._wire.call(CANCEL, {"symbol": symbol, "clientOid": client_id}, Priority.CANCEL)
-        except NotFound as error:
-            if not self.order(symbol, client_id, priority=Priority.CANCEL).status.is_terminal:
-                raise OutcomeUnknown(f"{error.message}, and it is still open; ask again") from error
+        return self._settle(answers, orders)
 
     def set_leverage(self, symbol: str, leverage: Decimal) -> None:
         """There is none on spot."""
@@ -258,24 +245,25 @@ class BitgetSpot:
         trigger_price: Decimal,
         priority: Priority = Priority.PROTECTION,
     ) -> None:
-        """Refused: there is no position stop on spot."""
-        raise InvalidInput(_NO_STOPS)
+        """One trigger order that sells all of the coin at market; triggered by the last price."""
+        held = next((p for p in self.holdings(priority=priority) if p.symbol == symbol), None)
+        if held is None or not protects_long:
+            raise NoPosition(f"{symbol}: there is nothing to protect")
+        self._stops.set(held, trigger_price, is_stop_loss=is_stop_loss, priority=priority)
 
     def placed_stops(self, *, priority: Priority = Priority.PROTECTION) -> tuple[PlacedStop, ...]:
-        """None on spot."""
-        return ()
+        """All trigger orders that `set_stop` made; those of a person are not among them."""
+        return self._stops.placed(priority)
 
     def remove_stop(self, stop: PlacedStop, *, priority: Priority = Priority.PROTECTION) -> None:
-        """Refused: there is no position stop on spot."""
-        raise InvalidInput(_NO_STOPS)
+        """Remove it; already gone counts as done."""
+        self._stops.remove(stop, priority)
 
     # --- inside --------------------------------------------------------------------------------
 
     def _submit_one(
         self, order: OrderRequest, quotes: Mapping[str, Quote]
     ) -> SubmitResult | Retryable:
-        if not order.stops.empty:
-            return SubmitResult(order.client_id, Outcome.REJECTED, None, "stops", _NO_STOPS)
         params: dict[str, object] = {
             "symbol": order.symbol,
             "side": order.side.value,
@@ -286,9 +274,13 @@ class BitgetSpot:
         }
         if order.order_type is OrderType.LIMIT and order.price is not None:
             params["price"] = plain(order.price)
+        reference = order.price
         if _in_quote(order):
-            spent = round_down(order.size * quotes[order.symbol].ask, QUOTE_STEP)
-            params["size"] = plain(spent)
+            reference = quotes[order.symbol].ask
+            params["size"] = plain(round_down(order.size * reference, QUOTE_STEP))
+        why = _stops_wrong(order, reference)
+        if why:
+            return self._refuse_stops(order, why)
         try:
             data = rows.row_of(self._wire.send(PLACE, params))
             if data.get("clientOid") != order.client_id or not rows.optional_text(data, "orderId"):
@@ -303,116 +295,58 @@ class BitgetSpot:
         except Rejected as error:
             return refused(order, error)
 
-    def _newest_first(
-        self,
-        method: str,
-        since: datetime,
-        parse: Callable[[Row], T],
-        identify: Callable[[T], str],
-    ) -> list[T]:
-        """Pages of a plain list, newest first, until a page is not full."""
-        target = FILLS if method == FILLS.method else BILLS
-        now = self._clock.now()
-        start = max(since, now - timedelta(days=89))
-        params: dict[str, object] = {
-            "startTime": rows.to_ms(start),
-            "endTime": rows.to_ms(now),
-            "limit": str(PAGE_LIMIT),
-        }
-        found: list[T] = []
-        for _ in range(PAGES_MAX):
-            data = self._wire.call(target, params, Priority.READ)
-            page = understood(lambda d=data: [parse(row) for row in rows.rows_of(d)])  # type: ignore[misc]
-            found.extend(page)
-            if len(page) < PAGE_LIMIT:
-                return found
-            params["idLessThan"] = identify(page[-1])
-        raise Conflict(f"{method}: more than {PAGES_MAX} pages; ask for a shorter time")
+    def _refuse_stops(self, order: OrderRequest, why: str) -> SubmitResult | Retryable:
+        """Not sent, unless it was sent before: its stops could not be placed afterwards."""
+        try:
+            self.order(order.symbol, order.client_id, priority=Priority.ORDER)
+        except NotFound:
+            code = WrongSideOfPrice.code
+            return SubmitResult(order.client_id, Outcome.REJECTED, None, code, why)
+        except Retryable as error:
+            return error
+        return self.look_up(order)
 
 
-def spot_order(row: Row) -> OrderReport:
-    """A row of `orderInfo` or `unfilled-orders`; `feeDetail` is JSON in a text."""
-    state = rows.ORDER_STATUS.get(rows.text(row, "status"))
-    if state is None:
-        raise BadRow("the order's status is unknown")
-    bought_in_quote = row.get("orderType") == "market" and row.get("side") == "buy"
-    size = rows.number(row, "size")
-    filled = rows.number_or_zero(row, "baseVolume")
-    return OrderReport(
-        order_id=rows.text(row, "orderId"),
-        client_id=rows.optional_text(row, "clientOid"),
-        symbol=rows.text(row, "symbol").upper(),
-        side=rows.side(row),
-        status=state,
-        size=filled if bought_in_quote else size,
-        filled_size=filled,
-        average_price=rows.optional_number(row, "priceAvg") if filled else None,
-        fee=_order_fee(rows.optional_text(row, "feeDetail")),
+def _wallet(assets: object, tickers: object) -> _Wallet:
+    balances = understood(lambda: [spot_balance(row) for row in rows.rows_of(assets)])
+    prices = understood(
+        lambda: {str(r.get("symbol")): rows.number(r, "lastPr") for r in rows.rows_of(tickers)}
+    )
+    prices[QUOTE + QUOTE] = Decimal(1)
+    present = [coin for coin in balances if coin.free or coin.locked]
+    return _Wallet(tuple(sorted(present, key=lambda coin: coin.asset)), prices)
+
+
+def _as_long(symbol: str, size: Decimal, price: Decimal) -> Position:
+    """A coin in the words of `Venue.holdings`."""
+    return Position(
+        symbol=symbol,
+        size=size,
+        entry_price=price,
+        mark_price=price,
+        margin_size=size * price,
+        unrealized_pnl=Decimal(0),
         realized_pnl=Decimal(0),
-        reduce_only=row.get("side") == "sell",
-        source=rows.optional_text(row, "orderSource") or "normal",
-        created_at=rows.instant(row, "cTime"),
-        updated_at=rows.instant(row, "uTime", "cTime"),
+        fees=Decimal(0),
+        funding=Decimal(0),
+        leverage=Decimal(1),
+        margin_mode=MarginMode.CROSSED,
+        liquidation_price=None,
+        stops=StopPrices(),
+        opened_at=_UNKNOWN_TIME,
     )
 
 
-def _order_fee(detail: str) -> Decimal:
-    """The sum that `newFees` states; zero where nothing was paid."""
-    if not detail:
-        return Decimal(0)
-    try:
-        loaded = json.loads(detail, parse_float=str)
-    except ValueError as error:
-        raise BadRow("feeDetail is not JSON") from error
-    fees = loaded.get("newFees") if isinstance(loaded, dict) else None
-    if isinstance(fees, dict):
-        return rows.number_or_zero(fees, "t")
-    return Decimal(0)
-
-
-def _spot_fill(row: Row) -> Fill:
-    """A row of spot `fills`; `feeDetail` is one object."""
-    fee = rows.row_of(row.get("feeDetail") or {})
-    return Fill(
-        trade_id=rows.text(row, "tradeId"),
-        order_id=rows.text(row, "orderId"),
-        symbol=rows.text(row, "symbol").upper(),
-        side=rows.side(row),
-        price=rows.number(row, "priceAvg"),
-        size=rows.number(row, "size"),
-        quote_size=rows.number(row, "amount"),
-        fee=rows.number_or_zero(fee, "totalFee"),
-        fee_asset=rows.optional_text(fee, "feeCoin") or QUOTE,
-        realized_pnl=Decimal(0),
-        is_taker=rows.optional_text(row, "tradeScope") != "maker",
-        at=rows.instant(row, "cTime"),
-    )
-
-
-def _spot_bill(row: Row) -> Bill:
-    venue_kind = rows.optional_text(row, "businessType") or rows.optional_text(row, "groupType")
-    kind = rows.bill_kind(venue_kind.lower())
-    if rows.optional_text(row, "groupType").lower() == "transfer":
-        kind = rows.bill_kind("trans_")
-    return Bill(
-        bill_id=rows.text(row, "billId"),
-        kind=kind,
-        venue_kind=venue_kind,
-        symbol="",
-        asset=rows.text(row, "coin").upper(),
-        amount=rows.number(row, "size"),
-        fee=rows.number_or_zero(row, "fees"),
-        balance=rows.number_or_zero(row, "balance"),
-        at=rows.instant(row, "cTime"),
-    )
-
-
-def _balance(row: Row) -> SpotBalance:
-    return SpotBalance(
-        asset=rows.text(row, "coin").upper(),
-        free=rows.number(row, "available"),
-        locked=rows.number_or_zero(row, "frozen") + rows.number_or_zero(row, "locked"),
-    )
+def _stops_wrong(order: OrderRequest, reference: Decimal | None) -> str:
+    """Why the stops that shall be placed after this purchase never could be; else empty."""
+    loss, profit = order.stops.stop_loss, order.stops.take_profit
+    if reference is None:
+        return ""
+    if loss is not None and loss >= reference:
+        return f"stop loss {plain(loss)} is not under the price {plain(reference)}"
+    if profit is not None and profit <= reference:
+        return f"take profit {plain(profit)} is not above the price {plain(reference)}"
+    return ""
 
 
 def _in_quote(order: OrderRequest) -> bool:

@@ -32,7 +32,9 @@ class CcxtVenues:
             demo=access.trade_env is TradeEnv.DEMO,
             gate=gate,
             clock=self._clock,
-            venue_clock=self._venue_clocks.setdefault(access.base_url, VenueClock(self._clock)),
+            venue_clock=self._venue_clocks.setdefault(
+                access.base_url.rstrip("/"), VenueClock(self._clock)
+            ),
         )
         if access.market is MarketType.SPOT:
             return BitgetSpot(access, wire, self._clock)

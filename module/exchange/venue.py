@@ -58,6 +58,28 @@ class Priority(IntEnum):
     PROTECTION = 4
 
 
+class Ability(StrEnum):
+    """What a venue can do for an account of one market. What it does not declare it refuses by
+    name (InvalidInput), and the contract suite then asks only for that refusal."""
+
+    POSITIONS = "positions"
+    """Orders build positions, told by `positions` and `closed_positions`; else only balances."""
+    SHORT = "short"
+    """A sell of what is not held opens a short."""
+    LEVERAGE = "leverage"
+    """Position mode, margin mode and leverage are read, the last two set."""
+    STOPS = "stops"
+    """Stop orders of what is held: placed, moved, read back, removed."""
+    PRESETS = "presets"
+    """The stops of an opening order are there as soon as it has filled; else they are placed
+    with `set_stop` afterwards."""
+    EXACT_BUYS = "exact-buys"
+    """A market buy fills exactly its size; else about it (it is sent in quote coin, or its fee is
+    taken from what was bought)."""
+    BILLS = "bills"
+    """Every movement of the wallet is told."""
+
+
 class RequestGate(Protocol):
     """The request budget as an adapter sees it."""
 
@@ -138,13 +160,15 @@ class KeyReport:
 
 @dataclass(frozen=True, slots=True)
 class PlacedStop:
-    """One stop order of a position as the exchange lists it."""
+    """One stop order as the exchange lists it. `size` None: it closes whatever the position is
+    then; else it sells so much of the coin."""
 
     symbol: str
     order_id: str
     is_stop_loss: bool
     protects_long: bool
     trigger_price: Decimal
+    size: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +219,11 @@ class Venue(Protocol):
         """Futures or spot."""
         ...
 
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        """What may be asked of it; the same for the adapter's whole life."""
+        ...
+
     def check_key(self) -> KeyReport:
         """Ask the exchange who we are; Forbidden when it refuses the credentials.
 
@@ -213,7 +242,16 @@ class Venue(Protocol):
         ...
 
     def positions(self, *, priority: Priority = Priority.READ) -> tuple[Position, ...]:
-        """Open positions with their stops; none on spot."""
+        """Open positions with their stops; none without `Ability.POSITIONS`."""
+        ...
+
+    def holdings(self, *, priority: Priority = Priority.READ) -> tuple[Position, ...]:
+        """What stops can protect: the positions; without `Ability.POSITIONS` the coins that are
+        free to be sold, as longs on the lot, those under the pair's minimum left out.
+
+        Of a coin entry and mark are the present price, `stops` is empty (`read_stops` finds them
+        among `placed_stops`), and `opened_at` is the epoch: an exchange does not know.
+        """
         ...
 
     def instruments(self) -> Mapping[str, Instrument]:
@@ -282,11 +320,12 @@ class Venue(Protocol):
         trigger_price: Decimal,
         priority: Priority = Priority.PROTECTION,
     ) -> None:
-        """Place or move the position's stop (an upsert); WrongSideOfPrice, NoPosition."""
+        """Place or move the stop of what is held (an upsert: there is exactly one afterwards, of
+        the present size); WrongSideOfPrice, NoPosition."""
         ...
 
     def placed_stops(self, *, priority: Priority = Priority.PROTECTION) -> tuple[PlacedStop, ...]:
-        """All whole-position stops that the exchange holds for the account."""
+        """All stops that protect what is held, as `set_stop` and presets make them."""
         ...
 
     def remove_stop(self, stop: PlacedStop, *, priority: Priority = Priority.PROTECTION) -> None:
@@ -368,13 +407,40 @@ def difference(order: OrderRequest, report: OrderReport, market: MarketType) -> 
     return ""
 
 
-def stops_of(placed: Sequence[PlacedStop], symbol: str, *, protects_long: bool) -> StopPrices:
-    """The stop prices among `placed` that protect this position."""
-    loss = profit = None
-    for stop in placed:
-        if stop.symbol == symbol and stop.protects_long == protects_long:
-            if stop.is_stop_loss:
-                loss = stop.trigger_price
+@dataclass(frozen=True, slots=True)
+class StopReading:
+    """The stops of one holding: those in order, and the kinds (True: stop loss) that are not."""
+
+    stops: StopPrices
+    untidy: frozenset[bool] = frozenset()
+
+
+def read_stops(held: Position, placed: Sequence[PlacedStop]) -> StopReading:
+    """What protects `held` among `placed`: in order is exactly one stop of its size.
+
+    Two stops of a kind, one of another size (the balance has changed since), or one that the price
+    has passed and that did not act (a trigger order fires when the price *comes* to it) are untidy.
+    """
+    is_long = held.size > 0
+    found: dict[bool, Decimal] = {}
+    untidy: set[bool] = set()
+    for is_loss in (True, False):
+        stops = [
+            stop
+            for stop in placed
+            if (stop.symbol, stop.protects_long, stop.is_stop_loss)
+            == (held.symbol, is_long, is_loss)
+        ]
+        for stop in stops:
+            is_passed = passed(stop.trigger_price, held, is_stop_loss=is_loss)
+            if len(stops) > 1 or stop.size not in (None, abs(held.size)) or is_passed:
+                untidy.add(is_loss)
             else:
-                profit = stop.trigger_price
-    return StopPrices(loss, profit)
+                found[is_loss] = stop.trigger_price
+    return StopReading(StopPrices(found.get(True), found.get(False)), frozenset(untidy))
+
+
+def passed(trigger_price: Decimal, held: Position, *, is_stop_loss: bool) -> bool:
+    """Whether the price is already beyond (or at) the trigger of a stop of `held`."""
+    direction = 1 if (held.size > 0) == is_stop_loss else -1
+    return (held.mark_price - trigger_price) * direction <= 0

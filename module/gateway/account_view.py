@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from module.exchange.venue import Priority, TradingMode
+from module.exchange.venue import Ability, Priority, TradingMode
 from module.gateway.limits import AccountView, Refusal
 from module.gateway.owned_account import ONE_WAY_HINT, AccountDesk, OwnedAccount
 from module.model.accounts import Position, PositionMode
@@ -55,6 +55,7 @@ def read_view(
         instruments=instruments,
         leverages=leverages,
         orders_last_minute=owned.orders_last_minute(now),
+        has_stop_orders=Ability.STOPS in owned.venue.abilities,
     )
 
 

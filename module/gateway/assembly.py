@@ -15,6 +15,7 @@ from module.db.repositories.wanted_stops import WantedStopRepository
 from module.exchange.bitget_venue import CcxtVenues
 from module.exchange.paper_control import PaperControl
 from module.gateway.account_opening import OpeningRules
+from module.gateway.moment import MomentClock
 from module.gateway.service import Gateway, GatewayRules, GatewayStores
 from module.ports import AlertSink, Clock
 from module.security.credentials import KeyRing
@@ -38,6 +39,7 @@ def assemble_gateway(
     `clock` serves request handlers (an observer where the world is stepped); `make_loop_clock`
     makes the participant `module.gateway.protection.PARTICIPANT` in the protection thread.
     """
+    clock = MomentClock(clock)
     gateway_id = f"{settings.installation[:40]}:{secrets.token_hex(8)}"
     lease_database = Database(settings, "finplatform", pool_size=1)
     paper_url = settings.simulator_url.rstrip("/")

@@ -68,7 +68,7 @@ class RequestBudget:
 
     def for_account(self, address: str, key: str) -> AccountBudget:
         """The budget as one account's adapter sees it: `address` is the base URL, `key` its id."""
-        return AccountBudget(self, address, key)
+        return AccountBudget(self, address.rstrip("/"), key)
 
     def take(
         self, address: str, key: str, requests: Sequence[RequestKind], priority: Priority

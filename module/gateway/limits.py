@@ -52,6 +52,7 @@ class AccountView:
     instruments: Mapping[str, Instrument]
     leverages: Mapping[str, Decimal]
     orders_last_minute: int
+    has_stop_orders: bool = True
 
 
 def read_limits(document: Mapping[str, object]) -> Limits:
@@ -127,7 +128,7 @@ def _judge_shape(order: OrderRequest, view: AccountView) -> Refusal | None:
         return Refusal("not-tradable", f"{order.symbol} is not open for trading now")
     if order.size <= 0:
         return Refusal("size", f"size must be > 0, got {plain(order.size)}")
-    if order.size % instrument.size_step:
+    if order.size % instrument.size_step and not _closes_all(order, view):
         step = plain(instrument.size_step)
         return Refusal("size", f"size {plain(order.size)} is not a multiple of the lot {step}")
     if (order.order_type is OrderType.LIMIT) != (order.price is not None):
@@ -137,8 +138,21 @@ def _judge_shape(order: OrderRequest, view: AccountView) -> Refusal | None:
         if price is not None and (price <= 0 or price % instrument.price_step):
             step = plain(instrument.price_step)
             return Refusal("price", f"price {plain(price)} is not a positive multiple of {step}")
-    if order.reduce_only and not order.stops.empty:
+    return None if order.stops.empty else _judge_stops(order, view)
+
+
+def _closes_all(order: OrderRequest, view: AccountView) -> bool:
+    """It closes exactly what is held, which may be off a lot that has changed since (A19)."""
+    position = (view.positions or {}).get(order.symbol)
+    return order.reduce_only and position is not None and abs(position.size) == order.size
+
+
+def _judge_stops(order: OrderRequest, view: AccountView) -> Refusal | None:
+    """Stops belong to what an order opens, where the exchange has stop orders."""
+    if order.reduce_only or (view.market is MarketType.SPOT and order.side is Side.SELL):
         return Refusal("stops", "a reducing order carries no stops")
+    if not view.has_stop_orders:
+        return Refusal("stops", "this exchange has no stop orders here; start with software_stops")
     return None
 
 
@@ -151,17 +165,21 @@ def _judge_reduction(order: OrderRequest, view: AccountView, before: Decimal) ->
     if view.positions is None:
         return None
     position = view.positions.get(order.symbol)
-    if position is None:
+    held = position.size if position is not None else Decimal(0)
+    coming = view.in_flight.get(order.symbol, Decimal(0))
+    if coming * order.side.sign < 0:
+        held += coming  # an opening order that was filled after positions were read counts
+    if held == 0:
         return Refusal("no-position", f"{order.symbol}: there is no position to reduce")
-    if (position.size > 0) == (order.side is Side.BUY):
-        held = plain(position.size)
-        return Refusal(
-            "reduce-only", f"{order.symbol}: a {order.side} does not reduce a position of {held}"
-        )
-    if before + order.size > abs(position.size):
+    if (held > 0) == (order.side is Side.BUY):
         return Refusal(
             "reduce-only",
-            f"{order.symbol}: reducing {plain(before + order.size)} of {plain(position.size)} "
+            f"{order.symbol}: a {order.side} does not reduce a position of {plain(held)}",
+        )
+    if before + order.size > abs(held):
+        return Refusal(
+            "reduce-only",
+            f"{order.symbol}: reducing {plain(before + order.size)} of {plain(held)} "
             "would turn the position round",
         )
     return None

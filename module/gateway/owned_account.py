@@ -389,8 +389,8 @@ class AccountDesk:
     # --- readings ----------------------------------------------------------------------------
 
     def read_positions(self, owned: OwnedAccount, priority: Priority) -> dict[str, Position]:
-        """Positions by symbol, from the exchange, remembered for a few seconds."""
-        positions = owned.venue.positions(priority=priority)
+        """Positions (on spot: free coins) by symbol, from the exchange, remembered for seconds."""
+        positions = owned.venue.holdings(priority=priority)
         by_symbol = {position.symbol: position for position in positions}
         if len(by_symbol) != len(positions):
             raise Conflict(

@@ -3,14 +3,14 @@
     positions and their stops, read back ─► compared with what is wanted ─► upsert, remove, or,
     where the market is already beyond the stop, close the position reduce-only at market
 
-`PositionGuard` is one look at one account, and a session's own wish; `protection_loop.py` is the
-thread that looks again and again.
+`PositionGuard` is one look at one account, and a session's own wish; `stop_keeper.py` reads and
+writes the stops; `protection_loop.py` is the thread that looks again and again.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -19,11 +19,10 @@ from typing import Final
 from module.db.repositories.gateway_writes import KnownWrite, WriteEntry, WriteKind
 from module.db.repositories.wanted_stops import WantedStops
 from module.exchange.venue import (
+    Ability,
     NoPosition,
     PlacedStop,
     Priority,
-    StopExists,
-    StopsFull,
     WrongSideOfPrice,
 )
 from module.gateway.alarms import Alarms
@@ -38,6 +37,7 @@ from module.gateway.order_path import OrderPath
 from module.gateway.outside_changes import OutsideChanges
 from module.gateway.owned_account import AccountDesk, OwnedAccount
 from module.gateway.quiet_log import QuietLog
+from module.gateway.stop_keeper import Held, StopKeeper
 from module.model.accounts import Position
 from module.model.errors import (
     InvalidInput,
@@ -46,7 +46,6 @@ from module.model.errors import (
     Rejected,
     Retryable,
 )
-from module.model.market import MarketType
 from module.model.money import plain
 from module.model.orders import StopPrices, WriteStamp
 from module.wire.model_codec import from_document, to_document
@@ -80,6 +79,7 @@ class PositionGuard:
         self._emergency = EmergencyClose(desk, installation, alarms)
         self._outside = OutsideChanges(alarms)
         self._quiet = QuietLog(log, desk.clock)
+        self._keeper = StopKeeper(desk, self._quiet)
         self._bare_since: dict[PositionKey, datetime] = {}
 
     # --- a session's own wish --------------------------------------------------------------
@@ -88,66 +88,63 @@ class PositionGuard:
         self, owned: OwnedAccount, stamp: WriteStamp, symbol: str, stops: StopPrices
     ) -> StopPrices:
         """See `ports.Exchange.set_stops`. NoPosition, WrongSideOfPrice, OutcomeUnknown."""
-        if owned.venue.market is MarketType.SPOT:
-            raise InvalidInput(
-                "spot balances have no position stops here; start with software_stops"
-            )
+        if Ability.STOPS not in owned.venue.abilities:
+            raise InvalidInput("this exchange has no stop orders here; start with software_stops")
         permission = self._desk.permit(owned, stamp)
         _check_ticks(owned, symbol, stops)
-        position = self._desk.read_positions(owned, Priority.PROTECTION).get(symbol)
-        if position is None:
+        held = self._keeper.read(owned).get(symbol)
+        if held is None:
             raise NoPosition(f"{symbol}: there is no position to protect")
         wanted = WantedStops(
-            owned.account_id, symbol, position.size > 0, stops, stamp.epoch, self._desk.clock.now()
+            owned.account_id, symbol, held.is_long, stops, stamp.epoch, self._desk.clock.now()
         )
         entry = WriteEntry(
-            WriteKind.STOPS,
-            symbol,
-            {"stops": to_document(stops), "is_long": position.size > 0},
+            WriteKind.STOPS, symbol, {"stops": to_document(stops), "is_long": held.is_long}
         )
         try:
             with AuditedWrite(self._desk, owned, permission.author, entry, permission.audited):
-                self._apply(owned, position, stops)
+                self._keeper.apply(owned, held, stops)
         except OutcomeUnknown:
             self._desk.want_stops(owned, wanted)
             raise
         self._desk.want_stops(owned, wanted)
-        found = self._desk.read_positions(owned, Priority.PROTECTION).get(symbol)
+        found = self._keeper.read(owned).get(symbol)
         if found is None:
             raise NoPosition(f"{symbol}: the position ended meanwhile")
-        return found.stops
+        return found.position.stops
 
     # --- one look ----------------------------------------------------------------------------
 
     def look(self, owned: OwnedAccount, *, thorough: bool) -> Look:
-        """Compare and mend once. `thorough` also looks for stops of positions that are gone."""
-        if owned.venue.market is MarketType.SPOT:
-            return Look(open=self._resolve_unknown(owned), unprotected=())
+        """Compare and mend once. `thorough` also looks for stops of positions that are gone (on
+        spot, where stops are listed at every look, each look does)."""
+        abilities = owned.venue.abilities
         pending = self._resolve_unknown(owned)
         self._desk.audit.try_flush()
+        if Ability.STOPS not in abilities:
+            return Look(open=pending, unprotected=())
         placed: tuple[PlacedStop, ...] = ()
-        if thorough:
+        if thorough or Ability.POSITIONS not in abilities:
             placed = owned.venue.placed_stops(priority=Priority.PROTECTION)
-        positions = self._desk.read_positions(owned, Priority.PROTECTION)
-        self._outside.compare(owned, positions, self._desk.clock.now())
-        unprotected = [
-            symbol for symbol, position in positions.items() if not self._mend(owned, position)
-        ]
-        self._remove_orphans(owned, placed, positions)
+        holdings = self._keeper.read(owned, placed)
+        if Ability.POSITIONS in abilities:
+            positions = {symbol: held.position for symbol, held in holdings.items()}
+            self._outside.compare(owned, positions, self._desk.clock.now())
+        unprotected = [symbol for symbol, held in holdings.items() if not self._mend(owned, held)]
+        self._keeper.remove_orphans(owned, placed, holdings)
         if thorough:
-            self._forget_gone(owned, positions)
-        return Look(
-            open=bool(positions) or pending or bool(owned.wanted),
-            unprotected=tuple(unprotected),
-        )
+            self._forget_gone(owned, holdings)
+        is_open = bool(holdings) and Ability.POSITIONS in abilities  # coins may just lie there
+        return Look(open=is_open or pending or bool(owned.wanted), unprotected=tuple(unprotected))
 
-    def _mend(self, owned: OwnedAccount, position: Position) -> bool:
+    def _mend(self, owned: OwnedAccount, held: Held) -> bool:
         """Whether the position has exactly the stops it should have, mending them if not."""
+        position = held.position
         with owned.lock:
             wanted = owned.wanted.get(position.symbol)
-        if wanted is None or wanted.is_long != (position.size > 0):
+        if wanted is None or wanted.is_long != held.is_long:
             return True
-        if wanted.stops == position.stops:
+        if held.has_exactly(wanted.stops):
             self._protected(owned, position)
             return True
         author = self._desk.author(owned, GUARD_SESSION, owned.epoch)
@@ -163,7 +160,7 @@ class PositionGuard:
         )
         try:
             with AuditedWrite(self._desk, owned, author, entry, audited=True):
-                self._apply(owned, position, wanted.stops)
+                self._keeper.apply(owned, held, wanted.stops)
         except WrongSideOfPrice as error:
             self._close(owned, position, error.message)
             return False
@@ -224,99 +221,16 @@ class PositionGuard:
                 f"{position.symbol}: not closed yet: {error.message}",
             )
 
-    def _apply(self, owned: OwnedAccount, position: Position, wanted: StopPrices) -> None:
-        """Upsert what differs, remove what is not wanted: the new one first, never a gap."""
-        is_long = position.size > 0
-        have = position.stops
-        for is_stop_loss, price, current in (
-            (True, wanted.stop_loss, have.stop_loss),
-            (False, wanted.take_profit, have.take_profit),
-        ):
-            if price is not None and price != current:
-                self._place(owned, position, is_stop_loss=is_stop_loss, price=price)
-            elif price is None and current is not None:
-                self._remove(owned, position.symbol, is_stop_loss=is_stop_loss, is_long=is_long)
-
-    def _place(
-        self, owned: OwnedAccount, position: Position, *, is_stop_loss: bool, price: Decimal
-    ) -> None:
-        """Place or move one stop. Where the exchange is full, or has it already, make room (B7)."""
-        is_long = position.size > 0
-        symbol = position.symbol
-
-        def place() -> None:
-            owned.venue.set_stop(
-                symbol, is_stop_loss=is_stop_loss, protects_long=is_long, trigger_price=price
-            )
-
-        try:
-            place()
-        except StopsFull:
-            placed = owned.venue.placed_stops()
-            held = self._desk.read_positions(owned, Priority.PROTECTION)
-            if not self._remove_orphans(owned, placed, held):
-                raise
-            place()
-        except StopExists:
-            if self._has(owned, symbol, is_stop_loss=is_stop_loss, is_long=is_long, price=price):
-                return
-            self._remove(owned, symbol, is_stop_loss=is_stop_loss, is_long=is_long)
-            place()
-
-    def _has(
-        self,
-        owned: OwnedAccount,
-        symbol: str,
-        *,
-        is_stop_loss: bool,
-        is_long: bool,
-        price: Decimal,
-    ) -> bool:
-        wanted = (symbol, is_stop_loss, is_long, price)
-        return any(
-            (s.symbol, s.is_stop_loss, s.protects_long, s.trigger_price) == wanted
-            for s in owned.venue.placed_stops()
-        )
-
-    def _remove(
-        self, owned: OwnedAccount, symbol: str, *, is_stop_loss: bool, is_long: bool
-    ) -> None:
-        for stop in owned.venue.placed_stops():
-            if (stop.symbol, stop.is_stop_loss, stop.protects_long) == (
-                symbol,
-                is_stop_loss,
-                is_long,
-            ):
-                owned.venue.remove_stop(stop)
-
     # --- leftovers ---------------------------------------------------------------------------
 
-    def _remove_orphans(
-        self, owned: OwnedAccount, placed: Sequence[PlacedStop], positions: dict[str, Position]
-    ) -> int:
-        """Stops were listed before positions were read, so one without a position is left over;
-        how many were removed."""
-        removed = 0
-        for stop in placed:
-            position = positions.get(stop.symbol)
-            if position is not None and (position.size > 0) == stop.protects_long:
-                continue
-            author = self._desk.author(owned, GUARD_SESSION, owned.epoch)
-            entry = WriteEntry(WriteKind.GUARD, stop.symbol, {"orphan": stop.order_id})
-            log.warning("%s: removing stop %s of a position that is gone", stop.symbol, stop)
-            with AuditedWrite(self._desk, owned, author, entry, audited=True):
-                owned.venue.remove_stop(stop)
-            removed += 1
-        return removed
-
-    def _forget_gone(self, owned: OwnedAccount, positions: dict[str, Position]) -> None:
+    def _forget_gone(self, owned: OwnedAccount, holdings: Mapping[str, Held]) -> None:
         """A wanted stop whose position is gone, and that no order can bring back, is over."""
         now = self._desk.clock.now()
         with owned.lock:
             gone = [
                 wanted
                 for wanted in owned.wanted.values()
-                if wanted.symbol not in positions and now - wanted.updated_at > WANTED_GRACE
+                if wanted.symbol not in holdings and now - wanted.updated_at > WANTED_GRACE
             ]
         if not gone:
             return

@@ -7,6 +7,7 @@ Everything it needs is an argument; `module/gateway/assembly.py` puts the real p
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -18,6 +19,7 @@ from module.gateway.account_opening import AccountOpening, NewAccount, OpeningRu
 from module.gateway.alarms import Alarms
 from module.gateway.audit import Audit
 from module.gateway.budget import RequestBudget
+from module.gateway.moment import MomentClock
 from module.gateway.order_path import OrderPath
 from module.gateway.owned_account import AccountDesk
 from module.gateway.protection import PositionGuard
@@ -123,6 +125,7 @@ class Gateway:
         """
         budget = self._budget = RequestBudget(clock)
         self._clock = clock
+        self._moment = clock.moment if isinstance(clock, MomentClock) else nullcontext
         self._alarms = Alarms(alerts, clock)
         spool = None if rules.spool_folder is None else Spool(rules.spool_folder)
         self._desk = AccountDesk(
@@ -200,12 +203,13 @@ class Gateway:
 
     def snapshot(self, account_id: str) -> AccountSnapshot:
         """See `ports.Exchange.snapshot`."""
-        owned = self._desk.open(account_id)
-        snapshot = owned.venue.snapshot()
-        owned.keep_positions(snapshot.positions, self._clock.now())
-        for report in snapshot.open_orders:
-            self._orders.check_read_back(owned, report)
-        return snapshot
+        with self._moment():
+            owned = self._desk.open(account_id)
+            snapshot = owned.venue.snapshot()
+            owned.keep_positions(snapshot.positions, self._clock.now())
+            for report in snapshot.open_orders:
+                self._orders.check_read_back(owned, report)
+            return snapshot
 
     def instruments(self, account_id: str) -> Mapping[str, Instrument]:
         """See `ports.Exchange.instruments`."""
@@ -244,7 +248,8 @@ class Gateway:
 
     def fills(self, account_id: str, since: datetime) -> list[Fill]:
         """See `ports.Exchange.fills`."""
-        return self._desk.open(account_id).venue.fills(since)
+        with self._moment():
+            return self._desk.open(account_id).venue.fills(since)
 
     def bills(self, account_id: str, since: datetime) -> list[Bill]:
         """See `ports.Exchange.bills`."""
@@ -260,7 +265,8 @@ class Gateway:
         self, account_id: str, stamp: WriteStamp, orders: Sequence[OrderRequest]
     ) -> list[SubmitResult]:
         """See `ports.Exchange.submit`."""
-        return self._orders.submit(self._desk.open(account_id), stamp, orders)
+        with self._moment():
+            return self._orders.submit(self._desk.open(account_id), stamp, orders)
 
     def cancel(self, account_id: str, stamp: WriteStamp, symbol: str, client_id: str) -> None:
         """See `ports.Exchange.cancel`."""

@@ -60,6 +60,12 @@ def traded_symbol(call: Call) -> str:
     return symbol
 
 
+def margined_symbol(call: Call) -> str:
+    """As `traded_symbol`, where the margin coin must be named too."""
+    call.params.needed("marginCoin")
+    return traded_symbol(call)
+
+
 def check_margin_coin(params: Params) -> None:
     """USDT is the only margin coin."""
     coin = params.text("marginCoin")
@@ -87,7 +93,7 @@ def accounts(call: Call) -> object:
 
 def account(call: Call) -> object:
     """`GET /api/v2/mix/account/account`."""
-    symbol = traded_symbol(call)
+    symbol = margined_symbol(call)
     engine = call.engine
     return account_row(
         engine.futures_balance(call.account_id),
@@ -130,7 +136,7 @@ def bills(call: Call) -> object:
 
 def set_leverage(call: Call) -> object:
     """`POST /api/v2/mix/account/set-leverage`: leverage, or longLeverage and shortLeverage."""
-    symbol = traded_symbol(call)
+    symbol = margined_symbol(call)
     params = call.params
     leverage = params.decimal("leverage")
     hold_side = params.choice("holdSide", _WireHoldSide)
@@ -147,9 +153,11 @@ def set_leverage(call: Call) -> object:
 
 def set_margin(call: Call) -> object:
     """`POST /api/v2/mix/account/set-margin`: into (negative: out of) an isolated position."""
-    symbol = traded_symbol(call)
+    symbol = margined_symbol(call)
     hold_side = call.params.choice("holdSide", _WireHoldSide)
     side = None if hold_side is None else PositionSide(hold_side.value)
+    if side is None and call.engine.position_mode(call.account_id) is PositionMode.HEDGE:
+        raise missing("holdSide")  # which of two legs is not for the exchange to guess
     amount = call.params.decimal("amount")
     if amount is None:
         raise missing("amount")
@@ -171,7 +179,7 @@ def set_asset_mode(call: Call) -> object:
 
 def set_margin_mode(call: Call) -> object:
     """`POST /api/v2/mix/account/set-margin-mode`."""
-    symbol = traded_symbol(call)
+    symbol = margined_symbol(call)
     mode = call.params.needed_choice("marginMode", MarginMode)
     row = leverage_row(call.engine.set_margin_mode(call.account_id, symbol, mode))
     return {name: row[name] for name in row if name != "crossMarginLeverage"}
@@ -199,7 +207,7 @@ def all_positions(call: Call) -> object:
 
 def single_position(call: Call) -> object:
     """`GET /api/v2/mix/position/single-position`."""
-    return _position_rows(call, traded_symbol(call))
+    return _position_rows(call, margined_symbol(call))
 
 
 def _position_rows(call: Call, symbol: str | None) -> list[Row]:

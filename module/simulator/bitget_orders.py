@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
-from module.simulator.bitget_account import check_margin_coin, is_usdt_futures, traded_symbol
+from module.simulator.bitget_account import (
+    check_margin_coin,
+    is_usdt_futures,
+    margined_symbol,
+    traded_symbol,
+)
 from module.simulator.bitget_codes import WireError, wire_error
 from module.simulator.bitget_pages import HISTORY_REACH_MS, HISTORY_SPAN_DAYS, page
-from module.simulator.bitget_params import Params, missing
+from module.simulator.bitget_params import Params, missing, wrong
 from module.simulator.bitget_rows import (
     Row,
     fill_row,
@@ -102,7 +107,7 @@ def order_command(params: Params) -> FuturesOrderCommand:
         force=force if limit else Force.GTC,
         trade_side=params.choice("tradeSide", TradeSide),
         reduce_only=params.yes("reduceOnly"),
-        margin_mode=params.choice("marginMode", MarginMode),
+        margin_mode=params.needed_choice("marginMode", MarginMode),
         client_id=params.text("clientOid"),
         take_profit=preset(
             params,
@@ -132,13 +137,13 @@ def changed_preset(params: Params, price: str, execute: str, trigger: str) -> Pr
 
 def place_order(call: Call) -> object:
     """`POST /api/v2/mix/order/place-order`: acceptance only, the fill comes later."""
-    traded_symbol(call)
+    margined_symbol(call)
     return answer_of(call.engine.place_order(call.account_id, order_command(call.params)))
 
 
 def batch_place_order(call: Call) -> object:
     """`POST /api/v2/mix/order/batch-place-order`: up to 50 orders of one symbol."""
-    traded_symbol(call)
+    margined_symbol(call)
     items = call.params.items("orderList", most=BATCH_MAX, code_too_many="40912")
     if not items:
         raise missing("orderList")
@@ -156,7 +161,7 @@ def modify_order(call: Call) -> object:
     """`POST /api/v2/mix/order/modify-order`: size and price together make a new order."""
     params = call.params
     order_id, client_id = _ids(params)
-    traded_symbol(call)
+    _require_of_symbol(call, traded_symbol(call), params)
     command = ModifyOrderCommand(
         new_client_id=params.text("newClientOid"),
         new_size=params.positive("newSize"),
@@ -182,8 +187,9 @@ def modify_order(call: Call) -> object:
 
 def cancel_order(call: Call) -> object:
     """`POST /api/v2/mix/order/cancel-order`."""
-    traded_symbol(call)
+    symbol = traded_symbol(call)
     order_id, client_id = _ids(call.params)
+    _require_of_symbol(call, symbol, call.params)
     order = call.engine.cancel_order(call.account_id, order_id=order_id, client_id=client_id)
     return success_of(order)
 
@@ -195,9 +201,13 @@ def batch_cancel_orders(call: Call) -> object:
     if items is None:
         return _all_cancelled(call)
 
+    symbol = call.params.optional_symbol()
+
     def cancel(item: Params) -> Row:
         order_id, client_id = _ids(item)
         engine = call.engine
+        if symbol is not None:
+            _require_of_symbol(call, symbol, item)
         return success_of(
             engine.cancel_order(call.account_id, order_id=order_id, client_id=client_id)
         )
@@ -218,7 +228,11 @@ def close_positions(call: Call) -> object:
     """`POST /api/v2/mix/order/close-positions`: closes at market what matches, even dust."""
     _require_usdt_futures(call)
     params = call.params
-    side = _CLOSE_SIDES.get((params.text("holdSide") or "").lower())
+    hedge = call.engine.position_mode(call.account_id) is PositionMode.HEDGE
+    word = (params.text("holdSide") or "").lower()
+    if hedge and word and word not in _CLOSE_SIDES:
+        raise wrong("holdSide", word)  # closing both legs instead would be worse than refusing
+    side = _CLOSE_SIDES.get(word)
     orders = call.engine.close_positions(call.account_id, params.optional_symbol(), side)
     return {
         "successList": [{**success_of(order), "symbol": order.symbol} for order in orders],
@@ -257,9 +271,8 @@ def order_detail(call: Call) -> object:
     """`GET /api/v2/mix/order/detail`: 40109 when there is no such order."""
     symbol = traded_symbol(call)
     order_id, client_id = _ids(call.params)
+    _require_of_symbol(call, symbol, call.params)
     order = call.engine.order(call.account_id, order_id=order_id, client_id=client_id)
-    if order.symbol != symbol:
-        raise EngineRejected(RejectReason.ORDER_UNKNOWN, f"{order.order_id} is not of {symbol}")
     return order_detail_row(order)
 
 
@@ -350,6 +363,15 @@ def _ids(params: Params) -> tuple[str | None, str | None]:
     if order_id is None and client_id is None:
         raise WireError("40924", "orderId and clientOid cannot both be empty")
     return order_id, client_id
+
+
+def _require_of_symbol(call: Call, symbol: str, ids: Params) -> None:
+    """Refuse an order that is of another contract than the request: to it, it does not exist."""
+    order = call.engine.order(
+        call.account_id, order_id=ids.text("orderId"), client_id=ids.text("clientOid")
+    )
+    if order.symbol != symbol:
+        raise EngineRejected(RejectReason.ORDER_UNKNOWN, f"{order.order_id} is not of {symbol}")
 
 
 def _require_usdt_futures(call: Call) -> None:

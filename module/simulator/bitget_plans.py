@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from module.simulator.bitget_account import is_usdt_futures, traded_symbol
+from module.simulator.bitget_account import is_usdt_futures, margined_symbol, traded_symbol
 from module.simulator.bitget_codes import WireError
 from module.simulator.bitget_orders import (
     BATCH_MAX,
@@ -61,7 +61,7 @@ def _listed_types(params: Params) -> frozenset[PlanType]:
 
 def place_tpsl_order(call: Call) -> object:
     """`POST /api/v2/mix/order/place-tpsl-order`: pos_* placed again moves, under the same id."""
-    symbol = traded_symbol(call)
+    symbol = margined_symbol(call)
     params = call.params
     name = params.needed("planType").lower()
     if name not in {kind.value for kind in _STOP_TYPES}:
@@ -92,7 +92,7 @@ def _percent(params: Params, name: str) -> Decimal | None:
 
 def place_pos_tpsl(call: Call) -> object:
     """`POST /api/v2/mix/order/place-pos-tpsl`: take profit, stop loss, or both of a position."""
-    symbol = traded_symbol(call)
+    symbol = margined_symbol(call)
     params = call.params
     commands: list[PositionStopCommand] = []
     for word, plan_type in (
@@ -129,8 +129,9 @@ def _both_row(plan: PlanRecord) -> Row:
 
 def modify_tpsl_order(call: Call) -> object:
     """`POST /api/v2/mix/order/modify-tpsl-order`: 43020 when there is no such stop."""
-    traded_symbol(call)
+    symbol = traded_symbol(call)
     params = call.params
+    _require_of_symbol(call, symbol, params)
     execute_price = params.decimal("executePrice")
     command = ModifyPlanCommand(
         new_trigger_price=params.needed_positive("triggerPrice"),
@@ -160,7 +161,7 @@ def _hold_side(params: Params) -> HoldSide:
 
 def place_plan_order(call: Call) -> object:
     """`POST /api/v2/mix/order/place-plan-order`: normal_plan or track_plan."""
-    traded_symbol(call)
+    margined_symbol(call)
     params = call.params
     plan_type = params.choice("planType", PlanType) or PlanType.NORMAL_PLAN
     words = Params({**params.values, **_renamed_presets(params)})
@@ -242,12 +243,21 @@ def cancel_plan_order(call: Call) -> object:
         return {"successList": [_success(plan) for plan in plans], "failureList": []}
 
     def cancel(item: Params) -> Row:
-        plan_id, client_id = item.text("orderId"), item.text("clientOid")
-        plan = call.engine.plan(call.account_id, plan_id=plan_id, client_id=client_id)
+        plan = _require_of_symbol(call, symbol, item)
         return _success(call.engine.cancel_plan(call.account_id, plan_id=plan.plan_id))
 
     wanted = [item for item in items if not _is_of_another_kind(call, item, kinds)]
     return each_alone(wanted, cancel, "stops")
+
+
+def _require_of_symbol(call: Call, symbol: str | None, ids: Params) -> PlanRecord:
+    """The live plan that `ids` names; refused, as unknown, where it is of another contract."""
+    plan = call.engine.plan(
+        call.account_id, plan_id=ids.text("orderId"), client_id=ids.text("clientOid")
+    )
+    if symbol not in (None, plan.symbol):
+        raise EngineRejected(RejectReason.PLAN_UNKNOWN, f"{plan.plan_id} is not of {symbol}")
+    return plan
 
 
 def _is_of_another_kind(call: Call, item: Params, kinds: frozenset[PlanType]) -> bool:

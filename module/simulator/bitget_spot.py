@@ -123,11 +123,13 @@ def _items(call: Call) -> list[Params]:
 
 def cancel_order(call: Call) -> object:
     """`POST /api/v2/spot/trade/cancel-order`: a live order, or a waiting TP/SL order."""
+    spot_symbol(call, call.params)
     return _cancel(call, call.params)
 
 
 def _cancel(call: Call, params: Params) -> Row:
     order_id, client_id = _ids(params)
+    _require_of_symbol(call, params.optional_symbol(), order_id, client_id)
     if _is_tpsl(params) or _is_waiting(call, order_id, client_id):
         plan = call.engine.cancel_spot_plan(
             call.account_id, plan_id=order_id, client_id=client_id, kind=PlanType.SPOT_TPSL
@@ -136,6 +138,16 @@ def _cancel(call: Call, params: Params) -> Row:
     return success_of(
         call.engine.cancel_spot_order(call.account_id, order_id=order_id, client_id=client_id)
     )
+
+
+def _require_of_symbol(
+    call: Call, symbol: str | None, order_id: str | None, client_id: str | None
+) -> None:
+    """Refuse a live order that is of another pair than the request: to it, it does not exist."""
+    for order in call.engine.open_orders(call.account_id, None, MarketType.SPOT):
+        named = order_id == order.order_id or (order_id is None and client_id == order.client_id)
+        if named and symbol not in (None, order.symbol):
+            raise EngineRejected(RejectReason.ORDER_UNKNOWN, f"{order.order_id} is not of {symbol}")
 
 
 def _is_waiting(call: Call, order_id: str | None, client_id: str | None) -> bool:

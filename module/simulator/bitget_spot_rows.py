@@ -151,7 +151,7 @@ def spot_fill_row(fill: FillRecord) -> Row:
         "side": fill.side.value,
         "priceAvg": number(fill.price),
         "size": number(fill.size),
-        "amount": number(fill.quote_volume),
+        "amount": number(fill.price * fill.size),  # what the wallet paid or got: not truncated
         "feeDetail": {
             "deduction": "no",
             "feeCoin": fill.fee_coin,

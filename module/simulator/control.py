@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import logging
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -20,7 +19,7 @@ from module.model.errors import AifapError, Conflict, InvalidInput, NotFound
 from module.simulator.bitget_app import Receive, Scope, Send, read_request, send_answer
 from module.simulator.bitget_auth import ENVIRONMENTS, ApiKey, SignedRequest, check_authorities
 from module.simulator.bitget_codes import WireError
-from module.simulator.bitget_params import Params
+from module.simulator.bitget_params import Params, read_body
 from module.simulator.bitget_rows import (
     account_list_row,
     bill_row,
@@ -277,12 +276,9 @@ def _read_words(request: SignedRequest) -> Params:
     if not request.body:
         return Params(dict(parse_qsl(request.query)))
     try:
-        loaded = json.loads(request.body, parse_float=Decimal)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput("the body is not valid JSON") from error
-    if not isinstance(loaded, dict):
-        raise InvalidInput("the body is not a JSON object")
-    return Params(loaded)
+        return read_body(request.body)
+    except WireError as error:
+        raise InvalidInput("the body is not a JSON object, or not valid JSON") from error
 
 
 def _problem(status: int, detail: str) -> WireAnswer:

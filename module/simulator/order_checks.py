@@ -73,10 +73,14 @@ def check_notional(notional: Decimal, notional_min: Decimal) -> None:
 
 
 def check_futures_shape(
-    rules: FuturesInstrument, command: FuturesOrderCommand, *, closes: bool
+    rules: FuturesInstrument, command: FuturesOrderCommand, *, closes: bool, whole: bool = False
 ) -> None:
-    """Steps and limits of a futures order, without looking at the market."""
-    check_size_step(command.size, rules.size_step, rules.size_min)
+    """Steps and limits of a futures order, without looking at the market.
+
+    `whole`: it closes exactly what is held, which may be off a lot that has changed since.
+    """
+    if not whole:
+        check_size_step(command.size, rules.size_step, rules.size_min)
     market = command.order_type is OrderType.MARKET
     check_size_max(command.size, rules.market_size_max if market else rules.limit_size_max)
     check_price_type(command.order_type, command.price)

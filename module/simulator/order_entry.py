@@ -82,9 +82,12 @@ def accept_futures_order(
     check_mode(command, account.position_mode)
     hedge = account.position_mode is PositionMode.HEDGE
     closes = command.trade_side is TradeSide.CLOSE if hedge else command.reduce_only
-    order_checks.check_futures_shape(rules, command, closes=closes)
-    last = world.require_trading(command.symbol)
     direction = order_direction(command, account.position_mode)
+    opposite = PositionSide.SHORT if direction > 0 else PositionSide.LONG
+    held = account.positions.get((command.symbol, opposite))
+    whole = closes and held is not None and held.size == command.size
+    order_checks.check_futures_shape(rules, command, closes=closes, whole=whole)
+    last = world.require_trading(command.symbol)
     draft = _Draft(command, rules, direction, closes, last)
     if command.order_type is OrderType.LIMIT and command.price is not None:
         order_checks.check_band(command.price, last, rules.price_band)

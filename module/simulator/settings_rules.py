@@ -159,7 +159,7 @@ def set_position_margin(
         raise EngineRejected(RejectReason.VALUE_INVALID, f"amount {amount}")
     position = held[0]
     if amount > 0:
-        free = futures_balance(world, account).available
+        free = money(futures_balance(world, account).available)
         if amount > free:
             raise EngineRejected(RejectReason.INSUFFICIENT_MARGIN, f"{amount} USDT out of {free}")
     else:

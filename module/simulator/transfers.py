@@ -67,9 +67,12 @@ def transfer_between(
 
 
 def transferable(world: World, account: AccountState, wallet: MarketType, coin: str) -> Decimal:
-    """What may leave a wallet now."""
+    """What may leave a wallet now, to the ledger's step.
+
+    The profit in it has more decimals than the balance that a client is shown and sends back.
+    """
     if wallet is MarketType.SPOT:
         return spot_available(world, account, coin)
     if coin != world.settings.settle_coin:
         return ZERO
-    return futures_balance(world, account).available
+    return money(futures_balance(world, account).available)

@@ -109,9 +109,11 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Refuses:
-    """A batch in which the orders of these symbols are refused with a code."""
+    """A batch in which the orders of these symbols are refused with a code; those of `rules`
+    because the trading rules have become these."""
 
     codes: Mapping[str, str]
+    rules: Mapping[str, Instrument] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,12 @@ class FillsPart:
     rests: bool = False
 
 
-Happening = Fails | Late | Lost | Refuses | Edits | FillsPart
+@dataclass(frozen=True, slots=True)
+class ShowsCanceled:
+    """A look at an order that shows it as cancelled, with nothing filled."""
+
+
+Happening = Fails | Late | Lost | Refuses | Edits | FillsPart | ShowsCanceled
 
 
 @dataclass(slots=True)
@@ -235,11 +242,13 @@ class FakeExchange:
         return {symbol: self._settings(symbol) for symbol in symbols}
 
     def order(self, symbol: str, client_id: str) -> OrderReport:
-        self._happens("order")
+        events = self._happens("order")
         report = self._reports.get(client_id)
         lag = timedelta(seconds=self.index_lag_s)
         if report is None or report.symbol != symbol or self.clock.now() < report.created_at + lag:
             raise NotFound(f"order {client_id} is not known (yet)")
+        if any(isinstance(event, ShowsCanceled) for event in events):
+            return replace(report, status=OrderStatus.CANCELED, filled_size=ZERO)
         return report
 
     def fills(self, since: datetime) -> Sequence[Fill]:
@@ -339,7 +348,11 @@ class FakeExchange:
         for event in events:
             if isinstance(event, Refuses) and order.symbol in event.codes:
                 code = event.codes[order.symbol]
-                return SubmitResult(order.client_id, Outcome.REJECTED, None, code, "refused")
+                changed = order.symbol in event.rules
+                self.rules.update(event.rules)
+                return SubmitResult(
+                    order.client_id, Outcome.REJECTED, None, code, "refused", rules_changed=changed
+                )
         if order.client_id in self._reports:
             known = self._reports[order.client_id]
             assert (known.symbol, known.side, known.size) == (order.symbol, order.side, order.size)

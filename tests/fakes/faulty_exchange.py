@@ -50,7 +50,10 @@ class FaultyExchange:
     market: MarketType = MarketType.FUTURES
 
     def __post_init__(self) -> None:
-        self.keys = self.simulator.open_account()
+        is_spot = self.market is MarketType.SPOT
+        self.keys = self.simulator.open_account(
+            futures_usdt="0" if is_spot else "10007", spot_usdt="10007" if is_spot else "0"
+        )
         self.account_id = f"acc-{uuid.uuid4().hex[:8]}"
         self.postgres.put_account(
             account(self.account_id, base_url=self.simulator.base_url, market=self.market),
@@ -151,9 +154,11 @@ class FaultyExchange:
 
 
 @contextmanager
-def faulty_exchange(simulator: RunningSimulator, clock: WorldClock) -> Iterator[FaultyExchange]:
+def faulty_exchange(
+    simulator: RunningSimulator, clock: WorldClock, market: MarketType = MarketType.FUTURES
+) -> Iterator[FaultyExchange]:
     with tempfile.TemporaryDirectory() as folder:
-        exchange = FaultyExchange(simulator, clock, Path(folder))
+        exchange = FaultyExchange(simulator, clock, Path(folder), market=market)
         try:
             yield exchange
         finally:

@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from module.exchange.venue import (
     CLIENT_ID_CLASH,
+    Ability,
     KeyReport,
     NoPosition,
     PlacedStop,
@@ -103,6 +104,7 @@ class MemoryVenue:
         self.calls: list[str] = []
         self.presets_lost = False
         self.fill_log: list[Fill] = []
+        self.at_hand: dict[str, Decimal] = {}
         self.authorities: tuple[str, ...] = ("coow", "coor")
         self.skew_s = 0.0
         self.shares_collateral = False
@@ -113,6 +115,10 @@ class MemoryVenue:
     @property
     def market(self) -> MarketType:
         return MarketType.FUTURES
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        return frozenset(Ability) - {Ability.BILLS}
 
     def _happens(self, operation: str) -> bool:
         """Note the call; raise what is scripted. True: it happens, but the answer is lost."""
@@ -160,6 +166,9 @@ class MemoryVenue:
     def positions(self, *, priority: Priority = Priority.READ) -> tuple[Position, ...]:
         self._happens("positions")
         return self._positions()
+
+    def holdings(self, *, priority: Priority = Priority.READ) -> tuple[Position, ...]:
+        return self.positions(priority=priority)
 
     def instruments(self) -> Mapping[str, Instrument]:
         return {symbol: instrument(symbol) for symbol in MARKS}
@@ -216,14 +225,28 @@ class MemoryVenue:
             )
         if order.client_id in self.orders:
             return self.look_up(order)
+        broken = self._broken_rule(order)
+        if broken:
+            return SubmitResult(
+                order.client_id, Outcome.REJECTED, None, "rules", broken, rules_changed=True
+            )
         report = self._accept(order)
         if lost:
             return SubmitResult(order.client_id, Outcome.UNKNOWN, message="lost")
         return SubmitResult(order.client_id, Outcome.ACCEPTED, report.order_id)
 
+    def _broken_rule(self, order: OrderRequest) -> str:
+        rules = instrument(order.symbol)
+        if order.size % rules.size_step or order.size > rules.market_size_max:
+            return f"size {order.size}"
+        if order.price is not None and order.price % rules.price_step:
+            return f"price {order.price}"
+        return ""
+
     def _accept(self, order: OrderRequest) -> OrderReport:
         now = self.clock.now()
         fills = order.order_type is OrderType.MARKET
+        taken = self._reducible(order) if order.reduce_only else order.size
         report = OrderReport(
             order_id=str(next(self._ids)),
             client_id=order.client_id,
@@ -231,7 +254,7 @@ class MemoryVenue:
             side=order.side,
             status=OrderStatus.FILLED if fills else OrderStatus.LIVE,
             size=order.size,
-            filled_size=order.size if fills else Decimal(0),
+            filled_size=taken if fills else Decimal(0),
             average_price=self.marks[order.symbol] if fills else None,
             fee=Decimal(0),
             realized_pnl=Decimal(0),
@@ -241,9 +264,38 @@ class MemoryVenue:
             updated_at=now,
         )
         self.orders[order.client_id] = report
-        if fills:
-            self._fill(order, report)
+        if fills and taken:
+            self._fill(replace(order, size=taken), report)
+        elif order.symbol in self.at_hand:
+            self._meet(order, report)
         return report
+
+    def _reducible(self, order: OrderRequest) -> Decimal:
+        """How much of a reduce-only order there is to reduce."""
+        held = self.held.get(order.symbol)
+        if held is None or (held.size > 0) == (order.side is Side.BUY):
+            return Decimal(0)
+        return min(order.size, abs(held.size))
+
+    def _meet(self, order: OrderRequest, report: OrderReport) -> None:
+        """A limit order takes what is at hand within its price; the rest of it rests."""
+        mark = self.marks[order.symbol]
+        if order.price is None or (order.price - mark) * order.side.sign < 0:
+            return
+        size = min(report.size - report.filled_size, self.at_hand[order.symbol])
+        filled = report.filled_size + size
+        whole = filled == report.size
+        self.orders[order.client_id] = replace(
+            report,
+            status=OrderStatus.FILLED if whole else OrderStatus.PARTIALLY_FILLED,
+            filled_size=filled,
+            average_price=mark,
+        )
+        self._fill(replace(order, size=size), report)
+
+    def meet_again(self, order: OrderRequest) -> None:
+        """The market has come back to a resting order of a thin market (`at_hand`)."""
+        self._meet(order, self.orders[order.client_id])
 
     def fill_part(self, client_id: str) -> None:
         """Two fifths of a resting order are filled, at the mark; the rest is over."""

@@ -23,6 +23,7 @@ from api.standalone import Standalone, StandaloneOptions
 from module.launch.stack import free_port
 from tests.e2e.installation import Installation, kill
 from tests.e2e.test_kills import TURNING, VICTIMS, check_minutes
+from tests.simulation.faults import run_all
 
 KILLS_MAX = 4
 SPEED = 240.0
@@ -32,7 +33,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--seed", type=int, help="only this one")
+    parser.add_argument(
+        "--faults", metavar="WHICH", help="instead: all, first, or ids and id/variant with commas"
+    )
+    parser.add_argument("--fault-seeds", type=int, default=0, help="so many seeded plans of faults")
+    parser.add_argument("--density", type=int, default=40, help="faults an hour of such a plan")
+    parser.add_argument("--keep", type=Path, help="leave the folders of these installations here")
     options = parser.parse_args(arguments)
+    if options.faults or options.fault_seeds:
+        seeds = [options.seed] if options.seed is not None else range(options.fault_seeds)
+        bad = run_all(options.faults or "", list(seeds), options.density, options.keep)
+        return 1 if bad else 0
     seeds = [options.seed] if options.seed is not None else list(range(options.seeds))
     kills: Counter[str] = Counter()
     violations: list[str] = []

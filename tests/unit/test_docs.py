@@ -20,7 +20,10 @@ def test_every_field_of_run_system_is_documented_and_no_other() -> None:
     assert documented == fields
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/run-system.md", "docs/deploy.md"])
+@pytest.mark.parametrize(
+    "document",
+    ["README.md", "docs/run-system.md", "docs/deploy.md", "docs/gateway.md", "docs/venues.md"],
+)
 def test_files_that_a_document_names_exist(document: str) -> None:
     text = (ROOT / document).read_text()
     links = re.findall(r"\]\((?!http)([^)#]+)\)", text)

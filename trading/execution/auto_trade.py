@@ -10,7 +10,7 @@ anything new is sent. A slice is written as *sent* before it is sent (promise 1)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -27,7 +27,9 @@ from module.model.market import Instrument, MarketType
 from module.model.money import round_down
 from module.model.orders import (
     NO_STOPS,
+    OrderReport,
     OrderRequest,
+    OrderStatus,
     Outcome,
     StopPrices,
     SubmitResult,
@@ -46,7 +48,8 @@ from trading.rebalance.order_info import (
     with_current,
     with_report,
 )
-from trading.rebalance.plan import Policy, fit_opening_legs, resized
+from trading.rebalance.plan import Policy, fit_opening_legs, resized, rounded_anew
+from trading.rebalance.rounding import round_stops
 
 BATCH_MAX = 5
 SEND_WINDOW_S = 10.0
@@ -101,6 +104,22 @@ def settle_open_slices(
     return execution.save(info.changed(stage=CycleStage.DROPPED, reason=reason))
 
 
+@dataclass(slots=True)
+class _Doubts:
+    """Evidence that one look does not prove: an absence, and an end without a full fill (B4)."""
+
+    absences: dict[str, int] = field(default_factory=dict)
+    ended_at: dict[str, Decimal] = field(default_factory=dict)
+
+    def confirm(self, report: OrderReport) -> bool:
+        """Whether `report` is proof: a cancelled order must say twice how much of it was filled."""
+        if report.status is not OrderStatus.CANCELED:
+            return True
+        before = self.ended_at.get(report.client_id)
+        self.ended_at[report.client_id] = report.filled_size
+        return before == report.filled_size
+
+
 @dataclass(frozen=True, slots=True)
 class _Execution:
     ports: ExecutionPorts
@@ -141,7 +160,11 @@ class _Execution:
                 return self.abandon_unsent(info, "the session is stopping")
             info = self._send_batch(info, ready[:BATCH_MAX], instruments)
             info = self.resolve(info)
-            info = self._give_up_stuck(info, [record.leg.leg_id for record in ready[:BATCH_MAX]])
+            leg_ids = [record.leg.leg_id for record in ready[:BATCH_MAX]]
+            if any(_refused_by_rules(info.leg(leg_id)) for leg_id in leg_ids):
+                instruments = self.ports.exchange.instruments()
+                info = self._round_anew(info, leg_ids, instruments)
+            info = self._give_up_stuck(info, leg_ids)
         return self.abandon_unsent(info, f"not finished after {SLICES_MAX} slices per leg")
 
     def _send_batch(
@@ -190,6 +213,30 @@ class _Execution:
     def _stamp(self, info: OrderInfo, not_after: datetime) -> WriteStamp:
         return WriteStamp(self.rules.session_id, self.rules.epoch, not_after, info.cycle)
 
+    def _round_anew(
+        self, info: OrderInfo, leg_ids: Sequence[str], instruments: Mapping[str, Instrument]
+    ) -> OrderInfo:
+        """Legs that were refused because the trading rules changed get the fresh ones, and with
+        them one further slice (A19)."""
+        updates: dict[str, LegRecord] = {}
+        stops = dict(info.stops)
+        for record in (info.leg(leg_id) for leg_id in leg_ids):
+            if not _refused_by_rules(record):
+                continue
+            symbol = record.leg.symbol
+            instrument = instruments.get(symbol)
+            leg = None
+            if instrument is not None and instrument.tradable:
+                leg = rounded_anew(record.leg, record.filled_size, instrument)
+            if instrument is None or leg is None:
+                why = "the trading rules changed, and by the new ones nothing of it can be traded"
+                updates[record.leg.leg_id] = replace(record, abandoned=why)
+                continue
+            updates[record.leg.leg_id] = replace(record, leg=leg)
+            if symbol in stops:
+                stops[symbol] = round_stops(stops[symbol], instrument)
+        return self.save(info.with_legs(updates, stops=stops))
+
     def _give_up_stuck(self, info: OrderInfo, leg_ids: Sequence[str]) -> OrderInfo:
         """A leg whose last slice brought nothing waits for the next cycle."""
         updates: dict[str, LegRecord] = {}
@@ -197,6 +244,8 @@ class _Execution:
             record = info.leg(leg_id)
             current = record.current
             if current is None or record.is_over or current.state is LegState.FILLED:
+                continue
+            if _refused_by_rules(record):
                 continue
             if current.filled_size == 0 or len(record.slices) >= SLICES_MAX:
                 why = current.message or current.code or f"slice {current.number} {current.state}"
@@ -217,7 +266,7 @@ class _Execution:
     def resolve(self, info: OrderInfo) -> OrderInfo:
         """Ask the exchange until no slice is open: found and over, canceled, or proven absent."""
         started = self.ports.clock.now()
-        absences: dict[str, int] = {}
+        doubts = _Doubts()
         delay_s = POLL_FIRST_S
         canceled: set[str] = set()
         for _ in range(POLLS_MAX):
@@ -226,7 +275,7 @@ class _Execution:
                 return info
             if all(_acknowledged(record) for record in open_records):
                 self.ports.clock.sleep(delay_s)
-            info = self._ask(info, open_records, absences)
+            info = self._ask(info, open_records, doubts)
             overdue = self.ports.clock.now() - started > timedelta(seconds=SETTLE_LIMIT_S)
             for record in info.legs if overdue else ():
                 current = record.current
@@ -242,9 +291,7 @@ class _Execution:
             "the session stops so that a person can see why"
         )
 
-    def _ask(
-        self, info: OrderInfo, records: Sequence[LegRecord], absences: dict[str, int]
-    ) -> OrderInfo:
+    def _ask(self, info: OrderInfo, records: Sequence[LegRecord], doubts: _Doubts) -> OrderInfo:
         updates: dict[str, LegRecord] = {}
         for record in records:
             current = record.current
@@ -252,8 +299,10 @@ class _Execution:
             try:
                 report = self.ports.exchange.order(record.leg.symbol, current.client_id)
             except NotFound:
-                if self._proven_absent(record, absences):
+                if self._proven_absent(record, doubts.absences):
                     updates[record.leg.leg_id] = _absent(record)
+                continue
+            if not doubts.confirm(report):
                 continue
             updated = with_report(record, report)
             if updated != record:
@@ -410,7 +459,11 @@ def _apply(sent: dict[str, LegRecord], results: Sequence[SubmitResult]) -> dict[
             updates[leg_id] = with_current(record, LegState.ACKNOWLEDGED, order_id=result.order_id)
         else:
             updates[leg_id] = with_current(
-                record, LegState.REJECTED, code=result.code, message=result.message
+                record,
+                LegState.REJECTED,
+                code=result.code,
+                message=result.message,
+                rules_changed=result.rules_changed,
             )
     return updates
 
@@ -421,6 +474,14 @@ def _is_open(record: LegRecord) -> bool:
 
 def _acknowledged(record: LegRecord) -> bool:
     return record.current is not None and record.current.state is LegState.ACKNOWLEDGED
+
+
+def _refused_by_rules(record: LegRecord) -> bool:
+    """Its newest slice was refused because the trading rules changed, for the first time."""
+    current = record.current
+    if current is None or record.is_over or not current.rules_changed:
+        return False
+    return sum(part.rules_changed for part in record.slices) == 1
 
 
 def _closed(record: LegRecord) -> bool:

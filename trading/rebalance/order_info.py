@@ -54,6 +54,7 @@ class Slice:
     code: str | None = None
     message: str | None = None
     not_after: datetime | None = None
+    rules_changed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +339,7 @@ def _slice_to_json(part: Slice) -> dict[str, object]:
         "code": part.code,
         "message": part.message,
         "not_after": None if part.not_after is None else instant_text(part.not_after),
+        "rules_changed": part.rules_changed,
     }
 
 
@@ -355,6 +357,7 @@ def _slice_from_json(item: Mapping[str, object]) -> Slice:
         code=_optional_text(item["code"]),
         message=_optional_text(item["message"]),
         not_after=None if not_after is None else parse_instant(not_after),
+        rules_changed=bool(item.get("rules_changed", False)),
     )
 
 

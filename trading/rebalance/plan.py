@@ -10,14 +10,14 @@ Notional = weight × base × leverage. Current weight = signed size × mark ÷ l
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 
 from module.model.accounts import Position
 from module.model.errors import InvalidInput, require
 from module.model.market import Instrument, MarketType
-from module.model.money import ONE, ZERO
+from module.model.money import ONE, ZERO, round_down
 from module.model.orders import NO_STOPS, Side, StopPrices
 from module.model.sessions import TradeMode
 from trading.rebalance.rounding import round_stops, size_for_notional
@@ -233,6 +233,7 @@ class _Diff:
         return self._leg("close", case, abs(self.held), opening=False)
 
     def reduce(self, size: Decimal) -> Sequence[Leg | SkippedLeg]:
+        size = round_down(size, self.instrument.size_step)
         if size == 0 or size < self.instrument.size_min:
             return [self.skip(SkipReason.BELOW_MIN_SIZE)]
         if size * self.mark < self.instrument.notional_min:
@@ -244,6 +245,7 @@ class _Diff:
     ) -> Sequence[Leg | SkippedLeg]:
         if abs(self.target.weight) < self.policy.threshold and case is DiffCase.NEW:
             return [self.skip(SkipReason.BELOW_THRESHOLD)]
+        size = round_down(size, self.instrument.size_step)  # what is held may be off a new lot
         if size == 0 or size < self.instrument.size_min:
             return [self.skip(SkipReason.BELOW_MIN_SIZE)]
         if size * self.mark < self.instrument.notional_min:
@@ -346,19 +348,17 @@ def fit_opening_legs(
 
 def resized(leg: Leg, size: Decimal) -> Leg:
     """The same leg with another size."""
-    return Leg(
-        leg.leg_id,
-        leg.symbol,
-        leg.case,
-        leg.side,
-        size,
-        leg.reduce_only,
-        leg.reference_price,
-        leg.current_weight,
-        leg.target_weight,
-        leg.stops,
-        leg.after,
-    )
+    return replace(leg, size=size)
+
+
+def rounded_anew(leg: Leg, filled: Decimal, instrument: Instrument) -> Leg | None:
+    """The leg by the rules as they are now, `filled` of it being done; None when nothing of the
+    rest may be traded any more. Minimums stand in the way of opening only (A19)."""
+    rest = round_down(leg.size - filled, instrument.size_step)
+    too_small = rest < instrument.size_min or rest * leg.reference_price < instrument.notional_min
+    if rest <= 0 or (too_small and not leg.reduce_only):
+        return None
+    return replace(leg, size=filled + rest, stops=round_stops(leg.stops, instrument))
 
 
 def _needed(leg: Leg, instrument: Instrument, policy: Policy) -> Decimal:

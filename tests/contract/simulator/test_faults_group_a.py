@@ -326,6 +326,21 @@ def test_A19_the_rules_of_a_contract_change(
     assert rule.fired == 1
 
 
+def test_A19_what_is_held_off_the_new_lot_can_be_closed_whole_and_only_whole(
+    paper: PaperVenue,
+) -> None:
+    assert code(buy(paper, "held", size="0.0123")) == "00000"
+    paper.advance(1)
+    paper.fault(catalogue="A19", variant="lot")
+    assert code(buy(paper, "finds-the-new-lot", size="0.0101")) == "22038"
+    close = {**market_order("sell", "0.0101"), "reduceOnly": "YES"}
+    assert code(paper.call("POST", PLACE, {**close, "clientOid": "part"})) == "22038"
+    whole = {**close, "size": "0.0123", "clientOid": "whole"}
+    assert code(paper.call("POST", PLACE, whole)) == "00000"
+    paper.advance(1)
+    assert paper.get(f"{MIX}/position/all-position", **USDT) == []
+
+
 @pytest.mark.parametrize(
     ("variant", "words", "wanted"),
     [

@@ -13,7 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from api.cli import app
 from module.db.database import Database
 from module.db.repositories.accounts import AccountRecord, AccountRepository, KeyRetired
 from module.db.repositories.credential_keys import CredentialKeyRepository
@@ -196,3 +198,17 @@ def test_S31_a_rotation_killed_in_the_middle_of_a_row_goes_on(
     report = shelf.rotate()
     assert (report.created, report.version, report.moved, report.retired) == (False, 2, 2, (1,))
     shelf.opens()
+
+
+def test_S31_the_keys_at_rest_are_listed_and_rotated_by_command(
+    shelf: Shelf, postgres: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIFAP_DATA_DIR", str(postgres.data_dir))
+    data = ["--data", str(postgres.data_dir)]
+    assert shelf.rows.counts() == {}
+    before = CliRunner().invoke(app, ["keys", "list", *data])
+    assert "seals what is new" in before.stdout
+    rotated = CliRunner().invoke(app, ["keys", "rotate", *data])
+    assert "is retired" in rotated.stdout
+    after = CliRunner().invoke(app, ["keys", "list", *data])
+    assert "kept for backups" in after.stdout

@@ -277,6 +277,19 @@ def test_A19_changed_rules_are_read_again_at_the_first_refusal(
     assert after != before
 
 
+def test_A19_a_position_off_the_new_lot_is_closed_whole(exchange: FaultyExchange) -> None:
+    symbol = "LTCUSDT"
+    assert exchange.submit(buy("af-1", "1.3", symbol=symbol))[0].outcome is Outcome.ACCEPTED
+    exchange.fault("A19", variant="lot", symbol=symbol)
+    (refused,) = exchange.submit(buy("af-2", "1.1", symbol=symbol))
+    assert (exchange.fired(), refused.rules_changed) == (1, True)
+    (part,) = exchange.submit(sell("af-3", "0.7", symbol=symbol))
+    assert part.outcome is Outcome.REJECTED
+    (whole,) = exchange.submit(sell("af-4", "1.3", symbol=symbol))
+    assert whole.outcome is Outcome.ACCEPTED
+    assert exchange.held(symbol) == 0
+
+
 @pytest.mark.parametrize("variant", ["suspended", "delisted"])
 def test_A20_a_symbol_that_is_not_traded_refuses_and_others_go_on(
     exchange: FaultyExchange, variant: str

@@ -25,7 +25,7 @@ from module.model.accounts import MarginMode, PositionMode, TradeEnv
 from module.model.credentials import Credentials
 from module.model.errors import Forbidden, NotFound, OutcomeUnknown, RateLimited, Unavailable
 from module.model.market import MarketType
-from module.model.orders import Outcome, StopPrices
+from module.model.orders import OrderType, Outcome, StopPrices
 from tests.fakes.gateway_rig import buy
 from tests.fakes.hand_clock import HandClock
 from tests.fakes.scripted_exchange import (
@@ -118,6 +118,17 @@ def test_an_order_is_sent_as_published_and_its_numbers_are_text(
             "presetStopSurplusPrice": "66000.1",
         }
     ]
+
+
+def test_numbers_never_leave_with_an_exponent(exchange: ScriptedExchange, venue: Venue) -> None:
+    exchange.then(PLACE, accepted())
+    limit = {"order_type": OrderType.LIMIT, "price": Decimal("6E+4")}
+    order = buy(size="1E-3", stops=StopPrices(Decimal("5.5E+4")), **limit)
+    venue.admit_orders([order])
+    venue.submit([order])
+    (body,) = exchange.sent(PLACE)
+    found = (body["size"], body["price"], body["presetStopLossPrice"])
+    assert found == ("0.001", "60000", "55000")
 
 
 def test_the_margin_mode_of_an_order_is_the_one_that_is_set(

@@ -245,6 +245,17 @@ def test_I6_nothing_turns_a_position_round(
     assert (result.outcome, result.code) == (Outcome.REJECTED, code)
 
 
+def test_a_position_that_was_read_before_its_fill_can_be_reduced_at_once(rig: GatewayRig) -> None:
+    assert rig.gateway.submit("acc", rig.stamp(), [buy("af-1")])[0].outcome is Outcome.ACCEPTED
+    rig.venue.hold("BTCUSDT", Decimal(0))
+    rig.gateway.snapshot("acc")  # read while the order is still on its way
+    rig.venue.hold("BTCUSDT", buy().size)
+    (result,) = rig.gateway.submit("acc", rig.stamp(), [sell("af-2", str(buy().size))])
+    assert result.outcome is Outcome.ACCEPTED
+    (result,) = rig.gateway.submit("acc", rig.stamp(), [sell("af-3", str(buy().size * 3))])
+    assert result.code == "reduce-only"
+
+
 def test_two_reductions_of_a_batch_may_not_exceed_the_position_together(rig: GatewayRig) -> None:
     rig.venue.hold("BTCUSDT", Decimal("0.0200"))
     results = rig.gateway.submit(

@@ -292,6 +292,18 @@ def test_held_symbols_take_their_marks_from_the_snapshot_others_from_quotes(
     assert process.exchange.calls.count("snapshot") == 1
 
 
+def test_A20_a_symbol_without_a_price_is_left_out_and_the_others_are_traded(
+    process: Process,
+) -> None:
+    process.runner.targets = {"BTCUSDT": {"weight": "0.2"}, "ETHUSDT": {"weight": "0.3"}}
+    del process.exchange.marks["ETHUSDT"]
+    (answer,) = process.serve(1)
+    assert [record.leg.leg_id for record in answer.legs] == ["BTCUSDT-open"]
+    assert [(item.symbol, item.reason.value) for item in answer.skipped] == [
+        ("ETHUSDT", "no_price")
+    ]
+
+
 def test_volatility_targeting_scales_by_what_the_book_realised() -> None:
     spec = make_spec(
         trade_mode=TradeMode.VOLATILITY_TARGETING, target_volatility=Decimal("0.000001")

@@ -19,7 +19,16 @@ from module.model.errors import (
     Unavailable,
 )
 from module.model.orders import OrderRequest, Outcome, StopPrices, SubmitResult
-from tests.fakes.exchange import Edits, Fails, FillsPart, Late, Lost, Refuses, make_instrument
+from tests.fakes.exchange import (
+    Edits,
+    Fails,
+    FillsPart,
+    Late,
+    Lost,
+    Refuses,
+    ShowsCanceled,
+    make_instrument,
+)
 from tests.unit.trading.execution.desk import Desk, wanted
 from trading.execution.auto_trade import BATCH_MAX
 from trading.rebalance.leg_state import LegState
@@ -240,6 +249,15 @@ def test_A9_not_found_for_three_seconds_then_found_is_sent_once() -> None:
     assert len(desk.exchange.ledger) == 3
 
 
+def test_B4_one_look_that_shows_a_filled_order_as_canceled_is_no_proof() -> None:
+    desk = Desk()
+    desk.exchange.script["order"].append(ShowsCanceled())
+    done = desk.trade(wanted({"BTCUSDT": "0.3"}))
+    assert states(done) == {"BTCUSDT-open": LegState.FILLED}
+    assert done.leg("BTCUSDT-open").filled_size == desk.exchange.held("BTCUSDT")
+    assert len(desk.exchange.ledger) == 1
+
+
 def test_A10_a_failing_query_is_never_an_absence() -> None:
     desk = Desk()
     desk.exchange.script["submit"].append(Lost())
@@ -317,6 +335,49 @@ def test_one_refused_leg_waits_for_the_next_cycle_and_the_others_go_on() -> None
     assert record is not None
     assert (record.state, record.code) == (LegState.REJECTED, "40762")
     assert len(desk.exchange.batches) == 1
+
+
+def rules_changed(desk: Desk, symbol: str, times: int = 1, **changes: object) -> None:
+    """The next `times` batches find other rules of `symbol` than the plan was made by."""
+    rules = {symbol: make_instrument(symbol, **changes)}
+    desk.exchange.script["submit"].extend([Refuses({symbol: "22038"}, rules)] * times)
+
+
+def test_A19_a_leg_that_new_rules_refuse_is_rounded_anew_for_one_further_slice() -> None:
+    desk = Desk()
+    stops = {"ETHUSDT": ("3500.13", "2500.26")}
+    rules_changed(desk, "ETHUSDT", size_step=Decimal("0.5"), price_step=Decimal("0.5"))
+    done = desk.trade(wanted(THREE, stops))
+    assert set(states(done).values()) == {LegState.FILLED}
+    parts = done.leg("ETHUSDT-open").slices
+    assert [(part.number, part.size, part.state) for part in parts] == [
+        (0, Decimal("0.66"), LegState.REJECTED),
+        (1, Decimal("0.5"), LegState.FILLED),
+    ]
+    assert len({part.client_id for part in parts}) == 2
+    assert desk.exchange.held("ETHUSDT") == Decimal("-0.5")
+    assert done.stops["ETHUSDT"] == StopPrices(Decimal("3500.0"), Decimal("2500.5"))
+    assert desk.exchange.snapshot().positions[1].stops == done.stops["ETHUSDT"]
+    assert from_json(desk.store.last) == done
+
+
+def test_A19_a_leg_that_is_refused_again_waits_for_the_next_cycle() -> None:
+    desk = Desk()
+    rules_changed(desk, "ETHUSDT", times=4, size_step=Decimal("0.1"))
+    done = desk.trade(wanted(THREE))
+    record = done.leg("ETHUSDT-open")
+    assert record.state is LegState.ABANDONED
+    assert [part.state for part in record.slices] == [LegState.REJECTED] * 2
+
+
+def test_A19_what_the_new_minimum_forbids_is_given_up_with_a_reason() -> None:
+    desk = Desk()
+    rules_changed(desk, "ETHUSDT", size_min=Decimal(5))
+    done = desk.trade(wanted(THREE))
+    record = done.leg("ETHUSDT-open")
+    assert record.abandoned is not None
+    assert "trading rules changed" in record.abandoned
+    assert len(record.slices) == 1
 
 
 def test_a_batch_that_the_last_gate_refuses_is_refused_with_proof() -> None:

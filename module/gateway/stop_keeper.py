@@ -1,0 +1,152 @@
+"""Reads and writes the stops of what an account holds, the same for positions and for coins.
+
+Used by `protection.py`, which decides what they should be. A futures venue tells the stops with the
+positions, and a stop closes whatever the position is then. On spot they are orders of a size:
+listed apart, and *untidy* as soon as the balance is another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from module.db.repositories.gateway_writes import WriteEntry, WriteKind
+from module.exchange.venue import (
+    Ability,
+    PlacedStop,
+    Priority,
+    StopExists,
+    StopsFull,
+    read_stops,
+)
+from module.gateway.guard_writes import GUARD_SESSION, AuditedWrite
+from module.gateway.owned_account import AccountDesk, OwnedAccount
+from module.gateway.quiet_log import QuietLog
+from module.model.accounts import Position
+from module.model.orders import StopPrices
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is held of one symbol, with the stops that are in order; `untidy` are the kinds (True:
+    stop loss) of which there are several, or one of another size, or one that the price passed."""
+
+    position: Position
+    untidy: frozenset[bool] = frozenset()
+
+    @property
+    def symbol(self) -> str:
+        return self.position.symbol
+
+    @property
+    def is_long(self) -> bool:
+        return self.position.size > 0
+
+    def has_exactly(self, wanted: StopPrices) -> bool:
+        """Whether nothing is to be done."""
+        return not self.untidy and self.position.stops == wanted
+
+
+class StopKeeper:
+    """Makes stops what they are told to be. Thread safe."""
+
+    def __init__(self, desk: AccountDesk, quiet: QuietLog) -> None:
+        self._desk = desk
+        self._quiet = quiet
+
+    def read(
+        self, owned: OwnedAccount, placed: Sequence[PlacedStop] | None = None
+    ) -> dict[str, Held]:
+        """By symbol, from the exchange. `placed`: the stops as they were listed just before."""
+        if Ability.POSITIONS in owned.venue.abilities:
+            positions = self._desk.read_positions(owned, Priority.PROTECTION)
+            return {symbol: Held(position) for symbol, position in positions.items()}
+        listed = owned.venue.placed_stops() if placed is None else placed
+        coins = self._desk.read_positions(owned, Priority.PROTECTION)
+        return {symbol: self._coin(owned, coin, listed) for symbol, coin in coins.items()}
+
+    @staticmethod
+    def _coin(owned: OwnedAccount, coin: Position, listed: Sequence[PlacedStop]) -> Held:
+        """A coin has no opening time of its own: it is that of the wish to protect it."""
+        reading = read_stops(coin, listed)
+        with owned.lock:
+            wanted = owned.wanted.get(coin.symbol)
+        opened_at = wanted.updated_at if wanted is not None else coin.opened_at
+        return Held(replace(coin, stops=reading.stops, opened_at=opened_at), reading.untidy)
+
+    def apply(self, owned: OwnedAccount, held: Held, wanted: StopPrices) -> None:
+        """Upsert what differs, remove what is not wanted: the new one first, never a gap."""
+        have = held.position.stops
+        for is_stop_loss, price, current in (
+            (True, wanted.stop_loss, have.stop_loss),
+            (False, wanted.take_profit, have.take_profit),
+        ):
+            is_untidy = is_stop_loss in held.untidy
+            if price is not None and (price != current or is_untidy):
+                self._place(owned, held, is_stop_loss=is_stop_loss, price=price)
+            elif price is None and (current is not None or is_untidy):
+                self._remove(owned, held, is_stop_loss=is_stop_loss)
+
+    def _place(
+        self, owned: OwnedAccount, held: Held, *, is_stop_loss: bool, price: Decimal
+    ) -> None:
+        """Place or move one stop. Where the exchange is full, or has it already, make room (B7)."""
+
+        def place() -> None:
+            owned.venue.set_stop(
+                held.symbol,
+                is_stop_loss=is_stop_loss,
+                protects_long=held.is_long,
+                trigger_price=price,
+            )
+
+        try:
+            place()
+        except StopsFull:
+            placed = owned.venue.placed_stops()
+            if not self.remove_orphans(owned, placed, self.read(owned, placed)):
+                raise
+            place()
+        except StopExists:
+            if any(
+                stop.trigger_price == price
+                for stop in self._of_kind(owned, held, is_stop_loss=is_stop_loss)
+            ):
+                return
+            self._remove(owned, held, is_stop_loss=is_stop_loss)
+            place()
+
+    def _remove(self, owned: OwnedAccount, held: Held, *, is_stop_loss: bool) -> None:
+        for stop in self._of_kind(owned, held, is_stop_loss=is_stop_loss):
+            owned.venue.remove_stop(stop)
+
+    @staticmethod
+    def _of_kind(owned: OwnedAccount, held: Held, *, is_stop_loss: bool) -> list[PlacedStop]:
+        kind = (held.symbol, is_stop_loss, held.is_long)
+        return [
+            stop
+            for stop in owned.venue.placed_stops()
+            if (stop.symbol, stop.is_stop_loss, stop.protects_long) == kind
+        ]
+
+    def remove_orphans(
+        self, owned: OwnedAccount, placed: Sequence[PlacedStop], held: dict[str, Held]
+    ) -> int:
+        """Stops were listed before positions were read, so one without a position is left over;
+        how many were removed."""
+        removed = 0
+        for stop in placed:
+            found = held.get(stop.symbol)
+            if found is not None and found.is_long == stop.protects_long:
+                continue
+            author = self._desk.author(owned, GUARD_SESSION, owned.epoch)
+            entry = WriteEntry(WriteKind.GUARD, stop.symbol, {"orphan": stop.order_id})
+            self._quiet.warning(
+                f"{owned.account_id}:{stop.order_id}",
+                f"{stop.symbol}: removing stop {stop} of a position that is gone",
+            )
+            with AuditedWrite(self._desk, owned, author, entry, audited=True):
+                owned.venue.remove_stop(stop)
+            removed += 1
+        return removed

@@ -1,0 +1,56 @@
+"""World time is asked once for all that a request decides."""
+
+from __future__ import annotations
+
+import threading
+from contextvars import copy_context
+from datetime import datetime, timedelta
+
+from module.gateway.moment import MomentClock
+from tests.fakes.hand_clock import HandClock
+
+
+class CountingClock(HandClock):
+    """Moves on by a second whenever it is asked."""
+
+    def now(self) -> datetime:
+        found = super().now()
+        self.advance(1)
+        return found
+
+
+def test_inside_a_moment_the_time_is_that_of_its_beginning() -> None:
+    clock = MomentClock(CountingClock())
+    first = clock.now()
+    with clock.moment():
+        held = clock.now()
+        assert held == first + timedelta(seconds=1)
+        with clock.moment():
+            assert clock.now() == held
+        assert clock.now() == held
+    assert clock.now() == held + timedelta(seconds=1)
+
+
+def test_a_moment_goes_along_with_the_context_and_nowhere_else() -> None:
+    clock = MomentClock(CountingClock())
+    seen: list[datetime] = []
+    with clock.moment():
+        held = clock.now()
+        context = copy_context()
+        for work in (
+            lambda: context.run(lambda: seen.append(clock.now())),
+            lambda: seen.append(clock.now()),
+        ):
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join(timeout=10)
+    assert seen[0] == held
+    assert seen[1] > held
+
+
+def test_whoever_sleeps_has_left_the_moment() -> None:
+    clock = MomentClock(HandClock())
+    with clock.moment():
+        before = clock.now()
+        clock.sleep(7)
+        assert clock.now() >= before + timedelta(seconds=7)
