@@ -18,17 +18,17 @@ import sys
 import time
 from decimal import ROUND_DOWN, Decimal
 
-from module.simulator.engine import Engine
-from module.simulator.engine_types import (
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_types import (
     EngineSettings,
     FuturesOrderCommand,
     OrderType,
     PresetStop,
     Side,
 )
-from module.simulator.market_source import DAY_MS
-from module.simulator.minute_path import POINT_MS
-from module.simulator.synthetic import SyntheticMarket
+from module.simulator.prices.market_source import DAY_MS
+from module.simulator.prices.minute_path import POINT_MS
+from module.simulator.prices.synthetic import SyntheticMarket
 
 START_MS = 1_767_571_200_000  # 2026-01-05T00:00Z
 SEED = 7

@@ -34,13 +34,13 @@ import asyncio, sys
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from module.clock import SystemClock
-from module.simulator.bitget_app import BitgetApp, NoLimits, WireRequest
-from module.simulator.bitget_auth import SignedRequest
-from module.simulator.bitget_table import ENDPOINTS
+from module.simulator.wire.bitget_app import BitgetApp, NoLimits, WireRequest
+from module.simulator.wire.bitget_auth import SignedRequest
+from module.simulator.wire.bitget_table import ENDPOINTS
 from module.simulator.control import parse_new_account
-from module.simulator.engine import Engine
-from module.simulator.engine_types import EngineSettings
-from module.simulator.synthetic import SyntheticMarket
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_types import EngineSettings
+from module.simulator.prices.synthetic import SyntheticMarket
 from module.simulator.venue import Venue
 
 port, key, secret, passphrase = int(sys.argv[1]), *sys.argv[2:5]

@@ -7,8 +7,9 @@ histories. What differs (rows, endpoints, positions or coins, stops) is theirs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import ClassVar, Final, TypeVar
 
@@ -22,7 +23,7 @@ from module.exchange.bitget_requests import (
     understood,
 )
 from module.exchange.bitget_rows import Row
-from module.exchange.bitget_wire import BitgetWire, Endpoint
+from module.exchange.bitget_wire import AgainstRules, BitgetWire, Endpoint
 from module.exchange.venue import CLIENT_ID_CLASH, Priority, VenueAccess, difference
 from module.model.errors import NotFound, OutcomeUnknown, RateLimited, Retryable
 from module.model.market import Instrument, MarketType, Quote
@@ -134,6 +135,15 @@ class BitgetAccount(ABC):
         if any(result.rules_changed for result in results):
             self._rules.forget()
         return results
+
+    @contextmanager
+    def _rules_checked(self) -> Iterator[None]:
+        """A stop that is refused for its digits: the tick may have changed, read it anew (A19)."""
+        try:
+            yield
+        except AgainstRules:
+            self._rules.forget()
+            raise
 
     def _read(
         self,

@@ -300,7 +300,8 @@ class BitgetFutures(BitgetAccount):
             "triggerType": "mark_price",
             "holdSide": "buy" if protects_long else "sell",
         }
-        data = self._wire.call(PLACE_STOP, params, priority)
+        with self._rules_checked():
+            data = self._wire.call(PLACE_STOP, params, priority)
         if not isinstance(data, Mapping) or not rows.optional_text(data, "orderId"):
             raise OutcomeUnknown(f"{symbol}: the stop's answer names no order; read it back")
 

@@ -51,16 +51,22 @@ def place(
     `common` names symbol, product, margin coin and mode; `look_up` resolves duplicates.
     """
     if len(group) == 1:
-        return {group[0].client_id: _place_one(wire, common, group[0], look_up)}
+        (order,) = group
+        params = {**common, **order_params(order)}
+        return {order.client_id: place_one(wire, PLACE, params, order, look_up)}
     return _place_batch(wire, common, group, look_up)
 
 
-def _place_one(
-    wire: BitgetWire, common: Mapping[str, object], order: OrderRequest, look_up: LookUp
+def place_one(
+    wire: BitgetWire,
+    target: Endpoint,
+    params: Mapping[str, object],
+    order: OrderRequest,
+    look_up: LookUp,
 ) -> SubmitResult | Retryable:
+    """Send `order`, spelled as `params`; Retryable as a value: certainly not sent."""
     try:
-        data = wire.send(PLACE, {**common, **order_params(order)})
-        order_id = _accepted_id(data, order.client_id)
+        order_id = _accepted_id(wire.send(target, params), order.client_id)
     except (BadRow, OutcomeUnknown) as error:
         return _unknown(order, str(error))
     except Duplicate:

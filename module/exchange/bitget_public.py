@@ -8,10 +8,10 @@ from typing import Final
 
 from module.exchange import bitget_rows as rows
 from module.exchange.bitget_futures import PRODUCT, read_contracts
-from module.exchange.bitget_rows import BadRow
+from module.exchange.bitget_requests import understood
 from module.exchange.bitget_wire import BitgetWire, endpoint
 from module.exchange.venue import Priority
-from module.model.errors import InvalidInput, NotFound, Rejected, Unavailable
+from module.model.errors import InvalidInput, NotFound, Rejected
 from module.model.market import Candle, Frequency, Instrument, MarketType
 from module.ports import Clock
 
@@ -123,14 +123,7 @@ class BitgetPublic:
         data = self._ask(
             target_name=symbol, call=lambda: self._wire.call(target, params, Priority.MARKET_DATA)
         )
-        try:
-            if not isinstance(data, list):
-                raise BadRow("candles are not a list")
-            candles = [rows.candle(cells, symbol, frequency) for cells in data]
-        except BadRow as error:
-            raise Unavailable(
-                f"the exchange's candles are not as published ({error}); ask again"
-            ) from error
+        candles = understood(lambda: rows.candles(data, symbol, frequency))
         now = self._clock.now()
         return [
             candle
@@ -151,12 +144,7 @@ class BitgetPublic:
 def read_spot_symbols(wire: BitgetWire, priority: Priority) -> dict[str, Instrument]:
     """All USDT pairs by symbol."""
     data = wire.call(SPOT_SYMBOLS, {}, priority)
-    try:
-        found = [rows.spot_symbol(row) for row in rows.rows_of(data)]
-    except BadRow as error:
-        raise Unavailable(
-            f"the exchange's symbols are not as published ({error}); ask again"
-        ) from error
+    found = understood(lambda: [rows.spot_symbol(row) for row in rows.rows_of(data)])
     return {item.symbol: item for item in found if item.quote_asset == "USDT"}
 
 

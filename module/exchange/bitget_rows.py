@@ -359,6 +359,13 @@ def placed_stop(row: Row) -> PlacedStop | None:
     )
 
 
+def candles(data: object, symbol: str, frequency: Frequency) -> list[Candle]:
+    """The answer of a candle endpoint: a list of lists."""
+    if not isinstance(data, list):
+        raise BadRow("candles are not a list")
+    return [candle(cells, symbol, frequency) for cells in data]
+
+
 def candle(cells: object, symbol: str, frequency: Frequency) -> Candle:
     """Seven or eight texts: open time, open, high, low, close, base volume, …"""
     if not isinstance(cells, Sequence) or isinstance(cells, str) or len(cells) < 6:

@@ -16,7 +16,7 @@ from typing import Final
 
 from module.exchange import bitget_rows as rows
 from module.exchange.bitget_account import BitgetAccount
-from module.exchange.bitget_orders import refused
+from module.exchange.bitget_orders import place_one
 from module.exchange.bitget_public import read_spot_symbols
 from module.exchange.bitget_requests import (
     Listing,
@@ -27,10 +27,9 @@ from module.exchange.bitget_requests import (
     read_pages,
     understood,
 )
-from module.exchange.bitget_rows import BadRow
 from module.exchange.bitget_spot_rows import spot_balance, spot_bill, spot_fill, spot_order
 from module.exchange.bitget_spot_stops import SpotStops
-from module.exchange.bitget_wire import BitgetWire, Duplicate, endpoint
+from module.exchange.bitget_wire import BitgetWire, endpoint
 from module.exchange.venue import (
     Ability,
     KeyReport,
@@ -50,7 +49,7 @@ from module.model.accounts import (
     PositionMode,
     SpotBalance,
 )
-from module.model.errors import InvalidInput, NotFound, OutcomeUnknown, Rejected, Retryable
+from module.model.errors import InvalidInput, NotFound, Retryable
 from module.model.market import MarketType, Quote
 from module.model.money import plain, round_down
 from module.model.orders import (
@@ -249,7 +248,8 @@ class BitgetSpot(BitgetAccount):
         held = next((p for p in self.holdings(priority=priority) if p.symbol == symbol), None)
         if held is None or not protects_long:
             raise NoPosition(f"{symbol}: there is nothing to protect")
-        self._stops.set(held, trigger_price, is_stop_loss=is_stop_loss, priority=priority)
+        with self._rules_checked():
+            self._stops.set(held, trigger_price, is_stop_loss=is_stop_loss, priority=priority)
 
     def placed_stops(self, *, priority: Priority = Priority.PROTECTION) -> tuple[PlacedStop, ...]:
         """All trigger orders that `set_stop` made; those of a person are not among them."""
@@ -281,19 +281,7 @@ class BitgetSpot(BitgetAccount):
         why = _stops_wrong(order, reference)
         if why:
             return self._refuse_stops(order, why)
-        try:
-            data = rows.row_of(self._wire.send(PLACE, params))
-            if data.get("clientOid") != order.client_id or not rows.optional_text(data, "orderId"):
-                raise BadRow("the answer names another order")
-            return SubmitResult(order.client_id, Outcome.ACCEPTED, rows.text(data, "orderId"))
-        except (BadRow, OutcomeUnknown) as error:
-            return SubmitResult(order.client_id, Outcome.UNKNOWN, message=str(error))
-        except Duplicate:
-            return self.look_up(order)
-        except Retryable as error:
-            return error
-        except Rejected as error:
-            return refused(order, error)
+        return place_one(self._wire, PLACE, params, order, self.look_up)
 
     def _refuse_stops(self, order: OrderRequest, why: str) -> SubmitResult | Retryable:
         """Not sent, unless it was sent before: its stops could not be placed afterwards."""

@@ -107,6 +107,10 @@ class PositionGuard:
         except OutcomeUnknown:
             self._desk.want_stops(owned, wanted)
             raise
+        except WrongSideOfPrice as error:
+            if held.position.stops.stop_loss is None and True not in held.untidy:
+                self._desk.want_stops(owned, wanted)  # the next look closes the position (B6)
+            raise WrongSideOfPrice(error.message) from error  # under one code for all venues
         self._desk.want_stops(owned, wanted)
         found = self._keeper.read(owned).get(symbol)
         if found is None:

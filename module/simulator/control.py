@@ -16,11 +16,23 @@ from urllib.parse import parse_qsl
 import orjson
 
 from module.model.errors import AifapError, Conflict, InvalidInput, NotFound
-from module.simulator.bitget_app import Receive, Scope, Send, read_request, send_answer
-from module.simulator.bitget_auth import ENVIRONMENTS, ApiKey, SignedRequest, check_authorities
-from module.simulator.bitget_codes import WireError
-from module.simulator.bitget_params import Params, read_body
-from module.simulator.bitget_rows import (
+from module.simulator.clock_status import status_json
+from module.simulator.engine.engine_types import EngineRejected, MarketType, PositionMode
+from module.simulator.engine.price_feed import price_kinds
+from module.simulator.faults.fault_catalogue import catalogue_json, words_of
+from module.simulator.faults.fault_words import rule_json
+from module.simulator.prices.market_source import PriceKind
+from module.simulator.venue import (
+    DEPOSIT,
+    JUMP_PRICE,
+    NewAccount,
+    Venue,
+)
+from module.simulator.wire.bitget_app import Receive, Scope, Send, read_request, send_answer
+from module.simulator.wire.bitget_auth import ENVIRONMENTS, ApiKey, SignedRequest, check_authorities
+from module.simulator.wire.bitget_codes import WireError
+from module.simulator.wire.bitget_params import Params, read_body
+from module.simulator.wire.bitget_rows import (
     account_list_row,
     bill_row,
     closed_position_row,
@@ -29,20 +41,8 @@ from module.simulator.bitget_rows import (
     plan_row,
     position_row,
 )
-from module.simulator.bitget_spot_rows import spot_asset_row, spot_fill_row, spot_order_row
-from module.simulator.clock_status import status_json
-from module.simulator.engine_types import EngineRejected, MarketType, PositionMode
-from module.simulator.fault_catalogue import catalogue_json, words_of
-from module.simulator.fault_words import rule_json
-from module.simulator.market_source import PriceKind
-from module.simulator.price_feed import price_kinds
-from module.simulator.venue import (
-    DEPOSIT,
-    JUMP_PRICE,
-    NewAccount,
-    Venue,
-)
-from module.simulator.wire_answer import WireAnswer
+from module.simulator.wire.bitget_spot_rows import spot_asset_row, spot_fill_row, spot_order_row
+from module.simulator.wire.wire_answer import WireAnswer
 from module.simulator.world_clock import WorldClockServer
 
 PREFIX = "/control/"

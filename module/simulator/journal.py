@@ -25,7 +25,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from module.model.errors import Conflict, InvalidInput, InvariantViolated
-from module.simulator.bitget_auth import ApiKey
+from module.simulator.wire.bitget_auth import ApiKey
 
 FORMAT = 1
 _CHUNK_BYTES = 1 << 20

@@ -29,7 +29,15 @@ from module.clock import SystemClock, to_epoch_ms
 from module.life_line import end_with_parent
 from module.model.canonical import to_plain_json
 from module.model.errors import AifapError, Conflict, InvalidInput
-from module.simulator.bitget_app import (
+from module.simulator.control import PREFIX, ControlApp, parse_new_account
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_types import EngineSettings, PositionMode
+from module.simulator.group_sync import GroupSync
+from module.simulator.journal import WorldFolder
+from module.simulator.prices.market_source import DAY_MS, MINUTE_MS, MarketSource
+from module.simulator.snapshot import bring_back, keep_snapshots
+from module.simulator.venue import NewAccount, Venue
+from module.simulator.wire.bitget_app import (
     TRANSPORT_EXTENSION,
     BitgetApp,
     Message,
@@ -38,17 +46,9 @@ from module.simulator.bitget_app import (
     Scope,
     Send,
 )
-from module.simulator.bitget_auth import check_public_key
-from module.simulator.bitget_codes import WireError
-from module.simulator.bitget_table import ENDPOINTS
-from module.simulator.control import PREFIX, ControlApp, parse_new_account
-from module.simulator.engine import Engine
-from module.simulator.engine_types import EngineSettings, PositionMode
-from module.simulator.group_sync import GroupSync
-from module.simulator.journal import WorldFolder
-from module.simulator.market_source import DAY_MS, MINUTE_MS, MarketSource
-from module.simulator.snapshot import bring_back, keep_snapshots
-from module.simulator.venue import NewAccount, Venue
+from module.simulator.wire.bitget_auth import check_public_key
+from module.simulator.wire.bitget_codes import WireError
+from module.simulator.wire.bitget_table import ENDPOINTS
 from module.simulator.world_clock import ClockHooks, WorldClockServer, check_speed
 
 EXIT_OK = 0
@@ -138,10 +138,10 @@ def bind(host: str, port: int) -> socket.socket:
 def open_market(settings: SimulatorSettings) -> MarketSource:
     """Where the prices come from."""
     if settings.candles is not None:
-        from module.simulator.replay import ReplayMarket
+        from module.simulator.prices.replay import ReplayMarket
 
         return ReplayMarket(settings.candles)
-    from module.simulator.synthetic import SyntheticMarket
+    from module.simulator.prices.synthetic import SyntheticMarket
 
     return SyntheticMarket(settings.seed)
 

@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 def program_digest() -> str:
     """What this program is: a snapshot of any other is not read."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

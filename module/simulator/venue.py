@@ -15,14 +15,14 @@ from decimal import Decimal
 
 from module.clock import SystemClock
 from module.model.errors import Conflict, InvariantViolated
-from module.simulator.bitget_auth import DEFAULT_AUTHORITIES, ApiKey
-from module.simulator.bitget_codes import WireError, wire_error
-from module.simulator.bitget_params import Params
-from module.simulator.engine import Engine
-from module.simulator.engine_types import EngineRejected, MarketType, PositionMode
-from module.simulator.fault_desk import FaultDesk, HeldRequest
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_types import EngineRejected, MarketType, PositionMode
+from module.simulator.engine.price_feed import price_kinds
+from module.simulator.faults.fault_desk import FaultDesk, HeldRequest
 from module.simulator.journal import JournalEntry, WorldFolder
-from module.simulator.price_feed import price_kinds
+from module.simulator.wire.bitget_auth import DEFAULT_AUTHORITIES, ApiKey
+from module.simulator.wire.bitget_codes import WireError, wire_error
+from module.simulator.wire.bitget_params import Params
 
 FIRST_ACCOUNT_NUMBER = 10_000_001
 OPEN_ACCOUNT = "CONTROL open-account"

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from module.simulator.bitget_table import ENDPOINTS
+from module.simulator.wire.bitget_table import ENDPOINTS
 
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests" / "contract" / "simulator"

@@ -21,10 +21,10 @@ def lab() -> Iterator[Laboratory]:
         yield made
 
 
-@pytest.mark.parametrize("name", ["B4/cancelled", "A31/over", "A19/lot", "A20/delisted"])
+@pytest.mark.parametrize("name", ["B4/cancelled", "B6/45062-moved", "A19/lot"])
 def test_a_session_converges_or_says_why_and_the_ledger_agrees(lab: Laboratory, name: str) -> None:
-    """B4: a filled order is shown as cancelled. A31: it is cancelled although it is over. A19: the
-    lot grows under a position. A20: a symbol is delisted, the others go on."""
+    """B4: a filled order is shown as cancelled. B6: the session moves a stop and is told that the
+    price has passed it. A19: the lot grows under a position."""
     (case,) = chosen(name)
     outcome = lab.run(case)
     assert outcome.violations == []

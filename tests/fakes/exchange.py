@@ -310,6 +310,9 @@ class FakeExchange:
         if held is None:
             raise NotFound(f"{symbol}: no position")
         _require_right_side(symbol, held.size > 0, stops, self.marks[symbol])
+        for price in (stops.stop_loss, stops.take_profit):
+            if price is not None and price % self.rules[symbol].price_step:
+                raise Rejected(f"{symbol}: {price} is not on the tick", code="45115")
         self.stop_calls.append((symbol, stops))
         held.stops = stops
         self.crashes.reach("exchange.set_stops: done")

@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from module.simulator.bitget_app import BitgetApp, WireRequest
-from module.simulator.bitget_auth import SignedRequest
-from module.simulator.bitget_table import ENDPOINTS
-from module.simulator.engine import Engine
-from module.simulator.engine_types import EngineSettings
-from module.simulator.fault_catalogue import words_of
-from module.simulator.faults import FaultRule
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_types import EngineSettings
+from module.simulator.faults.fault_catalogue import words_of
+from module.simulator.faults.faults import FaultRule
 from module.simulator.journal import WorldFolder
-from module.simulator.synthetic import SyntheticMarket
+from module.simulator.prices.synthetic import SyntheticMarket
 from module.simulator.venue import NewAccount, Venue
-from module.simulator.wire_answer import Ending, Reply
+from module.simulator.wire.bitget_app import BitgetApp, WireRequest
+from module.simulator.wire.bitget_auth import SignedRequest
+from module.simulator.wire.bitget_table import ENDPOINTS
+from module.simulator.wire.wire_answer import Ending, Reply
 from tests.fakes.paper_exchange import START_MS
 
 

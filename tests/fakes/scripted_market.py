@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from module.simulator.instruments import (
+from module.simulator.engine.price_feed import merge_bars
+from module.simulator.prices.instruments import (
     FuturesInstrument,
     SpotInstrument,
     futures_instrument,
     spot_instrument,
 )
-from module.simulator.market_source import HOUR_MS, MINUTE_MS, Bar, FundingPoint, PriceKind
-from module.simulator.price_feed import merge_bars
+from module.simulator.prices.market_source import HOUR_MS, MINUTE_MS, Bar, FundingPoint, PriceKind
 
 START_MS = 1_750_000_020_000  # a whole minute: 2025-06-15 15:07:00 UTC
 DEFAULT_PRICES = {"BTCUSDT": Decimal("50000.0"), "ETHUSDT": Decimal("2000.00")}

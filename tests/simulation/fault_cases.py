@@ -10,18 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from module.simulator.fault_catalogue import CATALOGUE
-from module.simulator.fault_entry import Words
+from module.simulator.faults.fault_catalogue import CATALOGUE
+from module.simulator.faults.fault_entry import Words
 
 ADDRESS_WIDE = ("A10", "A13", "A14", "A15", "A24")
 """They hit requests without a key too, so they are not limited to an account."""
 
 
 class Arm(StrEnum):
-    """When a fault is armed: before the first cycle, or while positions and their stops stand."""
+    """When a fault is armed: before the first cycle, while positions and their stops stand, or long
+    after the last order of a cycle, when nothing that happens to a position is our own doing."""
 
     FIRST = "first"
     RUNNING = "running"
+    QUIET = "quiet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +100,39 @@ EXCUSED: Mapping[str, str] = {
     "A31": f"{_MARKET}; `over` is the case that it can meet",
 }
 
+
+def catalogue_rules(fault: str, variant: str) -> tuple[Words, ...]:
+    """The rules of a variant, named."""
+    return tuple({"fault": fault, **rule} for rule in CATALOGUE[fault].variants[variant])
+
+
 EXTRA: tuple[Case, ...] = (
     # A filled order is shown as live for so long that it is cancelled.
     Case("A31", "over", ({"fault": "A31", **_SHOWN_LIVE},), cycles=3),
+    *(
+        Case(fault, f"{variant}-quiet", catalogue_rules(fault, variant), arm=Arm.QUIET)
+        for fault, variant in (
+            ("A28", "order"),
+            ("A28", "close"),
+            ("B12", "half"),
+            ("B13", "third"),
+        )
+    ),
+    # The session itself moves a stop that stands, and that is what fails.
+    *(
+        Case(fault, f"{variant}-moved", catalogue_rules(fault, variant))
+        for fault, variant in (
+            ("B5", "done"),
+            ("B5", "not_done"),
+            ("B6", "45062"),
+            ("B7", "43031"),
+            ("B7", "40890"),
+            ("B7", "43071"),
+        )
+    ),
 )
+MAY_END = ("A16", "A21/45117", "A21/40920", "A22", "A26")
+"""Faults that end a session: its keys, leverage, mode or orders are not what it needs."""
 
 
 def excuse(fault: str, variant: str) -> str:

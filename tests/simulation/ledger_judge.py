@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from module.simulator.fault_effects import FOREIGN_PREFIX, LEFTOVER_PREFIX
+from module.simulator.faults.fault_effects import FOREIGN_PREFIX, LEFTOVER_PREFIX
 
 Letter = Mapping[str, Any]
 Ledger = Mapping[str, Any]

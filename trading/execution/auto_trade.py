@@ -397,6 +397,7 @@ class _Execution:
         if self.rules.policy.market is not MarketType.FUTURES:
             return info
         snapshot = self.ports.exchange.snapshot()
+        rounded: dict[str, StopPrices] = {}
         for position in snapshot.positions:
             wanted = info.stops.get(position.symbol)
             if wanted is None or wanted == position.stops:
@@ -404,10 +405,13 @@ class _Execution:
             weight = Decimal(info.targets.get(position.symbol, {}).get("weight", "0"))
             if weight * position.size <= 0:
                 continue  # its flip did not happen: these stops are the other side's
-            self._set_stops(info, position, wanted)
-        return info
+            placed = self._set_stops(info, position, wanted)
+            if placed != wanted:
+                rounded[position.symbol] = placed
+        return info.changed(stops={**info.stops, **rounded}) if rounded else info
 
-    def _set_stops(self, info: OrderInfo, position: Position, wanted: StopPrices) -> None:
+    def _set_stops(self, info: OrderInfo, position: Position, wanted: StopPrices) -> StopPrices:
+        """Set and read back; what was wanted in the end: on another tick where that has changed."""
         symbol = position.symbol
         not_after = self.ports.clock.now() + timedelta(seconds=SEND_WINDOW_S)
         stamp = self._stamp(info, not_after)
@@ -418,13 +422,17 @@ class _Execution:
             except OutcomeUnknown as error:
                 seen = f"unknown ({error.message})"  # an upsert: the same again is harmless
             except NotFound:
-                return  # the position ended meanwhile; there is nothing to protect
+                return wanted  # the position ended meanwhile; there is nothing to protect
             except Rejected as error:
-                if error.code == STOP_ON_WRONG_SIDE and position.stops.stop_loss is not None:
-                    return  # the market ran past the new stop; the old one still stands
-                raise
+                if error.code == STOP_ON_WRONG_SIDE:
+                    return wanted  # the old stop stands, or the gateway closes what has none (B6)
+                fresh = self.ports.exchange.instruments().get(symbol)
+                if fresh is None or round_stops(wanted, fresh) == wanted:
+                    raise
+                wanted = round_stops(wanted, fresh)  # the tick is another one now (A19)
+                seen = error.message
             if seen == wanted:
-                return
+                return wanted
         raise Conflict(f"{symbol}: stops are {seen} after they were set to {wanted}")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.contract.report import CONSTANTS_PAGE, constant_lines
 
-SIMULATOR = Path(__file__).parents[3] / "module" / "simulator"
+SIMULATOR = Path(__file__).parents[3] / "module" / "simulator" / "wire"
 ROWS = ("account", "funding", "instruments", "market", "rows", "spot_plans", "spot_rows", "wallet")
 ACKNOWLEDGEMENTS = {"endId", "successList", "failureList", "result"}
 EMPTY_LISTS = {"bills", "list", "entrustedList", "fillList"}

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from module.simulator.fault_catalogue import CATALOGUE
-from module.simulator.wire_answer import Ending, Reply
+from module.simulator.faults.fault_catalogue import CATALOGUE
+from module.simulator.wire.wire_answer import Ending, Reply
 from tests.fakes.paper_exchange import BTC, MIX, SPOT, USDT, market_order
 from tests.fakes.paper_venue import PaperVenue
 

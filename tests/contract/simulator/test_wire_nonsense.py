@@ -7,13 +7,13 @@ from decimal import Decimal
 
 import pytest
 
-from module.simulator.bitget_auth import ApiKey
-from module.simulator.bitget_codes import WireError
-from module.simulator.bitget_params import Params
-from module.simulator.bitget_table import ENDPOINTS
-from module.simulator.engine import Engine
-from module.simulator.engine_types import EngineRejected, EngineSettings, PositionMode
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_types import EngineRejected, EngineSettings, PositionMode
 from module.simulator.venue import Call
+from module.simulator.wire.bitget_auth import ApiKey
+from module.simulator.wire.bitget_codes import WireError
+from module.simulator.wire.bitget_params import Params
+from module.simulator.wire.bitget_table import ENDPOINTS
 from tests.fakes.scripted_market import START_MS, ScriptedMarket
 
 pytestmark = pytest.mark.timeout(120)

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from module.simulator.bitget_codes import WireError
-from module.simulator.bitget_params import Params
-from module.simulator.bitget_table import ENDPOINTS
-from module.simulator.engine import Engine
-from module.simulator.engine_types import EngineSettings, PositionMode
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_types import EngineSettings, PositionMode
 from module.simulator.venue import Call, Venue
+from module.simulator.wire.bitget_codes import WireError
+from module.simulator.wire.bitget_params import Params
+from module.simulator.wire.bitget_table import ENDPOINTS
 from tests.fakes.scripted_market import START_MS, ScriptedMarket
 
 pytestmark = pytest.mark.timeout(60)

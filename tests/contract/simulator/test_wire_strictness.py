@@ -13,8 +13,8 @@ import pytest
 import urllib3
 
 from module.clock import WorldClock
-from module.simulator.bitget_codes import WireError
-from module.simulator.bitget_params import BODY_DEPTH_MAX, Params, read_body
+from module.simulator.wire.bitget_codes import WireError
+from module.simulator.wire.bitget_params import BODY_DEPTH_MAX, Params, read_body
 from tests.contract.simulator.wire_words import (
     ACCOUNT,
     BTC,

@@ -442,6 +442,22 @@ def test_B6_a_stop_that_the_price_has_passed_closes_at_once_and_never_more(
     assert "closed" in alert.title
 
 
+@pytest.mark.parametrize("variant", ["40834", "45062"])
+def test_B6_a_moved_stop_that_the_price_has_passed_leaves_the_old_one(
+    exchange: FaultyExchange, variant: str
+) -> None:
+    stops = exchange.protected_long()
+    exchange.fault("B6", variant=variant)
+    moved = StopPrices(exchange.price("0.91"), stops.take_profit)
+    with pytest.raises(Rejected) as refused:
+        exchange.gateway.set_stops(exchange.account_id, exchange.stamp(), "BTCUSDT", moved)
+    assert exchange.fired() == 1
+    assert refused.value.code == "stop-on-wrong-side"
+    exchange.look()
+    assert exchange.stops_held() == stops
+    assert exchange.held() == Decimal("0.0123")
+
+
 @pytest.mark.parametrize("variant", ["43031", "40890", "43071"])
 def test_B7_a_refused_stop_is_in_place_soon(exchange: FaultyExchange, variant: str) -> None:
     stops = without_stops(exchange)

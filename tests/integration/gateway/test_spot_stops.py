@@ -120,7 +120,9 @@ def test_a_stop_that_fires_sells_the_coin_once_and_leaves_nothing_behind(
     assert placed(exchange) == {}
     assert exchange.gateway._desk.open(exchange.account_id).wanted == {}
     assert exchange.alerts.of_kind("protection") == []
-    sales = [o for o in exchange.ledger()["spot_orders"] if o["side"] == Side.SELL.value]  # type: ignore[attr-defined,index,union-attr]
+    rows = exchange.ledger()["spot_orders"]
+    assert isinstance(rows, list)
+    sales = [row for row in rows if row["side"] == Side.SELL.value]
     assert len(sales) == 1
 
 

@@ -122,8 +122,8 @@ def test_an_order_is_sent_as_published_and_its_numbers_are_text(
 
 def test_numbers_never_leave_with_an_exponent(exchange: ScriptedExchange, venue: Venue) -> None:
     exchange.then(PLACE, accepted())
-    limit = {"order_type": OrderType.LIMIT, "price": Decimal("6E+4")}
-    order = buy(size="1E-3", stops=StopPrices(Decimal("5.5E+4")), **limit)
+    price, stops = Decimal("6E+4"), StopPrices(Decimal("5.5E+4"))
+    order = buy(size="1E-3", order_type=OrderType.LIMIT, price=price, stops=stops)
     venue.admit_orders([order])
     venue.submit([order])
     (body,) = exchange.sent(PLACE)

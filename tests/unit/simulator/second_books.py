@@ -11,9 +11,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from module.simulator.engine import Engine
-from module.simulator.engine_records import BillRecord, FillRecord
-from module.simulator.engine_types import MarketType, PositionMode, PositionSide, TradeSide
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_records import BillRecord, FillRecord
+from module.simulator.engine.engine_types import MarketType, PositionMode, PositionSide, TradeSide
 
 D = Decimal
 ZERO = D(0)

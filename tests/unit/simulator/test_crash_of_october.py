@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from module.simulator.engine import Engine
-from module.simulator.engine_types import (
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_types import (
     EngineSettings,
     FuturesOrderCommand,
     MarginMode,
     OrderType,
     Side,
 )
-from module.simulator.ledger import House
-from module.simulator.replay import ReplayMarket
+from module.simulator.engine.ledger import House
+from module.simulator.prices.replay import ReplayMarket
 
 D = Decimal
 DATA = Path(__file__).parents[3].parent / "shared" / "data" / "perp_1h_2025"

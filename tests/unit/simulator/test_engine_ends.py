@@ -6,9 +6,9 @@ from decimal import Decimal
 
 import pytest
 
-from module.simulator.engine import Engine
-from module.simulator.engine_records import OrderRecord
-from module.simulator.engine_types import (
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_records import OrderRecord
+from module.simulator.engine.engine_types import (
     CancelReason,
     EngineRejected,
     EngineSettings,
@@ -25,8 +25,8 @@ from module.simulator.engine_types import (
     SpotOrderCommand,
     TradeSide,
 )
-from module.simulator.ledger import House
-from module.simulator.market_source import DAY_MS, MINUTE_MS, Bar, PriceKind
+from module.simulator.engine.ledger import House
+from module.simulator.prices.market_source import DAY_MS, MINUTE_MS, Bar, PriceKind
 from tests.fakes.scripted_market import START_MS, ScriptedMarket
 
 D = Decimal

@@ -6,9 +6,9 @@ from decimal import Decimal
 
 import pytest
 
-from module.simulator.engine import Engine
-from module.simulator.engine_records import OrderRecord, PositionView
-from module.simulator.engine_types import (
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_records import OrderRecord, PositionView
+from module.simulator.engine.engine_types import (
     CancelReason,
     EngineRejected,
     EngineSettings,
@@ -457,7 +457,7 @@ def test_queries_do_not_move_the_world() -> None:
 
 
 def test_nothing_happens_by_itself_while_nobody_trades() -> None:
-    from module.simulator.engine_types import NEVER_MS
+    from module.simulator.engine.engine_types import NEVER_MS
 
     engine = new_engine()
     assert engine.next_event_ms() == NEVER_MS

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from module.simulator.bitget_rows import fill_row, order_detail_row
-from module.simulator.engine import Engine
-from module.simulator.engine_types import (
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_types import (
     CancelReason,
     EngineRejected,
     EngineSettings,
@@ -26,8 +25,9 @@ from module.simulator.engine_types import (
     Side,
     TradeSide,
 )
-from module.simulator.instruments import FuturesInstrument, PositionTier
-from module.simulator.ledger import House
+from module.simulator.engine.ledger import House
+from module.simulator.prices.instruments import FuturesInstrument, PositionTier
+from module.simulator.wire.bitget_rows import fill_row, order_detail_row
 from tests.fakes.scripted_market import START_MS, ScriptedMarket
 
 D = Decimal

@@ -6,9 +6,9 @@ from decimal import Decimal
 
 import pytest
 
-from module.simulator.engine import Engine
-from module.simulator.engine_records import OrderRecord
-from module.simulator.engine_types import (
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_records import OrderRecord
+from module.simulator.engine.engine_types import (
     EngineRejected,
     EngineSettings,
     FuturesOrderCommand,
@@ -23,7 +23,7 @@ from module.simulator.engine_types import (
     Side,
     TradeSide,
 )
-from module.simulator.ledger import House
+from module.simulator.engine.ledger import House
 from tests.fakes.scripted_market import START_MS, ScriptedMarket
 
 D = Decimal

@@ -7,9 +7,9 @@ from decimal import Decimal
 
 import pytest
 
-from module.simulator.engine import Engine
-from module.simulator.engine_records import OrderRecord
-from module.simulator.engine_types import (
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_records import OrderRecord
+from module.simulator.engine.engine_types import (
     CancelReason,
     EngineRejected,
     EngineSettings,

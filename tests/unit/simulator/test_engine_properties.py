@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from module.simulator.engine import Engine, hold_side_of
-from module.simulator.engine_types import (
+from module.simulator.engine.engine import Engine, hold_side_of
+from module.simulator.engine.engine_types import (
     EngineRejected,
     EngineSettings,
     Force,
@@ -29,8 +29,8 @@ from module.simulator.engine_types import (
     SpotOrderCommand,
     TradeSide,
 )
-from module.simulator.margin import average_entry, money, price_profit, truncated_fee
-from module.simulator.synthetic import SyntheticMarket
+from module.simulator.engine.margin import average_entry, money, price_profit, truncated_fee
+from module.simulator.prices.synthetic import SyntheticMarket
 from tests.fakes.scripted_market import START_MS
 
 D = Decimal

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from module.simulator.engine import Engine
-from module.simulator.engine_types import (
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_types import (
     EngineSettings,
     FuturesOrderCommand,
     MarginMode,
@@ -23,8 +23,8 @@ from module.simulator.engine_types import (
     Side,
     TriggerType,
 )
-from module.simulator.market_source import DAY_MS, MINUTE_MS
-from module.simulator.synthetic import SyntheticMarket
+from module.simulator.prices.market_source import DAY_MS, MINUTE_MS
+from module.simulator.prices.synthetic import SyntheticMarket
 from tests.fakes.scripted_market import START_MS
 from tests.unit.simulator.test_engine_properties import Driver, random_operation, sequences
 

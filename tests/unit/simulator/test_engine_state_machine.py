@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from module.simulator.engine import Engine, hold_side_of
-from module.simulator.engine_types import (
+from module.simulator.engine.engine import Engine, hold_side_of
+from module.simulator.engine.engine_types import (
     EngineRejected,
     EngineSettings,
     Force,
@@ -44,8 +44,8 @@ from module.simulator.engine_types import (
     TradeSide,
     TriggerType,
 )
-from module.simulator.market_source import PriceKind
-from module.simulator.synthetic import SyntheticMarket
+from module.simulator.prices.market_source import PriceKind
+from module.simulator.prices.synthetic import SyntheticMarket
 from tests.fakes.scripted_market import START_MS
 from tests.unit.simulator.second_books import SecondBooks
 

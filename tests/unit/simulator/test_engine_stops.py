@@ -7,9 +7,9 @@ from decimal import Decimal
 
 import pytest
 
-from module.simulator.engine import Engine
-from module.simulator.engine_records import OrderRecord, PlanRecord
-from module.simulator.engine_types import (
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_records import OrderRecord, PlanRecord
+from module.simulator.engine.engine_types import (
     EngineRejected,
     EngineSettings,
     FuturesOrderCommand,
@@ -31,7 +31,7 @@ from module.simulator.engine_types import (
     TradeSide,
     TriggerType,
 )
-from module.simulator.market_source import PriceKind
+from module.simulator.prices.market_source import PriceKind
 from tests.fakes.scripted_market import START_MS, ScriptedMarket
 
 D = Decimal

@@ -13,19 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from module.model.errors import InvalidInput
-from module.simulator.bitget_codes import WireError
-from module.simulator.bitget_table import ENDPOINTS
-from module.simulator.fault_catalogue import (
+from module.simulator.faults.fault_catalogue import (
     CATALOGUE,
     INJECTABLE,
     catalogue_words,
     seeded_plan,
     words_of,
 )
-from module.simulator.fault_entry import Words
-from module.simulator.fault_seeds import PlannedFault
-from module.simulator.fault_words import parse_words, rule_json, words_json
-from module.simulator.faults import (
+from module.simulator.faults.fault_entry import Words
+from module.simulator.faults.fault_seeds import PlannedFault
+from module.simulator.faults.fault_words import parse_words, rule_json, words_json
+from module.simulator.faults.faults import (
     GROUPS,
     UNLIMITED,
     FaultAnswer,
@@ -35,7 +33,9 @@ from module.simulator.faults import (
     names,
 )
 from module.simulator.snapshot import restore_snapshot, take_snapshot
-from module.simulator.wire_answer import Ending, Reply
+from module.simulator.wire.bitget_codes import WireError
+from module.simulator.wire.bitget_table import ENDPOINTS
+from module.simulator.wire.wire_answer import Ending, Reply
 from tests.fakes.paper_exchange import BTC, MIX, SPOT, USDT, market_order
 from tests.fakes.paper_venue import PaperVenue
 

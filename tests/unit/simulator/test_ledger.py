@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from module.model.errors import InvariantViolated
-from module.simulator.engine_types import MarketType
-from module.simulator.ledger import House, Ledger, LedgerEntry, LedgerLeg, WalletKey
+from module.simulator.engine.engine_types import MarketType
+from module.simulator.engine.ledger import House, Ledger, LedgerEntry, LedgerLeg, WalletKey
 
 D = Decimal
 ANN = WalletKey("ann", MarketType.FUTURES, "USDT")

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from module.model.errors import InvalidInput
-from module.simulator.engine import Engine
-from module.simulator.engine_types import (
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_types import (
     EngineRejected,
     EngineSettings,
     FuturesOrderCommand,
@@ -22,12 +22,12 @@ from module.simulator.engine_types import (
     RejectReason,
     Side,
 )
-from module.simulator.instruments import futures_instrument, spot_instrument
-from module.simulator.market_source import DAY_MS, HOUR_MS, MINUTE_MS, Bar
-from module.simulator.minute_path import expand_hour, walk_minute
-from module.simulator.price_feed import merge_bars
-from module.simulator.replay import ReplayMarket
-from module.simulator.synthetic import SyntheticMarket
+from module.simulator.engine.price_feed import merge_bars
+from module.simulator.prices.instruments import futures_instrument, spot_instrument
+from module.simulator.prices.market_source import DAY_MS, HOUR_MS, MINUTE_MS, Bar
+from module.simulator.prices.minute_path import expand_hour, walk_minute
+from module.simulator.prices.replay import ReplayMarket
+from module.simulator.prices.synthetic import SyntheticMarket
 from tests.fakes.scripted_market import START_MS, ScriptedMarket
 
 D = Decimal

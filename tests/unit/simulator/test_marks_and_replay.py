@@ -16,10 +16,8 @@ from hypothesis import strategies as st
 
 from module.model.errors import InvalidInput
 from module.model.money import decimal_from_float
-from module.simulator.candle_files import decimals_needed, whole_steps
-from module.simulator.derived_marks import derive_index_and_mark
-from module.simulator.engine import Engine
-from module.simulator.engine_types import (
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_types import (
     EngineSettings,
     FuturesOrderCommand,
     HoldSide,
@@ -32,10 +30,12 @@ from module.simulator.engine_types import (
     SpotOrderCommand,
     TriggerType,
 )
-from module.simulator.market_source import DAY_MS, HOUR_MS, MINUTE_MS, PriceKind
-from module.simulator.replay import ReplayMarket
-from module.simulator.synthetic import SyntheticMarket
-from module.simulator.tick_series import TickSeries, turnover_of
+from module.simulator.prices.candle_files import decimals_needed, whole_steps
+from module.simulator.prices.derived_marks import derive_index_and_mark
+from module.simulator.prices.market_source import DAY_MS, HOUR_MS, MINUTE_MS, PriceKind
+from module.simulator.prices.replay import ReplayMarket
+from module.simulator.prices.synthetic import SyntheticMarket
+from module.simulator.prices.tick_series import TickSeries, turnover_of
 
 D = Decimal
 SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -305,7 +305,7 @@ def test_floats_fall_on_the_tick_that_their_decimal_falls_on(
 @pytest.mark.parametrize("folder", ["perp_1m_2025-05", "perp_1h_2025", "spot_1h_2019-2022"])
 def test_real_prices_are_spelled_exactly(folder: str) -> None:
     """No candle is off by anything: every 997th price of every file, through Decimal."""
-    from module.simulator.candle_files import candle_files, read_candles
+    from module.simulator.prices.candle_files import candle_files, read_candles
 
     market = real(folder)
     for rules in market.futures():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from module.simulator.bitget_app import ADDRESS_LIMIT_PER_MINUTE, NoLimits, RequestLimits
-from module.simulator.bitget_table import ENDPOINTS
 from module.simulator.server import build_parser, settings_from
+from module.simulator.wire.bitget_app import ADDRESS_LIMIT_PER_MINUTE, NoLimits, RequestLimits
+from module.simulator.wire.bitget_table import ENDPOINTS
 
 PLACE = ENDPOINTS["POST /api/v2/mix/order/place-order"]
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from module.simulator.engine import Engine
-from module.simulator.engine_types import (
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_types import (
     EngineSettings,
     FuturesOrderCommand,
     HoldSide,
@@ -24,11 +24,11 @@ from module.simulator.engine_types import (
     Side,
     TriggerType,
 )
-from module.simulator.exposure import ExposureLog
-from module.simulator.market_source import HOUR_MS, MINUTE_MS, Bar, PriceKind
-from module.simulator.minute_path import expand_hour, part_of_hour
-from module.simulator.price_feed import PriceFeed, merge_bars
-from module.simulator.replay import ReplayMarket
+from module.simulator.engine.exposure import ExposureLog
+from module.simulator.engine.price_feed import PriceFeed, merge_bars
+from module.simulator.prices.market_source import HOUR_MS, MINUTE_MS, Bar, PriceKind
+from module.simulator.prices.minute_path import expand_hour, part_of_hour
+from module.simulator.prices.replay import ReplayMarket
 from tests.fakes.scripted_market import START_MS, ScriptedMarket
 
 D = Decimal

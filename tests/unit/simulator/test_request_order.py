@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from module.simulator.engine import Engine
-from module.simulator.engine_types import (
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_types import (
     EngineSettings,
     Force,
     FuturesOrderCommand,
@@ -31,7 +31,7 @@ from module.simulator.engine_types import (
     Side,
     SpotOrderCommand,
 )
-from module.simulator.synthetic import SyntheticMarket
+from module.simulator.prices.synthetic import SyntheticMarket
 from tests.fakes.scripted_market import START_MS
 
 pytestmark = pytest.mark.timeout(60)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from module.model.errors import InvalidInput
-from module.simulator.engine_types import PositionMode
+from module.simulator.engine.engine_types import PositionMode
 from module.simulator.server import SimulatorSettings, build_parser, settings_from
 
 

@@ -13,13 +13,11 @@ import pytest
 
 from module.model.errors import InvalidInput, InvariantViolated
 from module.simulator import snapshot
-from module.simulator.bitget_codes import WireError
-from module.simulator.bitget_params import Params
-from module.simulator.bitget_table import ENDPOINTS
-from module.simulator.engine import Engine
-from module.simulator.engine_types import EngineSettings
-from module.simulator.fault_words import parse_words
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_types import EngineSettings
+from module.simulator.faults.fault_words import parse_words
 from module.simulator.journal import WorldFolder
+from module.simulator.prices.synthetic import SyntheticMarket
 from module.simulator.snapshot import (
     SnapshotKeeper,
     bring_back,
@@ -28,8 +26,10 @@ from module.simulator.snapshot import (
     take_snapshot,
 )
 from module.simulator.snapshot_codec import Decoder, Encoder
-from module.simulator.synthetic import SyntheticMarket
 from module.simulator.venue import JUMP_PRICE, Call, NewAccount, Venue
+from module.simulator.wire.bitget_codes import WireError
+from module.simulator.wire.bitget_params import Params
+from module.simulator.wire.bitget_table import ENDPOINTS
 from tests.fakes.scripted_market import START_MS
 
 pytestmark = pytest.mark.timeout(120)

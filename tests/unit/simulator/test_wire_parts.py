@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from module.model.errors import Conflict, InvalidInput
-from module.simulator.bitget_app import RequestLimits
-from module.simulator.bitget_auth import ApiKey
-from module.simulator.bitget_codes import WireError, wire_error
-from module.simulator.bitget_params import Params
-from module.simulator.bitget_rows import number
-from module.simulator.bitget_table import ENDPOINTS
-from module.simulator.engine_types import EngineRejected, RejectReason, Side
+from module.simulator.engine.engine_types import EngineRejected, RejectReason, Side
 from module.simulator.journal import JournalEntry, LastTime, WorldFolder
 from module.simulator.server import read_secrets
+from module.simulator.wire.bitget_app import RequestLimits
+from module.simulator.wire.bitget_auth import ApiKey
+from module.simulator.wire.bitget_codes import WireError, wire_error
+from module.simulator.wire.bitget_params import Params
+from module.simulator.wire.bitget_rows import number
+from module.simulator.wire.bitget_table import ENDPOINTS
 
 # -- journal ----------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from tests.fakes.exchange import (
     make_instrument,
 )
 from tests.unit.trading.execution.desk import Desk, wanted
-from trading.execution.auto_trade import BATCH_MAX
+from trading.execution.auto_trade import BATCH_MAX, auto_trade
 from trading.rebalance.leg_state import LegState
 from trading.rebalance.order_info import CycleStage, OrderInfo, from_json
 
@@ -556,6 +556,31 @@ def test_stops_move_with_their_target_and_go_with_it() -> None:
     desk.trade(wanted(THREE, {"BTCUSDT": ("56000", None)}))
     assert desk.exchange.stops_of("BTCUSDT") == StopPrices(Decimal("56000.0"))
     assert desk.exchange.stops_of("ETHUSDT").empty
+
+
+def test_A19_a_moved_stop_goes_onto_the_new_tick() -> None:
+    desk = Desk()
+    desk.trade(wanted(THREE, STOPS))
+    desk.clock.advance(60)
+    letter = desk.planned(wanted(THREE, {**STOPS, "BTCUSDT": ("56000.4", None)}))
+    desk.exchange.rules["BTCUSDT"] = make_instrument("BTCUSDT", price_step=Decimal(1))
+    done = auto_trade(letter, desk.ports(), desk.rules())
+    assert done.stage is CycleStage.DONE
+    assert desk.exchange.stops_of("BTCUSDT") == StopPrices(Decimal(56000))
+    assert done.stops["BTCUSDT"] == StopPrices(Decimal(56000))
+    assert from_json(desk.store.last) == done
+
+
+def test_B6_a_moved_stop_that_the_price_has_passed_leaves_the_old_one_and_the_session() -> None:
+    desk = Desk()
+    desk.trade(wanted(THREE, STOPS))
+    before = desk.exchange.stops_of("BTCUSDT")
+    desk.clock.advance(60)
+    refusal = Rejected("Bitget 45062: the price is beyond it", code="stop-on-wrong-side")
+    desk.exchange.script["set_stops"].append(Fails(refusal))
+    done = desk.trade(wanted(THREE, {**STOPS, "BTCUSDT": ("56000", None)}))
+    assert done.stage is CycleStage.DONE
+    assert desk.exchange.stops_of("BTCUSDT") == before
 
 
 def test_B5_stops_whose_answer_was_lost_are_sent_again() -> None:

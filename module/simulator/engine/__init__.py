@@ -1,0 +1,1 @@
+"""The exchange itself, PURE and deterministic: orders, positions, money, risk."""

@@ -1,0 +1,1 @@
+"""Misbehaviour on demand: the catalogue, the plan, the lies, the real events."""

@@ -1,0 +1,1 @@
+"""Bitget's classic v2 protocol over the engine: routes, words, rows, codes, signatures."""
