@@ -25,6 +25,7 @@ from module.model.errors import (
     Conflict,
     NotFound,
     NotYet,
+    RateLimited,
     Rejected,
     Retryable,
     Unavailable,
@@ -102,6 +103,11 @@ def _answer(
     except NotYet as error:
         reason = f"the bar that closes at the boundary did not come: {error.message}"
         return info.changed(stage=CycleStage.SKIPPED, reason=f"no-bar: {reason}"), windows
+    except Retryable as error:
+        # Whatever its finer code (an open circuit): it passes, and is no fault of the strategy.
+        known = error.code in (AWAY, RateLimited.code)
+        reason = f"{error.code if known else Unavailable.code}: {error.message}"
+        return info.changed(stage=CycleStage.SKIPPED, reason=reason), windows
     except AifapError as error:
         return info.changed(stage=CycleStage.SKIPPED, reason=f"{error.code}: {error.message}"), ()
 

@@ -29,6 +29,7 @@ from tests.fakes.market import FakeMarket
 from tests.fakes.order_info import MemoryOrderInfoStore
 from tests.unit.trading.leading import FIRST_BOUNDARY, FIVE_MINUTES, SESSION, make_spec
 from trading.rebalance.order_info import CycleStage, OrderInfo, from_json, requested, to_json
+from trading.rebalancing_main import NOT_THE_STRATEGYS
 from trading.rebalancing_strategy import (
     StrategyWiring,
     policy_of,
@@ -290,6 +291,13 @@ def test_held_symbols_take_their_marks_from_the_snapshot_others_from_quotes(
     assert answer.inputs["marks"] == {"BTCUSDT": "60123.4", "ETHUSDT": "3001.25"}
     assert [record.leg.leg_id for record in answer.legs] == ["ETHUSDT-close", "BTCUSDT-open"]
     assert process.exchange.calls.count("snapshot") == 1
+
+
+def test_A14_candles_behind_an_open_circuit_are_no_fault_of_the_strategy(process: Process) -> None:
+    process.runner.raises = [Unavailable("asked again in 59 s", code="circuit-open")]
+    (answer,) = process.serve(1)
+    assert answer.stage is CycleStage.SKIPPED
+    assert answer.reason.startswith(NOT_THE_STRATEGYS)
 
 
 def test_A20_a_symbol_without_a_price_is_left_out_and_the_others_are_traded(
