@@ -28,7 +28,7 @@ from module.ports import Clock
 
 PARTICIPANT: Final = "market:collector"
 WATCHED_FOR: Final = timedelta(days=2)
-# How far back the first look of a restarted service goes; and every later one.
+# How far back a series that is new to this process is made complete; and how far every look goes.
 CATCH_UP: Final = {
     Frequency.MINUTE_1: timedelta(days=1),
     Frequency.HOUR_1: timedelta(days=7),
@@ -39,6 +39,7 @@ LOOK_BACK: Final = {
     Frequency.HOUR_1: timedelta(days=1),
     Frequency.DAY_1: timedelta(days=3),
 }
+CATCH_UP_ENDS_BEFORE: Final = timedelta(seconds=10)
 TRIES_MAX: Final = 4
 FETCH_THREADS: Final = 4
 BACK_OFF_FIRST_S: Final = 0.1
@@ -79,6 +80,7 @@ class Collector:
         self._clock = clock
         self._stop_fd = stop_fd
         self._collected: dict[Series, datetime] = {}
+        self._complete: set[Series] = set()
         self._watched: list[Watched] = []
         self._collected_until: datetime | None = None
         self._threads = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="collector-fetch")
@@ -91,6 +93,8 @@ class Collector:
                 problem = self.collect()
                 self._report(problem, running=True)
                 next_minute = floor_to(Frequency.MINUTE_1, now) + Frequency.MINUTE_1.length
+                if not problem:
+                    self.catch_up(next_minute - CATCH_UP_ENDS_BEFORE)
                 if self._stopped(until=next_minute):
                     self._report("", running=False)
                     return
@@ -120,6 +124,30 @@ class Collector:
             self._collected_until = minute
         return problem
 
+    def catch_up(self, until: datetime) -> None:
+        """Older bars of series that are new here, one after another, until `until` at most.
+
+        After what is due, so that nobody who waits for the newest bar waits for history; what the
+        request budget has no room for goes on with the next minute.
+        """
+        new = self._collected.keys() - self._complete
+        for series in sorted(new, key=_in_order):
+            while (now := self._clock.now()) < until:
+                newest = floor_to(series.frequency, now)
+                oldest = floor_to(series.frequency, newest - CATCH_UP[series.frequency])
+                try:
+                    self._service.book.bars(series, Stretch(oldest, newest), now)
+                except RateLimited as error:
+                    if not self._backed_off(error, 1):
+                        return
+                    continue
+                except Retryable:
+                    return  # the next round says what is wrong
+                except Rejected:
+                    pass  # it was told when the series was due
+                self._complete.add(series)
+                break
+
     def _collect_all(self, due: list[Series], minute: datetime) -> str:
         """Fetch until everything is there; failures and late bars each have a bound."""
         late_looks_s = list(LATE_LOOKS_S)
@@ -128,7 +156,7 @@ class Collector:
         while due:
             now = self._clock.now()
             look = partial(self._look, minute=minute, now=now)
-            due.sort(key=lambda series: NATIVE_FREQUENCIES.index(series.frequency))
+            due.sort(key=_in_order)
             outcomes = [  # minutes first: what a strategy waits for must not depend on who was late
                 outcome
                 for _, together in groupby(due, key=lambda series: series.frequency)
@@ -157,8 +185,8 @@ class Collector:
     def _look(self, series: Series, minute: datetime, now: datetime) -> _Outcome:
         """One look for one series: has the newest bar arrived, is it late, or what went wrong."""
         until = floor_to(series.frequency, minute)
-        back = (LOOK_BACK if series in self._collected else CATCH_UP)[series.frequency]
-        wanted = Stretch(floor_to(series.frequency, until - back), until)
+        oldest = floor_to(series.frequency, until - LOOK_BACK[series.frequency])
+        wanted = Stretch(oldest, until)
         try:
             bars = self._service.book.bars(series, wanted, now)
         except (Retryable, Rejected) as error:
@@ -255,6 +283,11 @@ class CollectorThread:
             watched=0,
             problem=f"the collector is not running: {type(error).__name__}: {error}",
         )
+
+
+def _in_order(series: Series) -> tuple[int, str, str]:
+    """Minutes first, then by name: the same order in every run."""
+    return NATIVE_FREQUENCIES.index(series.frequency), series.market.value, series.symbol
 
 
 def _seconds(seconds: float) -> timedelta:

@@ -30,6 +30,8 @@ from module.simulator.venue import Venue
 FORMAT: Final = 1
 LOOK_S: Final = 1.0
 AFTER_S: Final = 2.0
+WORTH_AT_END: Final = 100
+"""At the end of the process, when nobody waits, so much less work is worth a snapshot."""
 WORK_PER_WRITING: Final = 5
 """A large world is written less often: for a second of writing there are five of work."""
 _FIRST_OWN_DESCRIPTOR: Final = 3
@@ -191,7 +193,7 @@ class SnapshotKeeper:
         if self._writer is not None:
             os.waitpid(self._writer, 0)
             self._writer = None
-        if self._venue.spent_s >= self._after_s / 10:
+        if self._venue.spent_s >= self._after_s / WORTH_AT_END:
             self._write()
 
     def _write_in_child(self) -> int:

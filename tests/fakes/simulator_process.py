@@ -65,6 +65,10 @@ class RunningSimulator:
         return next(item for item in accounts if item["api_key"] == api_key)
 
 
+START = "2026-03-02T10:00:07.250Z"
+"""The same prices and depth on every day of the year."""
+
+
 @contextmanager
 def running_simulator(
     folder: Path, *, speed: float = 0, extra: Sequence[str] = (), port: int = 0
@@ -77,7 +81,8 @@ def running_simulator(
     command = [
         sys.executable,
         *("-m", "module.simulator.server", "--port", str(port), "--speed", str(speed)),
-        *("--secrets-file", str(secrets_file), "--data", str(folder / "world"), *extra),
+        *("--secrets-file", str(secrets_file), "--data", str(folder / "world")),
+        *("--start", START, *extra),
     ]
     root = Path(__file__).parents[2]
     with (folder / "simulator.log").open("w") as log:

@@ -10,11 +10,12 @@ wallets. New orders are refused from then on (SYMBOL_NOT_LISTED).
 from __future__ import annotations
 
 from module.simulator.engine import spot_stops, stops
+from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.engine_records import PlanRecord
 from module.simulator.engine.engine_types import CancelReason, MarketType, PlanStatus
 from module.simulator.engine.execution import end_order
 from module.simulator.engine.liquidation import settle_position
-from module.simulator.engine.world import AccountState, World
+from module.simulator.engine.world import World
 
 
 def settle(world: World, symbol: str) -> None:

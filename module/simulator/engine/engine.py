@@ -27,6 +27,7 @@ from module.simulator.engine import (
     stops,
     transfers,
 )
+from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.engine_queries import EngineQueries
 from module.simulator.engine.engine_records import (
     LeverageView,
@@ -62,7 +63,7 @@ from module.simulator.engine.order_changes import (
 )
 from module.simulator.engine.order_entry import accept_futures_order
 from module.simulator.engine.price_feed import ALL_PRICES
-from module.simulator.engine.world import AccountState, World
+from module.simulator.engine.world import World
 from module.simulator.prices.market_source import DAY_MS, MarketSource, PriceKind
 
 

@@ -10,6 +10,7 @@ from decimal import ROUND_DOWN, Decimal
 
 from module.model.errors import require
 from module.simulator.engine import spot_stops, stops
+from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.engine_records import OrderRecord, PositionRecord
 from module.simulator.engine.engine_types import (
     CancelReason,
@@ -24,7 +25,7 @@ from module.simulator.engine.engine_types import (
 from module.simulator.engine.fills import fill_futures, fill_spot
 from module.simulator.engine.margin import MONEY_STEP
 from module.simulator.engine.order_book import best_ask, best_bid
-from module.simulator.engine.world import AccountState, World
+from module.simulator.engine.world import World
 from module.simulator.prices.market_source import MINUTE_MS
 
 ZERO = Decimal(0)

@@ -6,6 +6,7 @@ from decimal import ROUND_DOWN, Decimal
 
 from module.model.errors import require
 from module.simulator.engine import stops
+from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.engine_records import (
     ClosedPositionRecord,
     FillRecord,
@@ -32,7 +33,7 @@ from module.simulator.engine.margin import (
     truncated_fee,
     truncated_quote,
 )
-from module.simulator.engine.world import AccountState, World
+from module.simulator.engine.world import World
 
 ZERO = Decimal(0)
 

@@ -10,9 +10,10 @@ from collections import defaultdict
 from decimal import Decimal
 
 from module.model.canonical import canonical_json
+from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.engine_records import OrderRecord
 from module.simulator.engine.engine_types import OrderStatus
-from module.simulator.engine.world import AccountState, World
+from module.simulator.engine.world import World
 
 
 def dump_ledger(world: World, until_ms: int | None = None) -> str:

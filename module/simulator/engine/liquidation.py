@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from decimal import ROUND_DOWN, Decimal
 
+from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.engine_records import OrderRecord, PositionRecord
 from module.simulator.engine.engine_types import (
     CancelReason,
@@ -44,7 +45,7 @@ from module.simulator.engine.valuation import (
     isolated_must_liquidate,
     mark_of,
 )
-from module.simulator.engine.world import AccountState, World
+from module.simulator.engine.world import World
 
 ZERO = Decimal(0)
 INSURANCE_BILL = "risk_captital_user_transfer"

@@ -9,6 +9,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from module.simulator.engine import order_checks
+from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.engine_records import OrderRecord, PositionRecord
 from module.simulator.engine.engine_types import (
     CancelReason,
@@ -35,7 +36,7 @@ from module.simulator.engine.order_entry import (
     submit_order,
 )
 from module.simulator.engine.valuation import mark_of, position_margin
-from module.simulator.engine.world import AccountState, World
+from module.simulator.engine.world import World
 
 CANCEL_REPEAT_MS = 1000
 """Within this time a second cancel of the same order has an answer of its own."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_UP, Decimal
 
 from module.simulator.engine import order_checks
+from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.engine_records import OrderRecord, PositionRecord
 from module.simulator.engine.engine_types import (
     CancelReason,
@@ -27,7 +28,7 @@ from module.simulator.engine.engine_types import (
 from module.simulator.engine.execution import end_order
 from module.simulator.engine.margin import MONEY_STEP
 from module.simulator.engine.valuation import closing_size, free_margin
-from module.simulator.engine.world import AccountState, World
+from module.simulator.engine.world import World
 from module.simulator.prices.instruments import FuturesInstrument
 
 ZERO = Decimal(0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
+from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.engine_records import OrderRecord, PlanRecord
 from module.simulator.engine.engine_types import (
     EngineRejected,
@@ -37,7 +38,7 @@ from module.simulator.engine.order_entry import (
 )
 from module.simulator.engine.spot_plans import fire_spot_plan
 from module.simulator.engine.stops import checked_callback_ratio, claim_new_plan_client_id
-from module.simulator.engine.world import AccountState, World
+from module.simulator.engine.world import World
 
 _SOURCES = {
     PlanType.POS_PROFIT: (OrderSource.POS_PROFIT_MARKET, OrderSource.POS_PROFIT_LIMIT),

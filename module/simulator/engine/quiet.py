@@ -17,12 +17,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
+from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.attention import Band, next_point_ms
 from module.simulator.engine.engine_records import PositionRecord
 from module.simulator.engine.engine_types import NEVER_MS, MarginMode, MarketType, TriggerType
 from module.simulator.engine.price_feed import MinuteRanges
 from module.simulator.engine.valuation import requirement_rate
-from module.simulator.engine.world import AccountState, World
+from module.simulator.engine.world import World
 from module.simulator.prices.market_source import MINUTE_MS
 
 ZERO = Decimal(0)

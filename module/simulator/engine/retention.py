@@ -13,7 +13,8 @@ import bisect
 from collections.abc import Callable
 from typing import TypeVar
 
-from module.simulator.engine.world import AccountState, World
+from module.simulator.engine.account_state import AccountState
+from module.simulator.engine.world import World
 from module.simulator.prices.market_source import DAY_MS
 
 Record = TypeVar("Record")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.engine_types import (
     EngineRejected,
     MarginMode,
@@ -18,7 +19,7 @@ from module.simulator.engine.liquidation import cover
 from module.simulator.engine.margin import funding_payment, money
 from module.simulator.engine.spot_trading import spot_available
 from module.simulator.engine.valuation import futures_balance, mark_of
-from module.simulator.engine.world import AccountState, World
+from module.simulator.engine.world import World
 from module.simulator.prices.market_source import FundingPoint
 
 ZERO = Decimal(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import ROUND_UP, Decimal
 
+from module.simulator.engine.account_state import AccountState, SymbolLeverage
 from module.simulator.engine.engine_records import LeverageView
 from module.simulator.engine.engine_types import (
     EngineRejected,
@@ -16,7 +17,7 @@ from module.simulator.engine.engine_types import (
 )
 from module.simulator.engine.margin import FEE_STEP, money
 from module.simulator.engine.valuation import futures_balance, mark_of, unrealized
-from module.simulator.engine.world import AccountState, SymbolLeverage, World
+from module.simulator.engine.world import World
 
 ZERO = Decimal(0)
 

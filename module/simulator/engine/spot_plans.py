@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import ROUND_DOWN, Decimal
 
+from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.engine_records import OrderRecord, PlanRecord
 from module.simulator.engine.engine_types import (
     CancelReason,
@@ -34,7 +35,7 @@ from module.simulator.engine.spot_trading import (
     require_coins,
 )
 from module.simulator.engine.stops import claim_new_plan_client_id
-from module.simulator.engine.world import AccountState, World
+from module.simulator.engine.world import World
 
 ZERO = Decimal(0)
 PRICE_REACH = 1000

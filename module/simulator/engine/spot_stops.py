@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from decimal import ROUND_DOWN, Decimal
 
+from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.engine_records import OrderRecord, PlanRecord
 from module.simulator.engine.engine_types import (
     Force,
@@ -22,7 +23,7 @@ from module.simulator.engine.engine_types import (
     Side,
     SpotPlanCommand,
 )
-from module.simulator.engine.world import AccountState, World
+from module.simulator.engine.world import World
 
 ZERO = Decimal(0)
 

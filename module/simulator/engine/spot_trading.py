@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import ROUND_UP, Decimal
 
 from module.simulator.engine import order_checks
+from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.engine_records import OrderRecord, PlanRecord
 from module.simulator.engine.engine_types import (
     EngineRejected,
@@ -20,7 +21,7 @@ from module.simulator.engine.engine_types import (
 from module.simulator.engine.ledger import WalletKey
 from module.simulator.engine.margin import MONEY_STEP
 from module.simulator.engine.order_entry import submit_order
-from module.simulator.engine.world import AccountState, World
+from module.simulator.engine.world import World
 from module.simulator.prices.instruments import SpotInstrument
 
 ZERO = Decimal(0)

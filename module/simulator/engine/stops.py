@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.engine_records import PlanRecord, PositionRecord
 from module.simulator.engine.engine_types import (
     CancelReason,
@@ -34,7 +35,7 @@ from module.simulator.engine.order_checks import (
     check_price_step,
     check_size_step,
 )
-from module.simulator.engine.world import AccountState, World, check_client_id
+from module.simulator.engine.world import World, check_client_id
 
 CALLBACK_RATIO_MAX = Decimal("0.1")
 _WRONG_SIDE = {

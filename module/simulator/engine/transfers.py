@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.engine_records import TransferRecord
 from module.simulator.engine.engine_types import EngineRejected, MarketType, RejectReason
 from module.simulator.engine.ledger import House, WalletKey
 from module.simulator.engine.margin import money
 from module.simulator.engine.spot_trading import spot_available
 from module.simulator.engine.valuation import futures_balance
-from module.simulator.engine.world import AccountState, World, check_client_id
+from module.simulator.engine.world import World, check_client_id
 
 ZERO = Decimal(0)
 

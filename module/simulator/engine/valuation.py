@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from module.simulator.engine import margin
+from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.engine_records import FuturesBalance, PositionRecord, PositionView
 from module.simulator.engine.engine_types import MarginMode, MarketType, PlanType, TradeSide
-from module.simulator.engine.world import AccountState, World
+from module.simulator.engine.world import World
 
 ZERO = Decimal(0)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_DOWN, ROUND_UP, Decimal
 
 from module.simulator.engine import liquidation, plans, risk, settings_rules, stops
+from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.engine_records import OrderRecord, PositionRecord
 from module.simulator.engine.engine_types import (
     CancelReason,
@@ -40,7 +41,7 @@ from module.simulator.engine.order_entry import (
 )
 from module.simulator.engine.spot_trading import spot_available
 from module.simulator.engine.valuation import futures_balance
-from module.simulator.engine.world import AccountState, World
+from module.simulator.engine.world import World
 from module.simulator.faults import fault_market
 from module.simulator.faults.faults import FaultEffect, FaultWords
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from module.simulator.server import build_parser, settings_from
+from module.simulator.options import build_parser, settings_from
 from module.simulator.wire.bitget_app import ADDRESS_LIMIT_PER_MINUTE, NoLimits, RequestLimits
 from module.simulator.wire.bitget_table import ENDPOINTS
 

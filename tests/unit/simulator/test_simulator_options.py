@@ -9,7 +9,7 @@ import pytest
 
 from module.model.errors import InvalidInput
 from module.simulator.engine.engine_types import PositionMode
-from module.simulator.server import SimulatorSettings, build_parser, settings_from
+from module.simulator.options import SimulatorSettings, build_parser, settings_from
 
 
 def settings(*arguments: str) -> SimulatorSettings:

@@ -11,7 +11,7 @@ import pytest
 from module.model.errors import Conflict, InvalidInput
 from module.simulator.engine.engine_types import EngineRejected, RejectReason, Side
 from module.simulator.journal import JournalEntry, LastTime, WorldFolder
-from module.simulator.server import read_secrets
+from module.simulator.options import read_secrets
 from module.simulator.wire.bitget_app import RequestLimits
 from module.simulator.wire.bitget_auth import ApiKey
 from module.simulator.wire.bitget_codes import WireError, wire_error
