@@ -19,10 +19,6 @@ class WireError(Exception):
         self.status = status
 
 
-class NoAnswer(Exception):
-    """The request was understood, and there is nothing to say (a scripted fault)."""
-
-
 TOO_MANY_REQUESTS = ("429", "Too Many Requests")
 UNKNOWN_PATH = ("40404", "Request URL NOT FOUND")
 CLASSIC_ACCOUNT = (

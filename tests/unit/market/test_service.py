@@ -151,6 +151,20 @@ def test_the_collector_follows_what_was_asked_for(bench: Bench) -> None:
     assert bench.ask("ETHUSDT", frequency=Frequency.MINUTE_1, end=NOW + timedelta(minutes=1))
 
 
+def test_a_new_series_gets_its_newest_bars_first_and_its_day_of_history_once(bench: Bench) -> None:
+    bench.ask("BTCUSDT", frequency=Frequency.MINUTE_1)
+    series = Series(MARKET_ID, MarketType.FUTURES, "BTCUSDT", Frequency.MINUTE_1)
+    assert bench.collector.collect() == ""
+    assert max(bench.store.rows[series]) == NOW - timedelta(minutes=1)
+    assert min(bench.store.rows[series]) > NOW - timedelta(hours=12)
+    bench.collector.catch_up(NOW + timedelta(seconds=50))
+    day = {NOW - timedelta(minutes=number) for number in range(1, 24 * 60 + 1)}
+    assert day <= set(bench.store.rows[series])
+    calls = bench.venue.calls
+    bench.collector.catch_up(NOW + timedelta(seconds=50))
+    assert bench.venue.calls == calls
+
+
 def test_the_collector_forgets_what_nobody_has_asked_for_in_two_days(bench: Bench) -> None:
     bench.ask("BTCUSDT")
     bench.clock.sleep(2 * 86_400 + 1)
