@@ -12,6 +12,7 @@ import ast
 import hashlib
 import json
 import re
+import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -38,6 +39,9 @@ NAME_PATTERN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,47}", re.ASCII)
 _OWNER_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,35}", re.ASCII)
 _DIGEST_PATTERN: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _RESERVED: Final = frozenset({LATEST, "con", "prn", "aux", "nul"})
+# Python 3.11 counts the depth of a tree that it builds for all threads together, and two parses at
+# once may end in a SystemError (python/cpython#106905); warning filters are the process's, too.
+_ONE_PARSE: Final = threading.Lock()
 _INVISIBLE: Final = frozenset(
     "\ufeff\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 )
@@ -219,7 +223,7 @@ def version_digest(text: str, config_text: str) -> str:
 
 def _parsed(text: str) -> ast.Module:
     try:
-        with warnings.catch_warnings():
+        with _ONE_PARSE, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a strange escape is the owner's business
             return ast.parse(text, filename="strategy.py")
     except SyntaxError as error:

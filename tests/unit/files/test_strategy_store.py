@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import string
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -193,6 +196,25 @@ def test_S5_what_is_wrong_with_a_source_is_said_with_its_line(source: bytes, say
 def test_whatever_can_be_called_with_two_arguments_is_taken(signature: str) -> None:
     text = f"def strategy{signature}:\r\n\treturn {{}}\r\n"
     assert check_source(text.encode()) == text
+
+
+def test_sources_are_read_by_many_threads_at_once() -> None:
+    deep = b"def strategy(context, config_dict):\n    return " + b"(-" * 60 + b"1" + b")" * 60
+    before = gc.get_threshold()
+
+    def let_another_thread_run(_phase: str, _info: dict[str, int]) -> None:
+        time.sleep(0)
+
+    gc.callbacks.append(let_another_thread_run)
+    gc.set_threshold(10)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            texts = list(pool.map(check_source, [deep] * 40))
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(let_another_thread_run)
+
+    assert len(texts) == 40
 
 
 def test_S7_an_upload_is_never_run(store: StrategyStore, tmp_path: Path) -> None:
