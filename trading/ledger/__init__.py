@@ -1,0 +1,1 @@
+"""Fills, fees, funding and transfers → positions, cash, profit. PURE."""
