@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import engine, gateway, sessions, simulator
+from benchmarks import cycle, engine, gateway, planning, recovery, sessions, simulator
 
 BENCHMARKS = {
+    "planning": planning.main,
     "engine": engine.main,
     "simulator": simulator.main,
     "gateway": gateway.main,
+    "cycle": cycle.main,
+    "recovery": recovery.main,
     "sessions": sessions.main,
 }
 

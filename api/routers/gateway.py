@@ -7,6 +7,7 @@ budget that is used up answers 429.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sized
 from datetime import datetime
 from decimal import Decimal
@@ -27,6 +28,7 @@ from module.security.tokens import Grant, bearer_token, read_grant
 from module.wire.model_codec import from_document, list_from_document, to_document
 
 _JSON: Final = "application/json"
+SYMBOL: Final = re.compile(r"[A-Z0-9]{2,32}")
 _TROUBLES: Final = ("unprotected", "halted", "circuits", "spooled", "errors")
 Authorization = Annotated[str | None, Header()]
 Document = Annotated[dict[str, object], Body()]
@@ -198,6 +200,21 @@ def _add_markets(router: APIRouter, gateway: Gateway, token_key: str) -> None:
             limit,
         )
         return _answer(candles)
+
+    @router.get("/markets/depth")
+    def market_depth(
+        market_id: str, symbol: str, market: str = "futures", authorization: Authorization = None
+    ) -> Response:
+        """The order book of one symbol, best prices first."""
+        read_grant(bearer_token(authorization), token_key)
+        kind = from_document(MarketType, market, name="market")
+        return _answer(gateway.market_depth(market_id, kind, _symbol(symbol)))
+
+    @router.get("/markets/tiers")
+    def market_tiers(market_id: str, symbol: str, authorization: Authorization = None) -> Response:
+        """What futures positions of one symbol must keep, by size."""
+        read_grant(bearer_token(authorization), token_key)
+        return _answer(list(gateway.market_tiers(market_id, _symbol(symbol))))
 
     @router.get("/health")
     def health() -> Response:
@@ -374,6 +391,12 @@ def _instant(name: str, text: str) -> datetime:
         raise InvalidInput(
             f"{name} must be an ISO 8601 time with an offset, got {text[:40]!r}"
         ) from error
+
+
+def _symbol(text: str) -> str:
+    if not SYMBOL.fullmatch(text):
+        raise InvalidInput(f"not a symbol: {text[:40]!r}")
+    return text
 
 
 def _symbols(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 Repositories get a `Session` from here; nothing else in the product makes an engine. Engines are
 made at first use and once more after a fork, so that no socket is ever shared between processes.
+What must be quick and may be repeated goes as single statements through `express`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -18,9 +19,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from module.db.address import server_address
+from module.db.express import Express
 from module.model.errors import InvariantViolated, OutcomeUnknown, Unavailable
 
 if TYPE_CHECKING:
+    import psycopg2.extensions
+
     from module.settings import Settings
 
 DatabaseName = Literal["finplatform", "fin_crypto", "finwatcher"]
@@ -64,6 +68,12 @@ class Database:
         self._engine: Engine | None = None
         self._engine_pid = 0
         self._lock = threading.Lock()
+        self._express = Express(name, self._connect, self._pool_size, pool_timeout_s)
+
+    @property
+    def express(self) -> Express:
+        """Single statements, committed with one round trip each; harmless to repeat."""
+        return self._express
 
     def engine(self) -> Engine:
         """The pool of this process; made at first use, and again in a forked child."""
@@ -139,6 +149,7 @@ class Database:
             if self._engine is not None:
                 self._engine.dispose(close=self._engine_pid == os.getpid())
                 self._engine = None
+        self._express.close()
 
     def _commit(self, session: Session) -> None:
         try:
@@ -153,9 +164,35 @@ class Database:
                 ) from error
             raise _unavailable(self.name, error) from error
 
-    def _make_engine(self) -> Engine:
+    def _connect(self) -> psycopg2.extensions.connection:
+        """A connection beside the pool, whose every statement is committed by itself."""
+        import psycopg2
+
         address = server_address(self._settings)
-        url = URL.create(
+        connection: psycopg2.extensions.connection = psycopg2.connect(
+            host=address.host,
+            port=address.port,
+            user=self._settings.database_user,
+            password=self._settings.secret("database_password"),
+            dbname=self.name,
+            **self._connect_words(),
+        )
+        connection.autocommit = True
+        return connection
+
+    def _connect_words(self) -> dict[str, Any]:
+        return {
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "application_name": f"aifap-{os.getpid()}",
+            "options": (
+                f"-c statement_timeout={self._statement_timeout_ms}"
+                " -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
+            ),
+        }
+
+    def _url(self) -> URL:
+        address = server_address(self._settings)
+        return URL.create(
             "postgresql+psycopg2",
             username=self._settings.database_user,
             password=self._settings.secret("database_password"),
@@ -168,21 +205,16 @@ class Database:
                 else {}
             ),
         )
+
+    def _make_engine(self) -> Engine:
         return create_engine(
-            url,
+            self._url(),
             pool_size=self._pool_size,
             max_overflow=0,
             pool_timeout=self._pool_timeout_s,
             pool_pre_ping=True,
             hide_parameters=True,
-            connect_args={
-                "connect_timeout": CONNECT_TIMEOUT_S,
-                "application_name": f"aifap-{os.getpid()}",
-                "options": (
-                    f"-c statement_timeout={self._statement_timeout_ms}"
-                    " -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
-                ),
-            },
+            connect_args=self._connect_words(),
         )
 
     def __repr__(self) -> str:

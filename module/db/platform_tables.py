@@ -192,7 +192,10 @@ class Cycle(PlatformBase):
 
 
 class OrderInfoMirror(PlatformBase):
-    """The last order_info of a session as Postgres knows it; (epoch, revision) only grows."""
+    """The last order_info of a session as Postgres knows it; (epoch, revision) only grows.
+
+    `sha256` is of the document's canonical spelling (None: stored before there was one).
+    """
 
     __tablename__ = "order_info"
 
@@ -202,6 +205,21 @@ class OrderInfoMirror(PlatformBase):
     epoch: Mapped[int] = mapped_column(BigInteger)
     revision: Mapped[int] = mapped_column(BigInteger)
     document: Mapped[dict[str, Any]] = mapped_column(JSON_OBJECT)
+    sha256: Mapped[str | None] = mapped_column(String(64))
+
+
+class ArchivedCycle(PlatformBase):
+    """An ended cycle of a session whose letter lives in Postgres: the sealed letter and the bars
+    that its strategy saw, as files of the archive have them. `content` None: not ended yet."""
+
+    __tablename__ = "archived_cycles"
+
+    session_id: Mapped[str] = mapped_column(
+        ForeignKey("active_sessions.session_id"), primary_key=True
+    )
+    boundary: Mapped[datetime] = mapped_column(INSTANT, primary_key=True)
+    content: Mapped[bytes | None] = mapped_column(LargeBinary)
+    bars: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class GatewayWrite(PlatformBase):

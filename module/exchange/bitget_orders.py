@@ -18,10 +18,10 @@ from module.exchange.bitget_wire import (
     Endpoint,
     endpoint,
 )
-from module.exchange.venue import CLIENT_ID_CLASH, NOT_SENT
+from module.exchange.venue import CLIENT_ID_CLASH
 from module.model.errors import AifapError, OutcomeUnknown, Rejected, Retryable
 from module.model.money import plain
-from module.model.orders import OrderRequest, OrderType, Outcome, SubmitResult
+from module.model.orders import NOT_SENT, OrderRequest, OrderType, Outcome, SubmitResult
 
 PLACE: Final = endpoint("privateMixPostV2MixOrderPlaceOrder", 10, is_write=True)
 PLACE_BATCH: Final = endpoint("privateMixPostV2MixOrderBatchPlaceOrder", 5, is_write=True)

@@ -11,6 +11,7 @@ from module.exchange.bitget_futures import PRODUCT, read_contracts
 from module.exchange.bitget_requests import understood
 from module.exchange.bitget_wire import BitgetWire, endpoint
 from module.exchange.venue import Priority
+from module.model.books import Depth, MarginTier
 from module.model.errors import InvalidInput, NotFound, Rejected
 from module.model.market import Candle, Frequency, Instrument, MarketType
 from module.ports import Clock
@@ -20,6 +21,9 @@ OLD_CANDLES = endpoint("publicMixGetV2MixMarketHistoryCandles", 20)
 SPOT_SYMBOLS = endpoint("publicSpotGetV2SpotPublicSymbols", 20)
 SPOT_CANDLES = endpoint("publicSpotGetV2SpotMarketCandles", 20)
 SPOT_OLD_CANDLES = endpoint("publicSpotGetV2SpotMarketHistoryCandles", 20)
+DEPTH = endpoint("publicMixGetV2MixMarketMergeDepth", 20)
+SPOT_DEPTH = endpoint("publicSpotGetV2SpotMarketMergeDepth", 20)
+TIERS = endpoint("publicMixGetV2MixMarketQueryPositionLever", 20)
 
 CHUNK: Final = 200
 SPAN_MAX: Final = timedelta(days=88)
@@ -89,6 +93,26 @@ class BitgetPublic:
                 found[candle.opens_at] = candle
             start = stop
         return [found[opens_at] for opens_at in sorted(found)]
+
+    def depth(self, market: MarketType, symbol: str) -> Depth:
+        """The order book now, as many levels as the venue shows, best prices first.
+
+        NotFound for a symbol that the venue does not have.
+        """
+        params: dict[str, object] = {"symbol": symbol, "limit": "max"}
+        target = SPOT_DEPTH
+        if market is MarketType.FUTURES:
+            target = DEPTH
+            params["productType"] = PRODUCT
+        data = self._ask(symbol, lambda: self._wire.call(target, params, Priority.MARKET_DATA))
+        return understood(lambda: rows.depth(rows.row_of(data), symbol))
+
+    def margin_tiers(self, symbol: str) -> tuple[MarginTier, ...]:
+        """What positions must keep, by size, smallest first; NotFound for an unknown symbol."""
+        params: dict[str, object] = {"symbol": symbol, "productType": PRODUCT}
+        data = self._ask(symbol, lambda: self._wire.call(TIERS, params, Priority.MARKET_DATA))
+        found = understood(lambda: [rows.margin_tier(row) for row in rows.rows_of(data)])
+        return tuple(sorted(found, key=lambda tier: tier.from_notional))
 
     def close(self) -> None:
         """End connections."""

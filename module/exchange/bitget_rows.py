@@ -21,10 +21,11 @@ from module.model.accounts import (
     PositionMode,
     SymbolSettings,
 )
+from module.model.books import BookLevel, Depth, MarginTier
 from module.model.errors import InvalidInput
 from module.model.market import Candle, Frequency, Instrument, MarketType, Quote
 from module.model.money import parse_decimal
-from module.model.orders import Fill, OrderReport, OrderStatus, Side, StopPrices
+from module.model.orders import Fill, FillCause, OrderReport, OrderStatus, Side, StopPrices
 
 Row = Mapping[str, object]
 ZERO: Final = Decimal(0)
@@ -292,7 +293,17 @@ def fill(row: Row) -> Fill:
         realized_pnl=number_or_zero(row, "profit"),
         is_taker=optional_text(row, "tradeScope") != "maker",
         at=instant(row, "cTime"),
+        cause=fill_cause(optional_text(row, "tradeSide")),
     )
+
+
+def fill_cause(trade_side: str) -> FillCause:
+    """Forced closes have a trade side of their own (`burst_sell_single`, `reduce_close_long`)."""
+    if "_adl_" in trade_side:
+        return FillCause.ADL
+    if trade_side.startswith(("burst_", "reduce_", "force_")):
+        return FillCause.LIQUIDATION
+    return FillCause.ORDER
 
 
 def bill(row: Row) -> Bill:
@@ -380,6 +391,41 @@ def candle(cells: object, symbol: str, frequency: Frequency) -> Candle:
         low=_positive(number(named, "l"), "low"),
         close=_positive(number(named, "c"), "close"),
         volume=number(named, "v"),
+    )
+
+
+def depth(row: Row, symbol: str) -> Depth:
+    """An answer of `merge-depth`: lists of [price, size], best first."""
+    return Depth(
+        symbol=symbol,
+        bids=_levels(row, "bids", direction=-1),
+        asks=_levels(row, "asks", direction=1),
+        at=instant(row, "ts"),
+    )
+
+
+def _levels(row: Row, name: str, *, direction: int) -> tuple[BookLevel, ...]:
+    cells = row.get(name)
+    if not isinstance(cells, list):
+        raise BadRow(f"{name} is not a list")
+    levels: list[BookLevel] = []
+    for cell in cells:
+        if not isinstance(cell, Sequence) or isinstance(cell, str) or len(cell) < 2:
+            raise BadRow(f"a level of {name} is not a pair")
+        named = {"price": cell[0], "size": cell[1]}
+        level = BookLevel(_positive(number(named, "price"), name), number(named, "size"))
+        if levels and (level.price - levels[-1].price) * direction <= 0:
+            raise BadRow(f"{name} are not in order")
+        levels.append(level)
+    return tuple(levels)
+
+
+def margin_tier(row: Row) -> MarginTier:
+    """A row of `query-position-lever`."""
+    return MarginTier(
+        from_notional=number(row, "startUnit"),
+        to_notional=number(row, "endUnit"),
+        maintenance_rate=number(row, "keepMarginRate"),
     )
 
 

@@ -1,14 +1,18 @@
 """The spot wallet of one Bitget account (classic, v2): the `Venue` adapter.
 
-Balances are holdings, not positions; their stops are trigger orders of the coin's size
-(`bitget_spot_stops.py`), placed once there is something to sell. A market buy is sent in quote
-coin, because Bitget wants it so: its size is the base size at the best ask, cut to six decimals.
+    assets, tickers ─► coins ─┬─► snapshot: all that has a price, as longs (what a session plans by)
+    trigger orders  ──────────┴─► holdings: what can be sold, on the lot (what stops protect)
+
+The stops of coins are trigger orders of the sellable size (`bitget_spot_stops.py`), placed once
+there is something to sell. A market buy is sent in quote coin, because Bitget wants it so: its size
+is the base size at the best ask, cut to six decimals. Its fee is taken from the coin, so that what
+is held afterwards is less than what was filled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -28,7 +32,7 @@ from module.exchange.bitget_requests import (
     understood,
 )
 from module.exchange.bitget_spot_rows import spot_balance, spot_bill, spot_fill, spot_order
-from module.exchange.bitget_spot_stops import SpotStops
+from module.exchange.bitget_spot_stops import STOP_LIST, SpotStops
 from module.exchange.bitget_wire import BitgetWire, endpoint
 from module.exchange.venue import (
     Ability,
@@ -36,9 +40,11 @@ from module.exchange.venue import (
     NoPosition,
     PlacedStop,
     Priority,
+    StopReading,
     TradingMode,
     VenueAccess,
     WrongSideOfPrice,
+    read_stops,
 )
 from module.model.accounts import (
     AccountSnapshot,
@@ -50,7 +56,7 @@ from module.model.accounts import (
     SpotBalance,
 )
 from module.model.errors import InvalidInput, NotFound, Retryable
-from module.model.market import MarketType, Quote
+from module.model.market import Instrument, MarketType, Quote
 from module.model.money import plain, round_down
 from module.model.orders import (
     Fill,
@@ -93,6 +99,12 @@ class _Wallet:
         """In quote coin; zero for a coin without a USDT pair."""
         return (coin.free + coin.locked) * self.prices.get(coin.asset + QUOTE, Decimal(0))
 
+    @property
+    def coins(self) -> list[tuple[SpotBalance, Decimal]]:
+        """What has a price, with it; the quote coin is money."""
+        priced = [(coin, self.prices.get(coin.asset + QUOTE)) for coin in self.balances]
+        return [(coin, price) for coin, price in priced if price and coin.asset != QUOTE]
+
 
 class BitgetSpot(BitgetAccount):
     """Implements `module.exchange.venue.Venue`. Thread safe."""
@@ -121,16 +133,22 @@ class BitgetSpot(BitgetAccount):
         return read_key(self._wire, trade_authority="stow")
 
     def snapshot(self, *, priority: Priority = Priority.READ) -> AccountSnapshot:
-        """Balances valued at last prices; a coin without a USDT pair counts nothing."""
-        self._wire.admit([ASSETS, TICKERS, OPEN_ORDERS], priority)
-        assets, tickers, first = at_once(
+        """Coins at their last price with the stops that are in order, and the free quote coin; a
+        coin without a USDT pair is a balance alone and counts nothing."""
+        rules = self.instruments()
+        self._wire.admit([ASSETS, TICKERS, OPEN_ORDERS, STOP_LIST.target], priority)
+        assets, tickers, orders_page, stops_page = at_once(
             self._threads,
             lambda: self._wire.send(ASSETS, {}),
             lambda: self._wire.send(TICKERS, {}),
             lambda: self._wire.send(OPEN_ORDERS, first_page({})),
+            lambda: self._wire.send(STOP_LIST.target, first_page({})),
         )
         wallet = _wallet(assets, tickers)
-        orders = read_pages(self._wire, OPEN_LIST, {}, spot_order, priority=priority, first=first)
+        orders = read_pages(
+            self._wire, OPEN_LIST, {}, spot_order, priority=priority, first=orders_page
+        )
+        placed = self._stops.placed(priority, first=stops_page)
         equity = sum((wallet.value_of(coin) for coin in wallet.balances), Decimal(0))
         free = next((coin.free for coin in wallet.balances if coin.asset == QUOTE), Decimal(0))
         return AccountSnapshot(
@@ -142,13 +160,13 @@ class BitgetSpot(BitgetAccount):
             available=free,
             margin_used=Decimal(0),
             position_mode=PositionMode.ONE_WAY,
-            positions=(),
+            positions=tuple(_held(coin, price, rules, placed) for coin, price in wallet.coins),
             open_orders=tuple(orders),
             balances=wallet.balances,
         )
 
     def positions(self, *, priority: Priority = Priority.READ) -> tuple[Position, ...]:
-        """None on spot; see `holdings`."""
+        """None on spot; see `holdings` and `snapshot`."""
         return ()
 
     def holdings(self, *, priority: Priority = Priority.READ) -> tuple[Position, ...]:
@@ -162,15 +180,8 @@ class BitgetSpot(BitgetAccount):
                 lambda: self._wire.send(TICKERS, {}),
             )
         )
-        found: list[Position] = []
-        for coin in wallet.balances:
-            pair, price = rules.get(coin.asset + QUOTE), wallet.prices.get(coin.asset + QUOTE)
-            if pair is None or price is None or coin.asset == QUOTE:
-                continue
-            size = round_down(coin.free, pair.size_step)
-            if size and size >= pair.size_min and size * price >= pair.notional_min:
-                found.append(_as_long(pair.symbol, size, price))
-        return tuple(found)
+        found = [(coin, price, _sellable(coin, price, rules)) for coin, price in wallet.coins]
+        return tuple(_as_long(coin, size, price) for coin, price, size in found if size)
 
     def trading_mode(
         self, symbol: str, *, max_age_s: float = 0.0, priority: Priority = Priority.READ
@@ -305,10 +316,33 @@ def _wallet(assets: object, tickers: object) -> _Wallet:
     return _Wallet(tuple(sorted(present, key=lambda coin: coin.asset)), prices)
 
 
-def _as_long(symbol: str, size: Decimal, price: Decimal) -> Position:
-    """A coin in the words of `Venue.holdings`."""
+def _sellable(coin: SpotBalance, price: Decimal, rules: Mapping[str, Instrument]) -> Decimal:
+    """What a sale may sell of a coin: free, on the lot, over the pair's minimum; else zero."""
+    pair = rules.get(coin.asset + QUOTE)
+    if pair is None:
+        return Decimal(0)
+    size = round_down(coin.free, pair.size_step)
+    enough = size >= pair.size_min and size * price >= pair.notional_min
+    return size if enough else Decimal(0)
+
+
+def _held(
+    coin: SpotBalance,
+    price: Decimal,
+    rules: Mapping[str, Instrument],
+    placed: Sequence[PlacedStop],
+) -> Position:
+    """All of a coin, and how much of it can be sold, with the stops of that which are in order."""
+    size, sellable = coin.free + coin.locked, _sellable(coin, price, rules)
+    reading = read_stops(_as_long(coin, sellable, price), placed) if sellable else StopReading()
+    held = _as_long(coin, size, price)
+    return replace(held, stops=reading.stops, locked=size - sellable)
+
+
+def _as_long(coin: SpotBalance, size: Decimal, price: Decimal) -> Position:
+    """`size` of a coin in the words of positions."""
     return Position(
-        symbol=symbol,
+        symbol=coin.asset + QUOTE,
         size=size,
         entry_price=price,
         mark_price=price,

@@ -10,6 +10,7 @@ meant, so it is refused here. Its kind is in its client id, which the exchange g
 from __future__ import annotations
 
 import itertools
+import threading
 from decimal import Decimal
 from typing import Final
 
@@ -39,16 +40,27 @@ class SpotStops:
         self._wire = wire
         self._clock = clock
         self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
 
-    def placed(self, priority: Priority) -> tuple[PlacedStop, ...]:
-        """All stops of ours that wait."""
-        found = read_pages(self._wire, STOP_LIST, {}, spot_stop, priority=priority)
+    def placed(self, priority: Priority, *, first: object = None) -> tuple[PlacedStop, ...]:
+        """All stops of ours that wait; `first` is a first page that was read already."""
+        found = read_pages(self._wire, STOP_LIST, {}, spot_stop, priority=priority, first=first)
         return tuple(stop for stop in found if stop is not None)
 
     def set(
         self, held: Position, trigger_price: Decimal, *, is_stop_loss: bool, priority: Priority
     ) -> None:
-        """Exactly one stop of this kind for all of `held`: one is moved or placed, others go."""
+        """Exactly one stop of this kind for all of `held`: one is moved or placed, others go.
+
+        One at a time: a session and the gateway's own look may want the same at one moment, and the
+        exchange would take both.
+        """
+        with self._lock:
+            self._set(held, trigger_price, is_stop_loss=is_stop_loss, priority=priority)
+
+    def _set(
+        self, held: Position, trigger_price: Decimal, *, is_stop_loss: bool, priority: Priority
+    ) -> None:
         if passed(trigger_price, held, is_stop_loss=is_stop_loss):
             raise WrongSideOfPrice(
                 f"{held.symbol}: the price is {plain(held.mark_price)}, already beyond "

@@ -19,14 +19,16 @@ VENUES = ("bitget",)
 class CcxtVenues:
     """Implements `module.exchange.venue.VenueFactory`."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, wire: type[BitgetWire] = BitgetWire) -> None:
+        """`wire` carries the requests; a simulation has one of its own."""
         self._clock = clock
+        self._wire = wire
         self._venue_clocks: dict[str, VenueClock] = {}
 
     def open_venue(self, venue: str, access: VenueAccess, gate: RequestGate) -> Venue:
         """The adapter for one account; InvalidInput for an unknown venue."""
         _check_venue(venue)
-        wire = BitgetWire(
+        wire = self._wire(
             access.base_url,
             access.credentials,
             demo=access.trade_env is TradeEnv.DEMO,
@@ -43,7 +45,7 @@ class CcxtVenues:
     def open_public(self, venue: str, base_url: str, gate: RequestGate) -> PublicMarket:
         """The public side of a venue."""
         _check_venue(venue)
-        wire = BitgetWire(base_url, None, demo=False, gate=gate, clock=self._clock)
+        wire = self._wire(base_url, None, demo=False, gate=gate, clock=self._clock)
         return BitgetPublic(wire, self._clock)
 
 

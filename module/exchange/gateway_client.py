@@ -31,7 +31,7 @@ from module.model.errors import (
     InvariantViolated,
     OutcomeUnknown,
     RateLimited,
-    StaleWriter,
+    TooLate,
     Unavailable,
 )
 from module.model.market import Instrument, Quote
@@ -228,7 +228,7 @@ class GatewayExchange:
         give_up_at = self._clock.monotonic() + self._patience_s
         while True:
             if self._clock.now() > stamp.not_after:
-                raise StaleWriter(
+                raise TooLate(
                     f"not sent: not_after {instant_text(stamp.not_after)} has passed while waiting"
                 )
             try:

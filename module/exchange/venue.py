@@ -30,11 +30,13 @@ from module.model.accounts import (
     SymbolSettings,
     TradeEnv,
 )
+from module.model.books import Depth, MarginTier
 from module.model.credentials import Credentials
 from module.model.errors import Forbidden, NotFound, Rejected
 from module.model.market import Candle, Frequency, Instrument, MarketType, Quote
 from module.model.money import plain
 from module.model.orders import (
+    NO_STOPS,
     Fill,
     OrderReport,
     OrderRequest,
@@ -45,7 +47,6 @@ from module.model.orders import (
 )
 
 CLIENT_ID_CLASH = "client-id-clash"
-NOT_SENT = "not-sent"
 
 
 class Priority(IntEnum):
@@ -238,7 +239,8 @@ class Venue(Protocol):
         ...
 
     def snapshot(self, *, priority: Priority = Priority.READ) -> AccountSnapshot:
-        """Balances, positions with their stops, open orders."""
+        """Balances, positions with their stops, open orders. Without `Ability.POSITIONS` the
+        positions are all coins that have a price, whether or not they can be sold."""
         ...
 
     def positions(self, *, priority: Priority = Priority.READ) -> tuple[Position, ...]:
@@ -367,6 +369,14 @@ class PublicMarket(Protocol):
         """Up to `limit` closed bars that close at or before `end`, oldest first; gaps stay gaps."""
         ...
 
+    def depth(self, market: MarketType, symbol: str) -> Depth:
+        """The order book now, best prices first; NotFound for an unknown symbol."""
+        ...
+
+    def margin_tiers(self, symbol: str) -> tuple[MarginTier, ...]:
+        """What futures positions must keep, by size, smallest first; NotFound, as above."""
+        ...
+
     def close(self) -> None:
         """End connections."""
         ...
@@ -411,7 +421,7 @@ def difference(order: OrderRequest, report: OrderReport, market: MarketType) -> 
 class StopReading:
     """The stops of one holding: those in order, and the kinds (True: stop loss) that are not."""
 
-    stops: StopPrices
+    stops: StopPrices = NO_STOPS
     untidy: frozenset[bool] = frozenset()
 
 

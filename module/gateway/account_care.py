@@ -124,11 +124,12 @@ class AccountCare:
         """In words; empty when the account is flat and clean."""
         venue = self._desk.open(record.account_id).venue
         snapshot = venue.snapshot(priority=Priority.READ)
-        stops = 0
+        positions = stops = 0  # coins are no positions: an account may keep them while it is off
         if record.market is MarketType.FUTURES:
+            positions = len(snapshot.positions)
             stops = len(venue.placed_stops(priority=Priority.READ))
         counts = (
-            (len(snapshot.positions), "position"),
+            (positions, "position"),
             (len(snapshot.open_orders), "open order"),
             (stops, "stop"),
         )

@@ -6,7 +6,7 @@ under a leverage, margin mode, position mode or asset mode that nobody has looke
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 
 from module.exchange.venue import Ability, Priority, TradingMode
@@ -45,7 +45,10 @@ def read_view(
             mode = _mode(owned, symbol, priority, must=symbol in opening)
             if mode is not None:
                 leverages[symbol] = mode.settings.leverage
-        positions = _positions(desk, owned, priority, must=bool(opening))
+        symbols = {order.symbol for order in orders}
+        positions = _positions(desk, owned, priority, symbols, must=bool(opening))
+    elif opening:  # what is held of a coin counts toward the cap of one position
+        positions = _positions(desk, owned, priority, opening, must=True)
     quotes = desk.read_quotes(owned, opening & set(instruments)) if opening else {}
     return AccountView(
         market=owned.venue.market,
@@ -105,9 +108,14 @@ def _mode(
 
 
 def _positions(
-    desk: AccountDesk, owned: OwnedAccount, priority: Priority, *, must: bool
+    desk: AccountDesk,
+    owned: OwnedAccount,
+    priority: Priority,
+    symbols: Collection[str],
+    *,
+    must: bool,
 ) -> Mapping[str, Position] | None:
-    fresh = owned.fresh_positions(desk.clock.now())
+    fresh = owned.fresh_positions(symbols, desk.clock.now())
     if fresh is not None:
         return fresh
     try:

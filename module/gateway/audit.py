@@ -103,17 +103,19 @@ class Audit:
 
     # --- outcomes ------------------------------------------------------------------------------
 
-    def record(self, outcomes: Learnt) -> None:
-        """Write down what became of rows that are there."""
-        if not outcomes:
+    def record(self, outcomes: Learnt, wanted: Sequence[WantedStops] = ()) -> None:
+        """Write down what became of rows that are there, and the stops that go with it, as one."""
+        if not outcomes and not wanted:
             return
         at = self._clock.now()
         if self.try_flush():
             try:
-                self.writes.record_outcomes(outcomes, at)
+                self.writes.record_outcomes(outcomes, at, wanted)
                 return
             except Unavailable as error:
                 self._away(error)
+        for wish in wanted:  # before the outcome: one that is lost is asked for again
+            self._keep_wish({"kind": _WANT, "wanted": to_document(wish)})
         rows = [
             [number, outcome.value, dict(answer)] for number, (outcome, answer) in outcomes.items()
         ]

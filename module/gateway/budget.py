@@ -22,7 +22,9 @@ from module.gateway.breaker import CircuitBreaker, CircuitReport
 from module.model.errors import RateLimited, require
 from module.ports import Clock
 
-WINDOW = timedelta(milliseconds=1050)
+# A second, and by how much two requests may take different times to get there: those of one second
+# here must not fall into one second there with those of the next.
+WINDOW = timedelta(milliseconds=1100)
 MINUTE = timedelta(seconds=61)
 ADDRESS_PER_MINUTE = 5700
 SHARE = {

@@ -33,6 +33,7 @@ from module.model.errors import (
 from module.model.money import plain
 from module.model.orders import OrderRequest, Outcome, Side
 from module.model.sessions import installation_prefix
+from module.points import reach
 from module.wire.model_codec import to_document
 
 log = logging.getLogger(__name__)
@@ -76,9 +77,13 @@ class AuditedWrite:
                     raise
                 log.error("a write of the guard leaves without a record: %s", error.message)
         self.owned.touch({self.entry.symbol}, self.desk.clock.now())
+        reach("gateway: guarded write on record")
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None and not isinstance(error, Exception):
+            return  # the process ends here: the row stays without an outcome, and is asked for
+        reach("gateway: guarded write answered")
         if isinstance(error, AifapError):
             self.outcome = WriteOutcome.REJECTED
             if isinstance(error, OutcomeUnknown):
@@ -128,13 +133,15 @@ class EmergencyClose:
         author = self._desk.author(owned, GUARD_SESSION, owned.epoch)
         owned.venue.admit_orders([order], priority=Priority.PROTECTION)
         with AuditedWrite(self._desk, owned, author, entry, audited=True) as write:
+            reach("gateway: closing")
             (result,) = owned.venue.submit([order])
+            reach("gateway: closed")
             write.answer = {"order_id": result.order_id, "code": result.code}
             if result.outcome is Outcome.REJECTED:
                 write.outcome = WriteOutcome.REJECTED
             elif result.outcome is Outcome.UNKNOWN:
                 write.outcome = WriteOutcome.UNKNOWN
-        owned.forget_positions()
+        owned.note_written({position.symbol}, self._desk.clock.now())
         log.warning("%s: closed by the guard (%s): %s", position.symbol, why, result)
         self._alarms.tell(
             owned,

@@ -27,6 +27,7 @@ class Limits:
     leverage_max: Decimal = Decimal(20)
     orders_per_minute: int = 300
     kill_switch: bool = False
+    halt_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def read_limits(document: Mapping[str, object]) -> Limits:
     InvalidInput names an unknown or ill-typed field: a limit that cannot be read must not be
     ignored.
     """
-    known = set(Limits.__dataclass_fields__)
+    known = set(Limits.__dataclass_fields__) | {"halted_at", "halted_by"}
     unknown = sorted(set(document) - known)
     if unknown:
         raise InvalidInput(f"unknown limits {unknown}; known are {sorted(known)}")
@@ -85,6 +86,7 @@ def read_limits(document: Mapping[str, object]) -> Limits:
             _cap(document, "orders_per_minute", Decimal(defaults.orders_per_minute))
         ),
         kill_switch=kill_switch,
+        halt_reason=str(document.get("halt_reason") or ""),
     )
 
 
@@ -189,7 +191,8 @@ def _judge_opening(
     order: OrderRequest, limits: Limits, view: AccountView, before: Decimal
 ) -> Refusal | None:
     if limits.kill_switch:
-        return Refusal("kill-switch", "the kill switch is on: only reducing orders leave")
+        why = f" ({limits.halt_reason})" if limits.halt_reason else ""
+        return Refusal("kill-switch", f"the kill switch is on{why}: only reducing orders leave")
     if limits.symbols is not None and order.symbol not in limits.symbols:
         return Refusal("limit-symbols", f"{order.symbol} is not on the account's list of symbols")
     quote = view.quotes.get(order.symbol)

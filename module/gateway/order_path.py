@@ -4,6 +4,10 @@
 
 Each step can refuse; after the audit row nothing is refused any more, it is sent or it is written
 down as not sent. A client id that has been here before is answered by asking the exchange.
+
+Postgres is asked twice for a batch: the statement that puts it on record also compares the epoch
+and the owner and comes back with the limits of that moment; the one that records the outcomes also
+keeps the stops that go with them.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from module.db.repositories.accounts import LEASE_LOST
 from module.db.repositories.gateway_writes import (
     KnownWrite,
     Reservation,
@@ -21,20 +26,25 @@ from module.db.repositories.gateway_writes import (
     WriteOutcome,
 )
 from module.db.repositories.wanted_stops import WantedStops
-from module.exchange.venue import CLIENT_ID_CLASH, NOT_SENT, Priority, difference
+from module.exchange.venue import CLIENT_ID_CLASH, Priority, difference
 from module.gateway.account_view import held_back, read_view
 from module.gateway.alarms import Alarms
 from module.gateway.limits import AccountView, Refusal, judge_orders, read_limits
 from module.gateway.owned_account import IN_FLIGHT_S, AccountDesk, OwnedAccount, Permission
+from module.gateway.read_back import overfilled
 from module.gateway.settings_path import CLIENT_ID, WITHOUT_POSTGRES, stamp_document
+from module.model.canonical import instant_text
 from module.model.errors import (
     InvalidInput,
     InvariantViolated,
+    NotFound,
     Retryable,
     StaleWriter,
     Unavailable,
 )
 from module.model.orders import (
+    NOT_SENT,
+    Fill,
     OrderReport,
     OrderRequest,
     Outcome,
@@ -42,12 +52,14 @@ from module.model.orders import (
     SubmitResult,
     WriteStamp,
 )
+from module.points import reach
 from module.wire.model_codec import from_document, to_document
 
 log = logging.getLogger(__name__)
 
 BATCH_MAX = 5
 STANDSTILL_MAX_S = 1.0
+HALTED = "halted"
 _OUTCOMES = {
     Outcome.ACCEPTED: WriteOutcome.ACCEPTED,
     Outcome.REJECTED: WriteOutcome.REJECTED,
@@ -57,8 +69,8 @@ _OUTCOMES = {
 
 @dataclass(slots=True)
 class _Batch:
-    """One submit on its way. `taken_at`: when it was put on record (world time: a world that stands
-    still with a busy machine makes nothing old)."""
+    """One submit on its way. `taken_at` and `taken_s`: when it was put on record, in world and in
+    real time (neither a world that stands still nor one that runs fast makes it old)."""
 
     owned: OwnedAccount
     permission: Permission
@@ -68,6 +80,7 @@ class _Batch:
     reservation: Reservation | None = None
     late_ids: dict[str, str] = field(default_factory=dict)
     taken_at: datetime | None = None
+    taken_s: float = 0.0
 
     @property
     def going(self) -> list[OrderRequest]:
@@ -97,19 +110,24 @@ class OrderPath:
     ) -> list[SubmitResult]:
         """See `ports.Exchange.submit`; RateLimited and Unavailable mean that nothing was sent."""
         _check_batch(orders)
-        permission = self._desk.permit(owned, stamp)
-        batch = _Batch(owned, permission, stamp, orders)
-        if batch.opens and not permission.audited:
-            raise Unavailable(WITHOUT_POSTGRES)
         with owned.gate:
+            batch = _Batch(owned, self._desk.admit(owned, stamp), stamp, orders)
+            if batch.opens and not batch.permission.audited:
+                raise Unavailable(WITHOUT_POSTGRES)
             view = read_view(self._desk, owned, orders)
             self._judge(batch, view)
+            if batch.refusals and not batch.permission.is_read:
+                batch.permission = self._desk.permit(owned, stamp)  # limits may have been raised
+                batch.refusals.clear()
+                self._judge(batch, view)
             if batch.going:
                 priority = Priority.ORDER if batch.opens else Priority.CANCEL
                 owned.venue.admit_orders(batch.going, priority=priority)
             self._desk.check_deadline(stamp)
+            reach("gateway: judged")
             self._put_on_record(batch, view)
             self._note_in_flight(batch)
+        reach("gateway: reserved")
         results = {
             order.client_id: self._answer_seen(owned, order, batch.seen[order.client_id])
             for order in orders
@@ -122,7 +140,9 @@ class OrderPath:
         fresh = [order for order in orders if order.client_id not in results]
         results.update({result.client_id: result for result in self._send(batch, fresh)})
         answered = [results[order.client_id] for order in orders]
+        reach("gateway: answered")
         self._record(batch, answered)
+        reach("gateway: recorded")
         self._after(batch, answered)
         return answered
 
@@ -150,31 +170,44 @@ class OrderPath:
             )
             for order in batch.orders
         }
-        if not permission.audited:
+        if permission.audited:
+            batch.reservation = self._reserve(batch, list(entries.values()))
+        if batch.reservation is None:
             for order in batch.going:
-                entry = entries[order.client_id]
                 batch.late_ids[order.client_id] = self._desk.audit.begin_late(
-                    permission.author, entry
+                    permission.author, entries[order.client_id]
                 )
         else:
-            try:
-                batch.reservation = self._desk.audit.writes.reserve_orders(
-                    permission.author, list(entries.values()), self._desk.clock.now()
-                )
-            except (Unavailable, StaleWriter) as error:
-                self._desk.fenced(owned, error)
-                raise
             limits = read_limits(batch.reservation.limits)
             if limits != owned.limits:
                 with owned.lock:
                     owned.limits = limits
                 self._judge(batch, view)
-        batch.taken_at = self._desk.clock.now()
+        batch.taken_at, batch.taken_s = self._desk.clock.now(), self._desk.clock.monotonic()
+
+    def _reserve(self, batch: _Batch, entries: list[WriteEntry]) -> Reservation | None:
+        """The rows; None where Postgres is away and the batch only reduces: it is spooled."""
+        owned, author = batch.owned, batch.permission.author
+        try:
+            return self._desk.audit.writes.reserve_orders(author, entries, self._desk.clock.now())
+        except NotFound:
+            self._desk.permit(owned, batch.stamp)  # says why: switched off, or not there
+            raise
+        except StaleWriter:
+            raise
+        except Unavailable as error:
+            self._desk.fenced(owned, error)
+            if error.code == LEASE_LOST:
+                raise
+            if batch.opens:
+                raise Unavailable(WITHOUT_POSTGRES) from error
+            return None
 
     def _note_in_flight(self, batch: _Batch) -> None:
         owned, now = batch.owned, self._desk.clock.now()
         leaving = [order for order in batch.going if order.client_id not in batch.seen]
         owned.touch({order.symbol for order in leaving}, now)
+        owned.note_written({order.symbol for order in leaving}, now)
         with owned.lock:
             owned.order_times.extend([now] * len(leaving))
             for order in leaving:
@@ -192,13 +225,13 @@ class OrderPath:
             return []
         try:
             self._check_pace(batch)
+            reach("gateway: sending")
             results = owned.venue.submit(orders)
         except Retryable as error:
             self._settle_in_flight(owned, orders, [])
             self._record_unsent(batch, orders, error)
             raise
-        finally:
-            owned.forget_positions()
+        reach("gateway: sent")
         by_id = {order.client_id: order for order in orders}
         resolved = [
             owned.venue.look_up(by_id[result.client_id])
@@ -210,10 +243,17 @@ class OrderPath:
         return resolved
 
     def _check_pace(self, batch: _Batch) -> None:
-        """A process that stood still between record and sending sends nothing old (C8)."""
-        now = self._desk.clock.now()
+        """A process that stood still between record and sending, or while the record was written,
+        sends nothing old (C8)."""
+        clock = self._desk.clock
+        now = clock.now()
+        if now > batch.stamp.not_after:
+            raise Unavailable(
+                f"not_after {instant_text(batch.stamp.not_after)} passed while this was put on "
+                f"record, it is {instant_text(now)}; nothing was sent"
+            )
         stood_s = (now - (batch.taken_at or now)).total_seconds()
-        if stood_s > STANDSTILL_MAX_S:
+        if stood_s > STANDSTILL_MAX_S and clock.monotonic() - batch.taken_s > STANDSTILL_MAX_S:
             raise Unavailable(
                 f"this gateway stood still for {stood_s:.1f} s before it could send; nothing was "
                 "sent, what it knew may be old"
@@ -245,7 +285,9 @@ class OrderPath:
         results: Sequence[SubmitResult],
     ) -> None:
         """Accepted orders count until positions surely show them; others not any more."""
-        until = self._desk.clock.now() + timedelta(seconds=IN_FLIGHT_S)
+        now = self._desk.clock.now()
+        until = now + timedelta(seconds=IN_FLIGHT_S)
+        owned.note_written({order.symbol for order in orders}, now)
         may_exist = {r.client_id for r in results if r.outcome is not Outcome.REJECTED}
         with owned.lock:
             for order in orders:
@@ -278,6 +320,7 @@ class OrderPath:
                 if late_id is not None:
                     self._desk.audit.end_late(late_id, _outcome(result), _answer(result))
             return
+        author = batch.permission.author
         self._desk.record(
             owned,
             {
@@ -285,6 +328,13 @@ class OrderPath:
                 for result in results
                 if result.client_id in reservation.fresh
             },
+            [
+                self._wish(owned, order, author.epoch)
+                for order, result in zip(batch.orders, results, strict=True)
+                if result.outcome is Outcome.ACCEPTED
+                and order.client_id in reservation.fresh
+                and _brings_stops(order)
+            ],
         )
         unresolved = {r.client_id for r in results if r.outcome is Outcome.UNKNOWN}
         with owned.lock:
@@ -296,18 +346,17 @@ class OrderPath:
                         WriteKind.ORDER,
                         order.client_id,
                         order.symbol,
-                        batch.permission.author.epoch,
+                        author.epoch,
                         {"order": to_document(order)},
                         WriteOutcome.UNKNOWN,
                         sent_at=self._desk.clock.now(),
                     )
 
     def _after(self, batch: _Batch, results: Sequence[SubmitResult]) -> None:
-        """Keep the stops of what was accepted, and halt where an id belongs to another order."""
+        """Let the guard look, and halt where an id belongs to another order."""
         owned = batch.owned
-        for order, result in zip(batch.orders, results, strict=True):
-            if result.outcome is Outcome.ACCEPTED and order.client_id not in batch.seen:
-                self.want_stops_of(owned, order, batch.permission.author.epoch)
+        for result in results:
+            owned.remember_id(result.order_id, result.client_id)
         self._desk.on_write(owned.account_id)
         for result in results:
             if result.code == CLIENT_ID_CLASH:
@@ -325,7 +374,7 @@ class OrderPath:
             (("why", why), ("what now", "nothing opens until a session is started again")),
             cause="halted",
         )
-        return InvariantViolated(f"account {owned.account_id} is halted: {why}")
+        return InvariantViolated(f"account {owned.account_id} is halted: {why}", code=HALTED)
 
     def check_read_back(self, owned: OwnedAccount, report: OrderReport) -> None:
         """The exchange shows an order of ours: is it what was sent (A26)? Else halt."""
@@ -335,21 +384,29 @@ class OrderPath:
         other = difference(order, report, owned.venue.market)
         if other:
             raise self.halt(owned, f"order {report.client_id} is another than was sent: {other}")
+        owned.remember_id(report.order_id, report.client_id)
 
-    def want_stops_of(self, owned: OwnedAccount, order: OrderRequest, epoch: int) -> None:
-        """An accepted opening order's stops are kept from now on."""
-        if order.reduce_only or order.stops.empty:
-            return
-        self._desk.want_stops(
-            owned,
-            WantedStops(
-                owned.account_id,
-                order.symbol,
-                order.side is Side.BUY,
-                order.stops,
-                epoch,
-                self._desk.clock.now(),
-            ),
+    def check_fills(self, owned: OwnedAccount, fills: Sequence[Fill]) -> None:
+        """The exchange tells fills: no order of ours was filled beyond its size (B3). Else halt."""
+        with owned.lock:
+            sent = {
+                order_id: owned.sent[client_id]
+                for order_id, client_id in owned.ids.items()
+                if client_id in owned.sent
+            }
+        found = overfilled(fills, sent, owned.venue.market)
+        if found:
+            raise self.halt(owned, found)
+
+    def _wish(self, owned: OwnedAccount, order: OrderRequest, epoch: int) -> WantedStops:
+        """An accepted opening order's stops, which are kept from now on."""
+        return WantedStops(
+            owned.account_id,
+            order.symbol,
+            order.side is Side.BUY,
+            order.stops,
+            epoch,
+            self._desk.clock.now(),
         )
 
     def resolve(self, owned: OwnedAccount, write: KnownWrite) -> bool:
@@ -358,10 +415,17 @@ class OrderPath:
         result = owned.venue.look_up(order, priority=Priority.PROTECTION)
         if result.outcome is not Outcome.ACCEPTED:
             return False
-        self._desk.record(owned, {write.write_id: (_outcome(result), _answer(result))})
-        if write.epoch == owned.epoch:
-            self.want_stops_of(owned, order, write.epoch)
+        is_ours = write.epoch == owned.epoch and _brings_stops(order)
+        self._desk.record(
+            owned,
+            {write.write_id: (_outcome(result), _answer(result))},
+            [self._wish(owned, order, write.epoch)] if is_ours else [],
+        )
         return True
+
+
+def _brings_stops(order: OrderRequest) -> bool:
+    return not order.reduce_only and not order.stops.empty
 
 
 def _check_batch(orders: Sequence[OrderRequest]) -> None:

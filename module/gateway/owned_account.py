@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -28,6 +28,7 @@ from module.model.errors import (
     AifapError,
     Conflict,
     StaleWriter,
+    TooLate,
     Unavailable,
 )
 from module.model.market import Quote
@@ -47,6 +48,14 @@ ONE_WAY_HINT = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """When a reading of positions began: after which write of ours, at what world time."""
+
+    turn: int
+    at: datetime
+
+
 @dataclass(slots=True)
 class OwnedAccount:
     """What this process knows of one account. Fields are guarded by `lock` unless said."""
@@ -61,6 +70,9 @@ class OwnedAccount:
     recovered: bool = False
     positions: dict[str, Position] | None = None
     positions_at: datetime | None = None
+    positions_turn: int = 0
+    turn: int = 0
+    written: dict[str, tuple[int, datetime]] = field(default_factory=dict)
     last_seen: tuple[Position, ...] = ()
     quotes: dict[str, tuple[Quote, datetime]] = field(default_factory=dict)
     in_flight: dict[str, tuple[str, Decimal, datetime | None]] = field(default_factory=dict)
@@ -68,6 +80,7 @@ class OwnedAccount:
     wanted: dict[str, WantedStops] = field(default_factory=dict)
     unresolved: dict[int, KnownWrite] = field(default_factory=dict)
     sent: OrderedDict[str, OrderRequest] = field(default_factory=OrderedDict)
+    ids: OrderedDict[str, str] = field(default_factory=OrderedDict)
     touched: dict[str, datetime] = field(default_factory=dict)
     verified: set[str] = field(default_factory=set)
     halted: str = ""
@@ -109,6 +122,15 @@ class OwnedAccount:
             while len(self.sent) > SENT_KEPT:
                 self.sent.popitem(last=False)
 
+    def remember_id(self, order_id: str | None, client_id: str) -> None:
+        """The venue's own name of an order of ours: its fills carry nothing else (B3)."""
+        if not order_id or client_id not in self.sent:
+            return
+        with self.lock:
+            self.ids[order_id] = client_id
+            while len(self.ids) > SENT_KEPT:
+                self.ids.popitem(last=False)
+
     def orders_last_minute(self, now: datetime) -> int:
         """How many orders left in the last sixty world seconds."""
         while self.order_times and self.order_times[0] <= now - timedelta(seconds=60):
@@ -126,24 +148,45 @@ class OwnedAccount:
                 total[symbol] = total.get(symbol, Decimal(0)) + signed
             return total
 
-    def keep_positions(self, positions: tuple[Position, ...], at: datetime) -> None:
+    def note_written(self, symbols: Iterable[str], now: datetime) -> None:
+        """Orders of these symbols leave, or were answered: readings that began before are old."""
+        with self.lock:
+            self.turn += 1
+            self.written.update(dict.fromkeys(symbols, (self.turn, now)))
+
+    def begin_reading(self, now: datetime) -> Reading:
+        """Call before positions are asked for; goes with what was read to `keep_positions`."""
+        with self.lock:
+            return Reading(self.turn, now)
+
+    def keep_positions(self, positions: tuple[Position, ...], reading: Reading) -> None:
         """Remember a reading until a write or a few seconds make it old."""
         with self.lock:
+            if self.positions_at is not None and self.positions_turn > reading.turn:
+                return  # a later reading was faster
             self.positions = {position.symbol: position for position in positions}
-            self.positions_at = at
+            self.positions_at, self.positions_turn = reading.at, reading.turn
             self.last_seen = positions
 
     def forget_positions(self) -> None:
         """A write may have changed them."""
         with self.lock:
+            self.turn += 1
             self.positions = None
             self.positions_at = None
 
-    def fresh_positions(self, now: datetime) -> dict[str, Position] | None:
-        """The last reading, if it is only seconds old and nothing was written since."""
+    def fresh_positions(self, symbols: Iterable[str], now: datetime) -> dict[str, Position] | None:
+        """The last reading, if it is only seconds old and true for `symbols`: it began after the
+        last write of each, and shows it by now, or that write still counts as in flight."""
         with self.lock:
-            if self.positions_at is None or now - self.positions_at > POSITIONS_FRESH:
+            began = self.positions_at
+            if began is None or now - began > POSITIONS_FRESH:
                 return None
+            for symbol in symbols:
+                turn, at = self.written.get(symbol, (0, began))
+                shown = at + timedelta(seconds=IN_FLIGHT_S)
+                if turn > self.positions_turn or (turn and began < shown <= now):
+                    return None
             return self.positions
 
     def fresh_quotes(self, symbols: set[str], now: datetime) -> dict[str, Quote]:
@@ -158,10 +201,15 @@ class OwnedAccount:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """A write that may proceed. `audited` False: Postgres is away, reduce and protect only."""
+    """A write that may proceed. `audited` False: Postgres is away, reduce and protect only.
+
+    `is_read`: the account's row was read for it; else its epoch and limits are those known last,
+    and the statement that puts the write on record compares them.
+    """
 
     author: Author
     audited: bool
+    is_read: bool = True
 
 
 class AccountDesk:
@@ -278,11 +326,24 @@ class AccountDesk:
 
     # --- who may write -----------------------------------------------------------------------
 
+    def admit(self, owned: OwnedAccount, stamp: WriteStamp) -> Permission:
+        """As `permit`, without asking Postgres where this process owns the account and knows the
+        epoch: for orders, whose reservation compares both."""
+        if not (owned.lease_held and owned.recovered) or stamp.epoch != owned.epoch:
+            return self.permit(owned, stamp)
+        self.check_deadline(stamp)
+        try:
+            self._leases.claim(owned.account_id)
+        except Unavailable:
+            return self.permit(owned, stamp)
+        author = self.author(owned, stamp.session_id, stamp.epoch)
+        return Permission(author, audited=True, is_read=False)
+
     def permit(self, owned: OwnedAccount, stamp: WriteStamp) -> Permission:
         """The first check of every write: owner of the account, epoch, `not_after`.
 
         Without Postgres the permission is not audited, and only for the last known epoch of an
-        account that this process owned. StaleWriter, Unavailable.
+        account that this process owned. StaleWriter, TooLate, Unavailable.
         """
         self.check_deadline(stamp)
         author = self.author(owned, stamp.session_id, stamp.epoch)
@@ -316,10 +377,10 @@ class AccountDesk:
         return Author(owned.account_id, session_id, epoch, self._leases.gateway_id)
 
     def check_deadline(self, stamp: WriteStamp) -> None:
-        """StaleWriter once `not_after` has passed in world time."""
+        """TooLate once `not_after` has passed in world time."""
         now = self.clock.now()
         if now > stamp.not_after:
-            raise StaleWriter(
+            raise TooLate(
                 f"not_after {instant_text(stamp.not_after)} passed, it is {instant_text(now)}; "
                 "nothing was sent"
             )
@@ -338,7 +399,11 @@ class AccountDesk:
             self.audit.flush()
             wanted = self.audit.stops.list_for_account(owned.account_id)
             unresolved = self.audit.writes.unresolved(owned.account_id)
+            minute_ago = self.clock.now() - timedelta(seconds=60)
+            left = self.audit.writes.sent_since(owned.account_id, minute_ago)
             with owned.lock:
+                if not owned.order_times:
+                    owned.order_times.extend(left)
                 for row in wanted:
                     owned.wanted.setdefault(row.symbol, row)
                 for write in unresolved:
@@ -382,21 +447,31 @@ class AccountDesk:
         self,
         owned: OwnedAccount,
         outcomes: Mapping[int, tuple[WriteOutcome, Mapping[str, object]]],
+        wanted: Sequence[WantedStops] = (),
     ) -> None:
-        """Write outcomes down, in Postgres or the spool."""
-        self.audit.record(outcomes)
+        """Write outcomes down, in Postgres or the spool, with the stops that are kept from now on
+        (the caller says `on_write`)."""
+        with owned.lock:
+            kept = []
+            for wish in wanted:
+                current = owned.wanted.get(wish.symbol)
+                if current is None or current.epoch <= wish.epoch:
+                    owned.wanted[wish.symbol] = wish
+                    kept.append(wish)
+        self.audit.record(outcomes, kept)
 
     # --- readings ----------------------------------------------------------------------------
 
     def read_positions(self, owned: OwnedAccount, priority: Priority) -> dict[str, Position]:
         """Positions (on spot: free coins) by symbol, from the exchange, remembered for seconds."""
+        reading = owned.begin_reading(self.clock.now())
         positions = owned.venue.holdings(priority=priority)
         by_symbol = {position.symbol: position for position in positions}
         if len(by_symbol) != len(positions):
             raise Conflict(
                 f"account {owned.account_id} holds two positions of one symbol; {ONE_WAY_HINT}"
             )
-        owned.keep_positions(positions, self.clock.now())
+        owned.keep_positions(positions, reading)
         return by_symbol
 
     def read_quotes(self, owned: OwnedAccount, symbols: set[str]) -> dict[str, Quote]:

@@ -38,6 +38,7 @@ from module.gateway.outside_changes import OutsideChanges
 from module.gateway.owned_account import AccountDesk, OwnedAccount
 from module.gateway.quiet_log import QuietLog
 from module.gateway.stop_keeper import Held, StopKeeper
+from module.gateway.unprotected_times import UnprotectedTimes
 from module.model.accounts import Position
 from module.model.errors import (
     InvalidInput,
@@ -48,6 +49,7 @@ from module.model.errors import (
 )
 from module.model.money import plain
 from module.model.orders import StopPrices, WriteStamp
+from module.points import reach
 from module.wire.model_codec import from_document, to_document
 
 log = logging.getLogger(__name__)
@@ -81,6 +83,7 @@ class PositionGuard:
         self._quiet = QuietLog(log, desk.clock)
         self._keeper = StopKeeper(desk, self._quiet)
         self._bare_since: dict[PositionKey, datetime] = {}
+        self.unprotected_times = UnprotectedTimes()
 
     # --- a session's own wish --------------------------------------------------------------
 
@@ -111,7 +114,9 @@ class PositionGuard:
             if held.position.stops.stop_loss is None and True not in held.untidy:
                 self._desk.want_stops(owned, wanted)  # the next look closes the position (B6)
             raise WrongSideOfPrice(error.message) from error  # under one code for all venues
+        reach("gateway: stops set")
         self._desk.want_stops(owned, wanted)
+        reach("gateway: stops wanted")
         found = self._keeper.read(owned).get(symbol)
         if found is None:
             raise NoPosition(f"{symbol}: the position ended meanwhile")
@@ -134,7 +139,11 @@ class PositionGuard:
         if Ability.POSITIONS in abilities:
             positions = {symbol: held.position for symbol, held in holdings.items()}
             self._outside.compare(owned, positions, self._desk.clock.now())
+        reach("gateway: looked")
+        held_now = {position_key(owned, held.position) for held in holdings.values()}
+        self.unprotected_times.gone(owned.account_id, held_now, self._desk.clock.now())
         unprotected = [symbol for symbol, held in holdings.items() if not self._mend(owned, held)]
+        reach("gateway: mended")
         self._keeper.remove_orphans(owned, placed, holdings)
         if thorough:
             self._forget_gone(owned, holdings)
@@ -151,6 +160,9 @@ class PositionGuard:
         if held.has_exactly(wanted.stops):
             self._protected(owned, position)
             return True
+        if wanted.stops.stop_loss is not None and position.stops.stop_loss is None:
+            key = position_key(owned, position)
+            self.unprotected_times.missing(key, self._desk.clock.now())
         author = self._desk.author(owned, GUARD_SESSION, owned.epoch)
         entry = WriteEntry(
             WriteKind.GUARD,
@@ -181,6 +193,7 @@ class PositionGuard:
         return True
 
     def _protected(self, owned: OwnedAccount, position: Position) -> None:
+        self.unprotected_times.over(position_key(owned, position), self._desk.clock.now())
         if self._bare_since.pop(position_key(owned, position), None) is not None:
             self._alarms.over(owned, f"bare:{position.symbol}")
             with owned.lock:
@@ -240,7 +253,7 @@ class PositionGuard:
             return
         snapshot = owned.venue.snapshot(priority=Priority.PROTECTION)
         busy = {report.symbol for report in snapshot.open_orders}
-        busy |= {position.symbol for position in snapshot.positions}
+        busy |= {position.symbol for position in snapshot.positions if position.free_size}
         busy |= set(owned.exposure_in_flight(now))
         busy |= {write.symbol for write in owned.unresolved.values()}
         for wanted in gone:

@@ -1,7 +1,8 @@
 """The thread that keeps positions protected: looks at every account of the installation.
 
-Right after each write, every few world seconds while something is open, once a minute while the
-account is flat. It waits on a clock of its own, so it never holds a stepped world while idle.
+Right after each write, every second while a position has not the stop it should have, every few
+world seconds while something is open, once a minute while the account is flat. It waits on a clock
+of its own, so it never holds a stepped world while idle.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from module.ports import Clock
 
 log = logging.getLogger(__name__)
 
+MENDING_PERIOD = timedelta(seconds=1)
 ACTIVE_PERIOD = timedelta(seconds=5)
 IDLE_PERIOD = timedelta(seconds=60)
 AFTER_WRITE = (timedelta(milliseconds=200), timedelta(seconds=1))
@@ -37,6 +39,7 @@ class _Watch:
 
     due: list[datetime] = field(default_factory=list)
     thorough_at: datetime | None = None
+    open: bool = False
     unprotected: tuple[str, ...] = ()
     last_error: str = ""
 
@@ -171,7 +174,10 @@ class ProtectionLoop:
                 self._compare_clocks(owned)
             found = self._guard.look(owned, thorough=thorough)
             watch.unprotected, watch.last_error = found.unprotected, ""
-            if not found.open and len(watch.due) <= 1:
+            watch.open = found.open
+            if found.unprotected:
+                pause = MENDING_PERIOD
+            elif not found.open and len(watch.due) <= 1:
                 pause = IDLE_PERIOD
             if thorough:
                 watch.thorough_at = now + IDLE_PERIOD
@@ -189,6 +195,8 @@ class ProtectionLoop:
                 f"account {account_id} could not be looked at: {error.message}",
             )
             watch.last_error = error.message
+            if watch.open and isinstance(error, Retryable):
+                pause = MENDING_PERIOD
         except Exception as error:  # the top of a process loop: record, and look again
             log.exception("account %s: the guard failed", account_id)
             watch.last_error = f"{type(error).__name__}: see the log"

@@ -41,6 +41,7 @@ from module.model.accounts import (
     MarginMode,
     SymbolSettings,
 )
+from module.model.books import Depth, MarginTier
 from module.model.canonical import instant_text
 from module.model.credentials import Credentials
 from module.model.errors import InvalidInput, NotFound
@@ -197,6 +198,7 @@ class Gateway:
                 for item in self._budget.troubled()
             ],
             "spooled": self._desk.audit.waiting,
+            "unprotected_times": self._guard.unprotected_times.figures(),
         }
 
     # --- reads of one account ------------------------------------------------------------------
@@ -205,8 +207,9 @@ class Gateway:
         """See `ports.Exchange.snapshot`."""
         with self._moment():
             owned = self._desk.open(account_id)
+            reading = owned.begin_reading(self._clock.now())
             snapshot = owned.venue.snapshot()
-            owned.keep_positions(snapshot.positions, self._clock.now())
+            owned.keep_positions(snapshot.positions, reading)
             for report in snapshot.open_orders:
                 self._orders.check_read_back(owned, report)
             return snapshot
@@ -249,7 +252,10 @@ class Gateway:
     def fills(self, account_id: str, since: datetime) -> list[Fill]:
         """See `ports.Exchange.fills`."""
         with self._moment():
-            return self._desk.open(account_id).venue.fills(since)
+            owned = self._desk.open(account_id)
+            found = owned.venue.fills(since)
+            self._orders.check_fills(owned, found)
+            return found
 
     def bills(self, account_id: str, since: datetime) -> list[Bill]:
         """See `ports.Exchange.bills`."""
@@ -309,6 +315,14 @@ class Gateway:
         if not 1 <= limit <= CANDLES_MAX:
             raise InvalidInput(f"limit must be within 1 and {CANDLES_MAX}, got {limit}")
         return self._markets.get(market_id).candles(market, symbol, frequency, end, limit)
+
+    def market_depth(self, market_id: str, market: MarketType, symbol: str) -> Depth:
+        """The order book of one symbol now, best prices first."""
+        return self._markets.get(market_id).depth(market, symbol)
+
+    def market_tiers(self, market_id: str, symbol: str) -> tuple[MarginTier, ...]:
+        """What futures positions of one symbol must keep, by size, smallest first."""
+        return self._markets.get(market_id).margin_tiers(symbol)
 
     # --- accounts --------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from module.files.atomic import make_private_folder, require_regular
 from module.model.errors import Unavailable
+from module.points import reach
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +62,14 @@ class Spool:
                 raise Unavailable(f"{self._path} is full ({size} bytes); nothing more is kept")
             try:
                 _write_whole(self._file, line)
+                reach("spool: written")
                 os.fsync(self._file)
             except OSError as error:
                 with contextlib.suppress(OSError):
                     os.ftruncate(self._file, size)
                 raise Unavailable(f"{self._path} refuses: {error.strerror}") from error
             self._count += 1
+        reach("spool: synced")
 
     def drain(self, store: Callable[[Sequence[Record]], int]) -> int:
         """Hand the waiting records to `store`, oldest first; how many it took.
@@ -80,6 +83,7 @@ class Spool:
             if not records:
                 return 0
             taken = store([record for record, _ in records])
+            reach("spool: stored")
             with self._lock:
                 if taken:
                     self._stored_bytes = records[taken - 1][1]

@@ -25,6 +25,7 @@ from module.gateway.owned_account import AccountDesk, OwnedAccount
 from module.gateway.quiet_log import QuietLog
 from module.model.accounts import Position
 from module.model.orders import StopPrices
+from module.points import reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,10 @@ class StopKeeper:
             is_untidy = is_stop_loss in held.untidy
             if price is not None and (price != current or is_untidy):
                 self._place(owned, held, is_stop_loss=is_stop_loss, price=price)
+                reach("gateway: stop placed")
             elif price is None and (current is not None or is_untidy):
                 self._remove(owned, held, is_stop_loss=is_stop_loss)
+                reach("gateway: stop removed")
 
     def _place(
         self, owned: OwnedAccount, held: Held, *, is_stop_loss: bool, price: Decimal

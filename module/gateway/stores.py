@@ -77,6 +77,7 @@ class WriteLog(Protocol):
         self,
         outcomes: Mapping[int, tuple[WriteOutcome, Mapping[str, object]]],
         answered_at: datetime,
+        wanted: Sequence[WantedStops] = (),
     ) -> None: ...
 
     def add_late(
@@ -86,6 +87,8 @@ class WriteLog(Protocol):
     ) -> None: ...
 
     def unresolved(self, account_id: str, limit: int = 200) -> list[KnownWrite]: ...
+
+    def sent_since(self, account_id: str, since: datetime) -> list[datetime]: ...
 
 
 class WantedStopStore(Protocol):

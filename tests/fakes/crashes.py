@@ -26,6 +26,10 @@ class CrashPlan:
         if len(self.reached) == self.die_at:
             raise Crash(f"{self.die_at}: {name}")
 
+    def die_next(self) -> None:
+        """It dies at the next point."""
+        self.die_at = len(self.reached) + 1
+
     def forgive(self) -> None:
         """A new process: it does not die again."""
         self.die_at = 0

@@ -23,121 +23,52 @@ from module.model.accounts import (
     PositionMode,
     SymbolSettings,
 )
-from module.model.errors import AifapError, NotFound, OutcomeUnknown, Rejected, StaleWriter
-from module.model.market import Instrument, MarketType, Quote
+from module.model.errors import NotFound, OutcomeUnknown, Rejected, StaleWriter, TooLate
+from module.model.market import Instrument, Quote
 from module.model.orders import (
     NO_STOPS,
     Fill,
+    FillCause,
     OrderReport,
     OrderRequest,
     OrderStatus,
     Outcome,
+    Side,
     StopPrices,
     SubmitResult,
     WriteStamp,
 )
 from module.ports import Clock
 from tests.fakes.crashes import CrashPlan
+from tests.fakes.happenings import (
+    Edits,
+    Fails,
+    FillsPart,
+    Happening,
+    Late,
+    Lost,
+    Refuses,
+    ShowsCanceled,
+)
+from tests.fakes.rules import MARKS, make_instrument
+
+__all__ = [
+    "MARKS",
+    "Edits",
+    "Fails",
+    "FakeExchange",
+    "FillsPart",
+    "Happening",
+    "Late",
+    "Lost",
+    "Refuses",
+    "ShowsCanceled",
+    "make_instrument",
+]
 
 ZERO = Decimal(0)
 CLIENT_ID_MAX = 32
 BATCH_MAX = 5
-
-MARKS = {
-    "ADAUSDT": Decimal("0.4517"),
-    "BTCUSDT": Decimal("60123.4"),
-    "DOGEUSDT": Decimal("0.12345"),
-    "ETHUSDT": Decimal("3001.25"),
-    "LINKUSDT": Decimal("13.579"),
-    "SOLUSDT": Decimal("151.37"),
-    "XRPUSDT": Decimal("0.5123"),
-}
-STEPS = {  # price step, size step
-    "ADAUSDT": ("0.0001", "1"),
-    "BTCUSDT": ("0.1", "0.0001"),
-    "DOGEUSDT": ("0.00001", "1"),
-    "ETHUSDT": ("0.01", "0.01"),
-    "LINKUSDT": ("0.001", "0.1"),
-    "SOLUSDT": ("0.01", "0.1"),
-    "XRPUSDT": ("0.0001", "1"),
-}
-
-
-def make_instrument(symbol: str, **changes: object) -> Instrument:
-    """The rules of one symbol; `changes` override fields."""
-    price_step, size_step = STEPS[symbol]
-    rules = Instrument(
-        symbol=symbol,
-        base_asset=symbol.removesuffix("USDT"),
-        quote_asset="USDT",
-        market=MarketType.FUTURES,
-        price_step=Decimal(price_step),
-        size_step=Decimal(size_step),
-        size_min=Decimal(size_step),
-        notional_min=Decimal(5),
-        market_size_max=Decimal(1_000_000),
-        leverage_max=Decimal(125),
-        taker_fee=Decimal("0.0006"),
-        maker_fee=Decimal("0.0002"),
-    )
-    return replace(rules, **changes)  # type: ignore[arg-type]
-
-
-# --- what can go wrong ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Fails:
-    """The call raises `error` and nothing happens."""
-
-    error: AifapError
-
-
-@dataclass(frozen=True, slots=True)
-class Late:
-    """The call takes `seconds` of world time first."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """It happens (for a batch: the first `accepted` orders, None: all), then the answer is lost."""
-
-    accepted: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Refuses:
-    """A batch in which the orders of these symbols are refused with a code; those of `rules`
-    because the trading rules have become these."""
-
-    codes: Mapping[str, str]
-    rules: Mapping[str, Instrument] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Edits:
-    """A batch whose list of results is edited before it is answered."""
-
-    edit: Callable[[list[SubmitResult]], list[SubmitResult]]
-
-
-@dataclass(frozen=True, slots=True)
-class FillsPart:
-    """A batch in which an order of `symbol` fills only `filled`; the rest is dropped (or rests)."""
-
-    symbol: str
-    filled: Decimal
-    rests: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ShowsCanceled:
-    """A look at an order that shows it as cancelled, with nothing filled."""
-
-
-Happening = Fails | Late | Lost | Refuses | Edits | FillsPart | ShowsCanceled
 
 
 @dataclass(slots=True)
@@ -172,6 +103,10 @@ class FakeExchange:
     stop_calls: list[tuple[str, StopPrices]] = field(default_factory=list)
     position_mode: PositionMode = PositionMode.ONE_WAY
     presets_lost: bool = False
+    overfills: Decimal | None = None
+    fills_hidden_until: datetime | None = None
+    before_cancel: Callable[[str], None] | None = None
+    stops_at: list[datetime] = field(default_factory=list)
     before_submit: Callable[[Sequence[OrderRequest]], None] | None = None
     modes: dict[str, SymbolSettings] = field(default_factory=dict)
     _held: dict[str, _Held] = field(default_factory=dict)
@@ -199,6 +134,67 @@ class FakeExchange:
     def accepted_ids(self) -> list[str]:
         """Client ids as they were accepted."""
         return [order.client_id for order in self.ledger]
+
+    def outside(self, symbol: str, moved: str, cause: FillCause = FillCause.ORDER) -> None:
+        """Somebody else's order (or force) moves the position by `moved`, and fills show it."""
+        size = Decimal(moved)
+        side = Side.BUY if size > 0 else Side.SELL
+        order = OrderRequest("outside", symbol, side, abs(size), reduce_only=False)
+        self._fill(order, str(next(self._ids)), abs(size), self.marks[symbol], ZERO)
+        self._fills[-1] = replace(self._fills[-1], cause=cause)
+
+    def close_by_hand(self, symbol: str) -> None:
+        """Somebody closes the position, if there is one."""
+        if self.held(symbol):
+            self.outside(symbol, str(-self.held(symbol)))
+
+    def rest(self, order: OrderRequest) -> None:
+        """An order that waits on the exchange, of whomever."""
+        now = self.clock.now()
+        self._reports[order.client_id] = OrderReport(
+            order_id=str(next(self._ids)),
+            client_id=order.client_id,
+            symbol=order.symbol,
+            side=order.side,
+            status=OrderStatus.LIVE,
+            size=order.size,
+            filled_size=ZERO,
+            average_price=None,
+            fee=ZERO,
+            realized_pnl=ZERO,
+            reduce_only=order.reduce_only,
+            source="normal",
+            created_at=now,
+            updated_at=now,
+        )
+
+    def arrive(self, order: OrderRequest) -> None:
+        """An order that was held back on the way is accepted now."""
+        if order.client_id not in self._reports and self._refusal(order) is None:
+            self._accept(order, None)
+
+    def fill_rest(self, symbol: str) -> None:
+        """What rests of the symbol's orders is executed now."""
+        for client_id, report in list(self._reports.items()):
+            if report.symbol != symbol or report.status.is_terminal:
+                continue
+            order = next(order for order in self.ledger if order.client_id == client_id)
+            rest, mark = report.size - report.filled_size, self.marks[symbol]
+            self._fill(order, report.order_id, rest, mark, rest * mark * self.fee_rate)
+            self._reports[client_id] = replace(
+                report, status=OrderStatus.FILLED, filled_size=report.size
+            )
+
+    def forget(self, client_id: str) -> None:
+        """As if this order had never arrived."""
+        order = next(order for order in self.ledger if order.client_id == client_id)
+        report = self._reports.pop(client_id)
+        self.ledger.remove(order)
+        self._fills = [fill for fill in self._fills if fill.order_id != report.order_id]
+        before = self._held.pop(order.symbol)
+        rest = before.size - order.side.sign * report.filled_size
+        if rest:
+            self._held[order.symbol] = replace(before, size=rest)
 
     def require_exactly_once(self) -> None:
         """I1: no client id was accepted twice."""
@@ -247,17 +243,23 @@ class FakeExchange:
         lag = timedelta(seconds=self.index_lag_s)
         if report is None or report.symbol != symbol or self.clock.now() < report.created_at + lag:
             raise NotFound(f"order {client_id} is not known (yet)")
+        if self.overfills is not None:
+            return replace(report, filled_size=report.size * self.overfills)
         if any(isinstance(event, ShowsCanceled) for event in events):
             return replace(report, status=OrderStatus.CANCELED, filled_size=ZERO)
         return report
 
     def fills(self, since: datetime) -> Sequence[Fill]:
+        self._happens("fills")
+        if self.fills_hidden_until is not None and self.clock.now() < self.fills_hidden_until:
+            return []
         return [fill for fill in self._fills if fill.at >= since]
 
     def bills(self, since: datetime) -> Sequence[Bill]:
         return []
 
     def closed_positions(self, since: datetime) -> Sequence[ClosedPosition]:
+        self._happens("closed_positions")
         return []
 
     # --- writes ----------------------------------------------------------------------------------
@@ -281,6 +283,8 @@ class FakeExchange:
         return results
 
     def cancel(self, stamp: WriteStamp, symbol: str, client_id: str) -> None:
+        if self.before_cancel is not None:
+            self.before_cancel(symbol)
         lost = self._happens("cancel")
         self._admit(stamp)
         report = self._reports.get(client_id)
@@ -314,6 +318,7 @@ class FakeExchange:
             if price is not None and price % self.rules[symbol].price_step:
                 raise Rejected(f"{symbol}: {price} is not on the tick", code="45115")
         self.stop_calls.append((symbol, stops))
+        self.stops_at.append(self.clock.now())
         held.stops = stops
         self.crashes.reach("exchange.set_stops: done")
         if lost:
@@ -342,7 +347,7 @@ class FakeExchange:
         if stamp.epoch < self.epoch:
             raise StaleWriter(f"epoch {stamp.epoch} is older than {self.epoch}")
         if self.clock.now() > stamp.not_after:
-            raise StaleWriter(f"{stamp.not_after} has passed; nothing was sent")
+            raise TooLate(f"{stamp.not_after} has passed; nothing was sent")
         self.epoch = stamp.epoch
 
     def _submit_one(self, order: OrderRequest, events: Sequence[Happening]) -> SubmitResult:

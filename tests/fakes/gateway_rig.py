@@ -10,6 +10,7 @@ from pathlib import Path
 
 from module.db.repositories.accounts import AccountRecord
 from module.gateway.account_opening import OpeningRules
+from module.gateway.moment import MomentClock
 from module.gateway.service import Gateway, GatewayRules, GatewayStores
 from module.model.orders import OrderRequest, OrderType, Side, StopPrices, WriteStamp
 from module.security.credentials import KeyRing
@@ -60,7 +61,7 @@ class GatewayRig:
             ),
             venues=self.venues,
             paper=self.paper,
-            clock=self.clock,
+            clock=MomentClock(self.clock),  # as the assembly does
             make_loop_clock=HandClock,  # of its own: the thread must not move the test's time
             alerts=self.alerts,
             rules=GatewayRules(

@@ -169,6 +169,8 @@ class MemoryWrites:
     def _compare(self, author: Author) -> None:
         self._postgres.answer()
         record = self._postgres.records[author.account_id]
+        if not record.active:
+            raise NotFound(f"there is no active account {author.account_id}")
         if self._postgres.owner != author.gateway_id:
             raise Unavailable("another gateway", code=LEASE_LOST)
         if record.epoch != author.epoch:
@@ -215,8 +217,11 @@ class MemoryWrites:
         self,
         outcomes: Mapping[int, tuple[WriteOutcome, Mapping[str, object]]],
         answered_at: datetime,
+        wanted: Sequence[WantedStops] = (),
     ) -> None:
         self._postgres.answer()
+        for wish in wanted:
+            MemoryWantedStops(self._postgres).put(wish)
         for write_id, (outcome, answer) in outcomes.items():
             write = self._postgres.writes[write_id - 1]
             if write.outcome in (None, WriteOutcome.UNKNOWN):
@@ -242,6 +247,11 @@ class MemoryWrites:
         open_outcomes = (None, WriteOutcome.UNKNOWN)
         kinds = (WriteKind.ORDER, WriteKind.STOPS)
         return [w for w in self._postgres.writes if w.outcome in open_outcomes and w.kind in kinds]
+
+    def sent_since(self, account_id: str, since: datetime) -> list[datetime]:
+        self._postgres.answer()
+        left = [w for w in self._postgres.orders() if w.outcome is not WriteOutcome.NOT_SENT]
+        return [w.sent_at for w in left if w.sent_at is not None and w.sent_at > since]
 
 
 class MemoryWantedStops:

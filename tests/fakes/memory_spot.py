@@ -67,7 +67,7 @@ class MemorySpot(MemoryVenue):
             available=self.cash,
             margin_used=Decimal(0),
             position_mode=PositionMode.ONE_WAY,
-            positions=(),
+            positions=tuple(_coin(p, p.stops) for p in self._positions() if p.size),
             open_orders=tuple(r for r in self.orders.values() if not r.status.is_terminal),
             balances=(*coins, SpotBalance("USDT", self.cash, Decimal(0))),
         )
@@ -77,9 +77,7 @@ class MemorySpot(MemoryVenue):
 
     def holdings(self, *, priority: Priority = Priority.READ) -> tuple[Position, ...]:
         self._happens("positions")
-        return tuple(
-            replace(p, stops=StopPrices(), opened_at=EPOCH) for p in self._positions() if p.size
-        )
+        return tuple(_coin(p, StopPrices()) for p in self._positions() if p.size)
 
     def trading_mode(
         self, symbol: str, *, max_age_s: float = 0.0, priority: Priority = Priority.READ
@@ -155,6 +153,19 @@ class MemorySpot(MemoryVenue):
             f.size for f in self.fill_log if f.symbol == symbol and f.side is Side.SELL
         ]
         return sum(sales, Decimal(0))
+
+
+def _coin(position: Position, stops: StopPrices) -> Position:
+    """What it has cost and since when it is there nobody knows."""
+    return replace(
+        position,
+        entry_price=position.mark_price,
+        unrealized_pnl=Decimal(0),
+        leverage=Decimal(1),
+        liquidation_price=None,
+        stops=stops,
+        opened_at=EPOCH,
+    )
 
 
 class MemoryBare(MemorySpot):

@@ -18,6 +18,7 @@ class MemoryOrderInfoStore:
         self.archive_box: list[dict[str, object]] = []
         self.crashes = crashes or CrashPlan()
         self.fails_next: AifapError | None = None
+        self.broken: AifapError | None = None  # every write raises it
 
     @property
     def last(self) -> dict[str, object]:
@@ -29,6 +30,8 @@ class MemoryOrderInfoStore:
 
     def write(self, document: Mapping[str, object], epoch: int, revision: int) -> None:
         self.crashes.reach("store.write: called")
+        if self.broken is not None:
+            raise self.broken
         if self.fails_next is not None:
             error, self.fails_next = self.fails_next, None
             raise error

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.dependencies import Doors
+from api.preview_wiring import PreviewPorts
 from api.wiring import ApiWiring, Platform
 from module.clock import SystemClock
 from module.db.database import Database
@@ -209,7 +210,9 @@ class FakePlatform:
             database.close()
 
 
-def fake_platform(postgres: Settings, folder: Path, **settings: object) -> FakePlatform:
+def fake_platform(
+    postgres: Settings, folder: Path, previews: PreviewPorts | None = None, **settings: object
+) -> FakePlatform:
     """An application over the databases of `postgres`, with `folder` for its files."""
     own = postgres.model_copy(update={"data_dir": folder, **settings})
     finplatform = Database(postgres, "finplatform", 10)
@@ -221,7 +224,7 @@ def fake_platform(postgres: Settings, folder: Path, **settings: object) -> FakeP
         ApiWiring(
             settings=own,
             clock=SystemClock(),
-            platform=Platform(finplatform, finwatcher, launcher, gateway, alerts),
+            platform=Platform(finplatform, finwatcher, launcher, gateway, alerts, previews),
             token_key=TOKEN_KEY,
             probes={"postgres": finplatform.ping},
         )

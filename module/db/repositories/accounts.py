@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from module.db.database import Database
 from module.db.platform_tables import Account, AccountCredential, ActiveSession, WantedStop
 from module.db.repositories.credential_keys import admit_key_version
+from module.db.repositories.halts import limits_with_halt
 from module.model.accounts import TradeEnv
 from module.model.credentials import SealedCredentials
 from module.model.errors import AifapError, Conflict, InvalidInput, NotFound, Unavailable
@@ -143,7 +144,8 @@ class AccountRepository:
         active: bool | None = None,
         limits: Mapping[str, object] | None = None,
     ) -> AccountRecord:
-        """Change what is given; limits hold from the next order on. NotFound.
+        """Change what is given; limits hold from the next order on; what `HaltRepository.halt` set
+        stays, unless they name `kill_switch`. NotFound.
 
         Conflict when the label is taken, when a session is not over on an account that is to be
         switched off, or when there are no keys to switch it on with.
@@ -161,7 +163,8 @@ class AccountRepository:
                     )
                 row.label = row.label if label is None else label
                 row.active = row.active if active is None else active
-                row.limits = row.limits if limits is None else dict(limits)
+                if limits is not None:
+                    row.limits = limits_with_halt(row.limits or {}, limits)
                 session.flush()
                 return _record(row)
         except IntegrityError as error:

@@ -1,7 +1,8 @@
 """Audit of the gateway: a row per write, committed before anything is sent.
 
-The row is also the fence: in the same transaction the account's epoch and owner are compared, and
-the unique index on (account, client id) makes an order a thing that is sent at most once.
+The row is also the fence: in the same statement the account's epoch and owner are compared, and
+the unique index on (account, client id) makes an order a thing that is sent at most once. A batch
+of orders costs one round trip before it is sent and one after.
 """
 
 from __future__ import annotations
@@ -11,16 +12,61 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import BigInteger, String, column, or_, select, text, update, values
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy import or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from module.db.database import Database
 from module.db.platform_tables import Account, GatewayWrite
 from module.db.repositories.accounts import LEASE_LOST
+from module.db.repositories.wanted_stops import WantedStops, spell_wanted
 from module.model.errors import NotFound, StaleWriter, Unavailable
+
+# The share lock makes a raise of the epoch, and a change of limits, wait until this write is on
+# record; what is read under it is the row as it is after whoever changed it before.
+_RESERVE: Final = """
+WITH account AS MATERIALIZED (
+    SELECT epoch, gateway_lease, active, limits FROM accounts
+    WHERE account_id = %(account_id)s FOR SHARE
+), inserted AS (
+    INSERT INTO gateway_writes
+        (account_id, session_id, epoch, kind, client_id, symbol, request, answer, sent_at)
+    SELECT %(account_id)s, %(session_id)s, %(epoch)s, 'order', entry.client_id, entry.symbol,
+           entry.request, %(answer)s::jsonb, %(sent_at)s
+    FROM account, jsonb_to_recordset(%(entries)s::jsonb)
+        AS entry(client_id text, symbol text, request jsonb)
+    WHERE account.active AND account.gateway_lease = %(gateway_id)s AND account.epoch = %(epoch)s
+    ON CONFLICT (account_id, client_id) WHERE kind = 'order' DO NOTHING
+    RETURNING client_id, write_id
+)
+SELECT account.epoch, account.gateway_lease, account.active, account.limits,
+       (SELECT jsonb_object_agg(client_id, write_id) FROM inserted)
+FROM account
+"""
+# A proven outcome is never weakened; a wish of a higher epoch, or newer, stays.
+_RECORD: Final = """
+WITH told AS (
+    UPDATE gateway_writes
+    SET outcome = learnt.outcome, answer = learnt.answer, answered_at = %(answered_at)s
+    FROM jsonb_to_recordset(%(learnt)s::jsonb)
+        AS learnt(write_id bigint, outcome text, answer jsonb)
+    WHERE gateway_writes.write_id = learnt.write_id
+      AND (gateway_writes.outcome IS NULL OR gateway_writes.outcome = 'unknown')
+)
+INSERT INTO wanted_stops
+    (account_id, symbol, is_long, stop_loss, take_profit, epoch, updated_at)
+SELECT account_id, symbol, is_long, stop_loss, take_profit, epoch, updated_at
+FROM jsonb_to_recordset(%(wanted)s::jsonb) AS wish(
+    account_id text, symbol text, is_long boolean, stop_loss numeric, take_profit numeric,
+    epoch bigint, updated_at timestamptz)
+ON CONFLICT (account_id, symbol) DO UPDATE
+SET is_long = EXCLUDED.is_long, stop_loss = EXCLUDED.stop_loss,
+    take_profit = EXCLUDED.take_profit, epoch = EXCLUDED.epoch, updated_at = EXCLUDED.updated_at
+WHERE wanted_stops.epoch < EXCLUDED.epoch
+   OR (wanted_stops.epoch = EXCLUDED.epoch AND wanted_stops.updated_at <= EXCLUDED.updated_at)
+"""
 
 
 class WriteKind(StrEnum):
@@ -104,23 +150,43 @@ class WriteRepository:
         (code `lease-lost`) or when Postgres does not answer. Repeating is harmless.
         """
         token = secrets.token_hex(8)
+        found = self._database.express.run(
+            _RESERVE,
+            {
+                "account_id": author.account_id,
+                "session_id": author.session_id,
+                "epoch": author.epoch,
+                "gateway_id": author.gateway_id,
+                "answer": _spell({"reservation": token}),
+                "sent_at": sent_at,
+                "entries": _spell(
+                    [
+                        {
+                            "client_id": entry.client_id,
+                            "symbol": entry.symbol,
+                            "request": entry.request,
+                        }
+                        for entry in entries
+                    ]
+                ),
+            },
+        )
+        epoch, lease, active, limits, inserted = found[0] if found else (0, None, False, {}, {})
+        _require_author(author, epoch=epoch, lease=lease, active=active)
+        fresh = {str(name): int(number) for name, number in (inserted or {}).items()}
+        if len(fresh) == len(entries):
+            return Reservation(fresh, {}, dict(limits or {}))
+        return self._reserve_again(author, entries, sent_at, token)
+
+    def _reserve_again(
+        self, author: Author, entries: Sequence[WriteEntry], sent_at: datetime, token: str
+    ) -> Reservation:
+        """Some of these client ids have been here before: those that were certainly not sent are
+        free again, and those that carry `token` are our own of a moment ago."""
+        ids = [entry.client_id for entry in entries]
 
         def work(session: Session) -> Reservation:
             limits = _compare_author(session, author)
-            ids = [entry.client_id for entry in entries]
-            rows = [_values(author, entry, sent_at, token) for entry in entries]
-            inserted = session.execute(
-                insert(GatewayWrite)
-                .values(rows)
-                .on_conflict_do_nothing(
-                    index_elements=["account_id", "client_id"],
-                    index_where=text("kind = 'order'"),
-                )
-                .returning(GatewayWrite.client_id, GatewayWrite.write_id)
-            ).all()
-            if len(inserted) == len(entries):
-                fresh = {row.client_id or "": row.write_id for row in inserted}
-                return Reservation(fresh, {}, limits)
             session.execute(
                 update(GatewayWrite)
                 .where(
@@ -160,36 +226,29 @@ class WriteRepository:
         self,
         outcomes: Mapping[int, tuple[WriteOutcome, Mapping[str, object]]],
         answered_at: datetime,
+        wanted: Sequence[WantedStops] = (),
     ) -> None:
-        """Write down what became of these rows; a proven outcome is never weakened."""
-        if not outcomes:
+        """Write down what became of these rows; a proven outcome is never weakened.
+
+        `wanted`: the stops that go with what was accepted, kept in the same transaction as by
+        `WantedStopRepository.put`, so that no crash can part them.
+        """
+        if not outcomes and not wanted:
             return
-        learnt = values(
-            column("write_id", BigInteger),
-            column("outcome", String),
-            column("answer", JSONB),
-            name="learnt",
-        ).data(
-            [
-                (number, outcome.value, dict(answer))
-                for number, (outcome, answer) in outcomes.items()
-            ]
+        wishes = {(item.account_id, item.symbol): spell_wanted(item) for item in wanted}
+        self._database.express.run(
+            _RECORD,
+            {
+                "answered_at": answered_at,
+                "learnt": _spell(
+                    [
+                        {"write_id": number, "outcome": outcome.value, "answer": answer}
+                        for number, (outcome, answer) in outcomes.items()
+                    ]
+                ),
+                "wanted": _spell(list(wishes.values())),
+            },
         )
-
-        def work(session: Session) -> None:
-            session.execute(
-                update(GatewayWrite)
-                .where(
-                    GatewayWrite.write_id == learnt.c.write_id,
-                    or_(
-                        GatewayWrite.outcome.is_(None),
-                        GatewayWrite.outcome == WriteOutcome.UNKNOWN.value,
-                    ),
-                )
-                .values(outcome=learnt.c.outcome, answer=learnt.c.answer, answered_at=answered_at)
-            )
-
-        self._database.run_idempotent(work)
 
     def add_late(
         self,
@@ -243,6 +302,32 @@ class WriteRepository:
             ).scalars()
             return [_known(row) for row in rows]
 
+    def sent_since(self, account_id: str, since: datetime) -> list[datetime]:
+        """When the account's orders of the last while left (or may have), oldest first."""
+        with self._database.read() as session:
+            return list(
+                session.execute(
+                    select(GatewayWrite.sent_at)
+                    .where(
+                        GatewayWrite.account_id == account_id,
+                        GatewayWrite.kind == WriteKind.ORDER.value,
+                        GatewayWrite.sent_at > since,
+                        or_(
+                            GatewayWrite.outcome.is_(None),
+                            GatewayWrite.outcome != WriteOutcome.NOT_SENT.value,
+                        ),
+                    )
+                    .order_by(GatewayWrite.sent_at)
+                ).scalars()
+            )
+
+
+def _spell(value: object) -> str:
+    """JSON for a parameter that the statement takes apart."""
+    import orjson
+
+    return orjson.dumps(value, default=str).decode()
+
 
 def _compare_author(session: Session, author: Author) -> Mapping[str, object]:
     """The fence; the account's limits now. The share lock makes a raise of the epoch, and a change
@@ -252,20 +337,27 @@ def _compare_author(session: Session, author: Author) -> Mapping[str, object]:
         .where(Account.account_id == author.account_id)
         .with_for_update(read=True)
     ).one_or_none()
-    if row is None or not row.active:
+    if row is None:
         raise NotFound(f"there is no active account {author.account_id}")
-    if row.gateway_lease != author.gateway_id:
+    _require_author(author, epoch=row.epoch, lease=row.gateway_lease, active=row.active)
+    return dict(row.limits or {})
+
+
+def _require_author(author: Author, *, epoch: int, lease: str | None, active: bool) -> None:
+    """NotFound, Unavailable (`lease-lost`) or StaleWriter where the account is not the author's."""
+    if not active:
+        raise NotFound(f"there is no active account {author.account_id}")
+    if lease != author.gateway_id:
         raise Unavailable(
-            f"gateway {row.gateway_lease} owns account {author.account_id} now; nothing was sent",
+            f"gateway {lease} owns account {author.account_id} now; nothing was sent",
             code=LEASE_LOST,
             retry_after_s=1.0,
         )
-    if row.epoch != author.epoch:
+    if epoch != author.epoch:
         raise StaleWriter(
             f"epoch {author.epoch} may not write to account {author.account_id}: "
-            f"its epoch is {row.epoch}; nothing was sent"
+            f"its epoch is {epoch}; nothing was sent"
         )
-    return dict(row.limits or {})
 
 
 def _values(author: Author, entry: WriteEntry, sent_at: datetime, token: str) -> dict[str, Any]:

@@ -46,6 +46,10 @@ def spec_to_json(spec: SessionSpec) -> dict[str, object]:
         "started_at": instant_text(spec.started_at),
         "ends_at": instant_text(spec.ends_at),
         "cycles_max": spec.cycles_max,
+        "threshold_relative": _optional(spec.threshold_relative),
+        "no_trade_band": _optional(spec.no_trade_band),
+        "turnover_max": _optional(spec.turnover_max),
+        "given_plan": spec.given_plan,
     }
 
 
@@ -78,6 +82,11 @@ def spec_from_json(document: Mapping[str, object]) -> SessionSpec:
             started_at=parse_instant(_text(document, "started_at")),
             ends_at=parse_instant(_text(document, "ends_at")),
             cycles_max=_optional_integer(document, "cycles_max"),
+            # Sessions that were stored before these options have none of them.
+            threshold_relative=_later_decimal(document, "threshold_relative"),
+            no_trade_band=_later_decimal(document, "no_trade_band"),
+            turnover_max=_later_decimal(document, "turnover_max"),
+            given_plan=_later_text(document, "given_plan"),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise InvariantViolated(f"the spec of a session cannot be read: {error!r}") from error
@@ -121,3 +130,11 @@ def _optional_integer(document: Mapping[str, object], name: str) -> int | None:
 
 def _optional_decimal(document: Mapping[str, object], name: str) -> Decimal | None:
     return None if document[name] is None else parse_decimal(_text(document, name))
+
+
+def _later_text(document: Mapping[str, object], name: str) -> str | None:
+    return None if document.get(name) is None else _text(document, name)
+
+
+def _later_decimal(document: Mapping[str, object], name: str) -> Decimal | None:
+    return _optional_decimal(document, name) if name in document else None

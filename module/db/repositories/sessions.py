@@ -15,14 +15,15 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import Update, func, select, text, tuple_, update
+from sqlalchemy import Update, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from module.db.database import Database
-from module.db.platform_tables import Account, ActiveSession, Cycle, OrderInfoMirror
+from module.db.platform_tables import Account, ActiveSession, Cycle
 from module.db.repositories.audit import AuditEntry, add_audit
+from module.db.repositories.order_info import read_letter, write_letter
 from module.db.repositories.session_specs import spec_from_json, spec_to_json
 from module.model.errors import Conflict, InvariantViolated, NotFound, RateLimited, StaleWriter
 from module.model.money import parse_decimal
@@ -378,36 +379,11 @@ class SessionRepository:
         self, session_id: str, document: Mapping[str, object], epoch: int, revision: int
     ) -> None:
         """Make the copy follow; StaleWriter when a newer (epoch, revision) is there."""
-
-        def work(session: Session) -> None:
-            statement = insert(OrderInfoMirror).values(
-                session_id=session_id, epoch=epoch, revision=revision, document=dict(document)
-            )
-            written = session.execute(
-                statement.on_conflict_do_update(
-                    index_elements=[OrderInfoMirror.session_id],
-                    set_={
-                        "epoch": statement.excluded.epoch,
-                        "revision": statement.excluded.revision,
-                        "document": statement.excluded.document,
-                    },
-                    where=tuple_(OrderInfoMirror.epoch, OrderInfoMirror.revision)
-                    <= tuple_(statement.excluded.epoch, statement.excluded.revision),
-                ).returning(OrderInfoMirror.session_id)
-            ).one_or_none()
-            if written is None:
-                raise StaleWriter(
-                    f"the letter of session {session_id} in Postgres is newer than "
-                    f"{(epoch, revision)}: another process took the session over"
-                )
-
-        self._database.run_idempotent(work)
+        write_letter(self._database, session_id, document, epoch, revision)
 
     def read_order_info(self, session_id: str) -> dict[str, object] | None:
         """The last copy, or None."""
-        with self._database.read() as session:
-            row = session.get(OrderInfoMirror, session_id)
-            return None if row is None else dict(row.document)
+        return read_letter(self._database, session_id)
 
     # --- everybody ------------------------------------------------------------------------------
 
@@ -459,22 +435,6 @@ class SessionRepository:
             changed = session.execute(statement.returning(ActiveSession.epoch)).one_or_none()
             if changed is None:
                 raise _overtaken(session, session_id, epoch)
-
-
-class PostgresMirror:
-    """The copy of one session's letter, as the file store's `Mirror`."""
-
-    def __init__(self, sessions: SessionRepository, session_id: str) -> None:
-        self._sessions = sessions
-        self._session_id = session_id
-
-    def write(self, document: Mapping[str, object], epoch: int, revision: int) -> None:
-        """Follow the file."""
-        self._sessions.write_order_info(self._session_id, document, epoch, revision)
-
-    def read(self) -> Mapping[str, object] | None:
-        """The last copy."""
-        return self._sessions.read_order_info(self._session_id)
 
 
 def _living(session: Session, account_id: str) -> ActiveSession | None:

@@ -86,6 +86,20 @@ class WantedStopRepository:
         self._database.run_idempotent(work)
 
 
+def spell_wanted(wanted: WantedStops) -> dict[str, object]:
+    """As plain JSON with the table's column names."""
+    loss, profit = wanted.stops.stop_loss, wanted.stops.take_profit
+    return {
+        "account_id": wanted.account_id,
+        "symbol": wanted.symbol,
+        "is_long": wanted.is_long,
+        "stop_loss": None if loss is None else plain(loss),
+        "take_profit": None if profit is None else plain(profit),
+        "epoch": wanted.epoch,
+        "updated_at": wanted.updated_at.isoformat(),
+    }
+
+
 def _record(row: WantedStop) -> WantedStops:
     return WantedStops(
         account_id=row.account_id,

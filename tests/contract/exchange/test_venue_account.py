@@ -104,11 +104,26 @@ def test_without_leverage_settings_are_refused_by_name(stage: Stage) -> None:
 def test_without_positions_coins_are_balances_and_holdings(stage: Stage) -> None:
     stage.send(stage.order(Side.BUY, "0.0123"))
     assert stage.venue.positions() == ()
-    assert stage.venue.snapshot().positions == ()
     assert stage.venue.closed_positions(LONG_AGO) == []
     (held,) = stage.venue.holdings()
     assert (held.symbol, held.size) == ("BTCUSDT", stage.sellable())
     assert held.mark_price == stage.mark()
+
+
+@lacks(Ability.POSITIONS)
+def test_without_positions_a_snapshot_tells_all_of_a_coin_and_what_can_be_sold(
+    stage: Stage,
+) -> None:
+    stage.send(stage.order(Side.BUY, "0.0123"))
+    snapshot = stage.venue.snapshot()
+    (coin,) = snapshot.positions
+    assert (coin.symbol, coin.size) == ("BTCUSDT", stage.held())
+    assert coin.free_size == stage.sellable()
+    assert coin.leverage == 1
+    assert coin.liquidation_price is None
+    assert coin.unrealized_pnl == 0
+    assert snapshot.equity == snapshot.available + coin.value
+    assert snapshot.margin_used == 0
 
 
 # --- clock ---

@@ -28,6 +28,7 @@ from module.model.errors import (
     RateLimited,
     Retryable,
     StaleWriter,
+    TooLate,
     Unauthenticated,
     Unavailable,
 )
@@ -133,7 +134,7 @@ def test_a_rate_limit_is_waited_for_in_world_time(installation: Installation) ->
 
 def test_a_rate_limit_that_outlasts_the_deadline_is_told(installation: Installation) -> None:
     exchange = installation.exchange(installation.open_account())
-    with pytest.raises((RateLimited, StaleWriter)):
+    with pytest.raises((RateLimited, TooLate)):
         for _ in range(4):
             exchange.submit(
                 installation.stamp(seconds=0.01),

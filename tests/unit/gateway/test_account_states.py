@@ -16,6 +16,7 @@ from module.model.errors import (
     Conflict,
     Forbidden,
     InvariantViolated,
+    TooLate,
     Unavailable,
 )
 from module.model.orders import OrderType, Outcome, Side, StopPrices
@@ -114,6 +115,43 @@ def test_C8_a_process_that_stood_still_before_sending_sends_nothing(
     assert rig.venue.orders == {}
     monkeypatch.undo()
     assert rig.gateway.submit("acc", rig.stamp(), [buy()])[0].outcome is Outcome.ACCEPTED
+
+
+@pytest.mark.parametrize("where", ["admit", "read_positions"])
+def test_C8_a_deadline_that_passes_while_an_order_is_judged_stops_it(
+    rig: GatewayRig, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    desk = rig.gateway._desk
+    work = getattr(desk, where)
+
+    def stand_still(*arguments: object) -> object:
+        result = work(*arguments)
+        rig.clock.advance(31)
+        return result
+
+    monkeypatch.setattr(desk, where, stand_still)
+    with pytest.raises(TooLate, match="nothing was sent"):
+        rig.gateway.submit("acc", rig.stamp(), [buy()])
+    assert rig.venue.orders == {}
+    assert rig.postgres.orders() == []
+
+
+def test_C8_a_deadline_that_passes_while_an_order_is_put_on_record_stops_it(
+    rig: GatewayRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes = rig.gateway._desk.audit.writes
+    reserve = writes.reserve_orders
+
+    def stand_still(author: Author, entries: Sequence[WriteEntry], at: object) -> Reservation:
+        found = reserve(author, entries, at)  # type: ignore[arg-type]
+        rig.clock.advance(31)
+        return found
+
+    monkeypatch.setattr(writes, "reserve_orders", stand_still)
+    with pytest.raises(Unavailable, match="passed while this was put on record"):
+        rig.gateway.submit("acc", rig.stamp(), [buy()])
+    assert rig.venue.orders == {}
+    assert [write.outcome for write in rig.postgres.orders()] == ["not_sent"]
 
 
 # --- what the exchange shows is another order ---

@@ -10,7 +10,7 @@ import pytest
 from module.exchange.bitget_venue import CcxtVenues
 from module.exchange.venue import NoPosition, PlacedStop, Venue, VenueAccess, WrongSideOfPrice
 from module.gateway.budget import RequestBudget
-from module.model.accounts import TradeEnv
+from module.model.accounts import AccountSnapshot, TradeEnv
 from module.model.credentials import Credentials
 from module.model.errors import OutcomeUnknown, Rejected, Unavailable
 from module.model.market import MarketType
@@ -229,3 +229,54 @@ def test_dust_is_not_held(exchange: ScriptedExchange, venue: Venue) -> None:
     assert (held.symbol, held.size) == ("XRPUSDT", Decimal("99.87"))
     exchange.then("/api/v2/spot/account/assets", ok([coin("1.99")]))
     assert venue.holdings() == ()
+
+
+# --- the account as positions ----------------------------------------------------------------
+
+
+def frozen(free: str, held: str, asset: str = "XRP") -> dict[str, str]:
+    return {"coin": asset, "available": free, "frozen": held, "locked": "0"}
+
+
+def look(exchange: ScriptedExchange, venue: Venue, *stops: object) -> AccountSnapshot:
+    exchange.then(TRADE + "unfilled-orders", ok([]))
+    exchange.then(PLANS, ok(plans(*stops)))
+    return venue.snapshot()
+
+
+def test_a_snapshot_has_the_coins_as_longs_with_the_stops_that_are_in_order(
+    exchange: ScriptedExchange, venue: Venue
+) -> None:
+    snapshot = look(
+        exchange, venue, plan("1", "af-stop-l-7-1", "0.41"), plan("2", "af-stop-p-7-2", "0.6", "50")
+    )
+    (ripple,) = snapshot.positions
+    assert (ripple.symbol, ripple.size, ripple.mark_price) == (
+        "XRPUSDT",
+        Decimal("99.8799"),
+        Decimal("0.5"),
+    )
+    assert (ripple.free_size, ripple.leverage) == (Decimal("99.87"), Decimal(1))
+    assert ripple.stops == StopPrices(Decimal("0.41"), None), "one of another size is not in order"
+    assert snapshot.equity == Decimal("99.8799") * Decimal("0.5") + 5
+    assert snapshot.available == 5
+    assert snapshot.closable == (ripple,)
+
+
+def test_what_an_order_reserves_counts_but_cannot_be_sold(
+    exchange: ScriptedExchange, venue: Venue
+) -> None:
+    exchange.then("/api/v2/spot/account/assets", ok([frozen("9.999", "90")]))
+    (ripple,) = look(exchange, venue).positions
+    assert (ripple.size, ripple.free_size) == (Decimal("99.999"), Decimal("9.99"))
+
+
+def test_dust_stays_visible_and_nothing_of_it_can_be_sold(
+    exchange: ScriptedExchange, venue: Venue
+) -> None:
+    exchange.then("/api/v2/spot/account/assets", ok([coin("1.99"), coin("3", "NOPAIR")]))
+    snapshot = look(exchange, venue)
+    (ripple,) = snapshot.positions
+    assert (ripple.size, ripple.locked) == (Decimal("1.99"), Decimal("1.99"))
+    assert snapshot.closable == ()
+    assert [balance.asset for balance in snapshot.balances] == ["NOPAIR", "XRP"]

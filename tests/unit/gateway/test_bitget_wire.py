@@ -14,7 +14,6 @@ from module.exchange.bitget_codes import CODES, Verdict, verdict_of
 from module.exchange.bitget_venue import CcxtVenues
 from module.exchange.venue import (
     CLIENT_ID_CLASH,
-    NOT_SENT,
     UnifiedAccount,
     Venue,
     VenueAccess,
@@ -25,7 +24,7 @@ from module.model.accounts import MarginMode, PositionMode, TradeEnv
 from module.model.credentials import Credentials
 from module.model.errors import Forbidden, NotFound, OutcomeUnknown, RateLimited, Unavailable
 from module.model.market import MarketType
-from module.model.orders import OrderType, Outcome, StopPrices
+from module.model.orders import NOT_SENT, OrderType, Outcome, StopPrices
 from tests.fakes.gateway_rig import buy
 from tests.fakes.hand_clock import HandClock
 from tests.fakes.scripted_exchange import (

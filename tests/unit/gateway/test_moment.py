@@ -6,12 +6,17 @@ import threading
 from contextvars import copy_context
 from datetime import datetime, timedelta
 
-from module.gateway.moment import MomentClock
+from module.gateway.moment import HELD_MAX_S, MomentClock
 from tests.fakes.hand_clock import HandClock
 
 
 class CountingClock(HandClock):
-    """Moves on by a second whenever it is asked."""
+    """World time moves on by a second whenever it is asked; `real_s` is moved by hand."""
+
+    real_s = 100.0
+
+    def monotonic(self) -> float:
+        return self.real_s
 
     def now(self) -> datetime:
         found = super().now()
@@ -46,6 +51,23 @@ def test_a_moment_goes_along_with_the_context_and_nowhere_else() -> None:
             thread.join(timeout=10)
     assert seen[0] == held
     assert seen[1] > held
+
+
+def test_C8_a_moment_in_which_a_process_stood_still_is_asked_anew() -> None:
+    world = CountingClock()
+    clock = MomentClock(world)
+    with clock.moment():
+        held = clock.now()
+        world.real_s += HELD_MAX_S
+        assert clock.now() == held
+        world.real_s += 0.001
+        later = clock.now()
+        assert later == held + timedelta(seconds=1)
+        assert clock.now() == later
+        world.real_s += 60
+        with clock.moment():
+            assert clock.now() == later + timedelta(seconds=1)
+    assert clock.now() == later + timedelta(seconds=2)
 
 
 def test_whoever_sleeps_has_left_the_moment() -> None:

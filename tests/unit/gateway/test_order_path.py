@@ -19,6 +19,7 @@ from module.model.errors import (
     RateLimited,
     Rejected,
     StaleWriter,
+    TooLate,
     Unavailable,
 )
 from module.model.orders import OrderType, Outcome, Side, StopPrices
@@ -92,7 +93,7 @@ def test_a_raised_epoch_is_noticed_by_the_very_next_write(rig: GatewayRig) -> No
 def test_a_write_past_its_deadline_is_dropped(rig: GatewayRig) -> None:
     stamp = rig.stamp(seconds=2)
     rig.clock.advance(2.001)
-    with pytest.raises(StaleWriter, match="nothing was sent"):
+    with pytest.raises(TooLate, match="nothing was sent"):
         rig.gateway.submit("acc", stamp, [buy()])
     assert rig.postgres.writes == []
 

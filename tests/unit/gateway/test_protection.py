@@ -7,7 +7,14 @@ from decimal import Decimal
 import pytest
 
 from module.exchange.venue import NoPosition, PlacedStop, WrongSideOfPrice
-from module.model.errors import Forbidden, NotFound, OutcomeUnknown, Rejected, Unavailable
+from module.model.errors import (
+    AifapError,
+    Forbidden,
+    NotFound,
+    OutcomeUnknown,
+    Rejected,
+    Unavailable,
+)
 from module.model.orders import OrderType, Outcome, Side, StopPrices
 from tests.fakes.gateway_rig import GatewayRig, buy, sell
 
@@ -267,3 +274,33 @@ def test_an_exchange_that_is_away_is_looked_at_again(rig: GatewayRig) -> None:
     loop.step(rig.clock.now())
     assert rig.gateway.health()["unprotected"] == {}
     assert stops_of(rig) == STOPS
+
+
+@pytest.mark.parametrize(
+    "failures",
+    [
+        [],
+        [OutcomeUnknown("no answer")],
+        [Unavailable("not now")],
+        [Rejected("maintenance", code="40200")],
+        [OutcomeUnknown("no answer"), Unavailable("not now")],
+    ],
+)
+def test_I2_B5_B7_B9_a_missing_stop_is_tried_again_within_a_second(
+    rig: GatewayRig, failures: list[AifapError]
+) -> None:
+    rig.venue.presets_lost = True
+    protected(rig)
+    rig.venue.script["set_stop"].extend(failures)
+    loop = rig.gateway._loop
+    loop.nudge("acc")
+    for _ in range(8):
+        until = loop.step(rig.clock.now())
+        rig.clock.sleep_until(until)
+        if stops_of(rig) == STOPS:
+            break
+    loop.step(rig.clock.now())
+    figures = rig.gateway.health()["unprotected_times"]
+    assert isinstance(figures, dict)
+    assert figures["count"] >= 1
+    assert figures["max_ms"] <= 2200

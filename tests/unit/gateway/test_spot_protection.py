@@ -196,3 +196,19 @@ def test_a_sale_never_carries_stops(rig: GatewayRig) -> None:
     order = buy("af-4", side=Side.SELL, stops=STOPS)
     (result,) = rig.gateway.submit("acc", rig.stamp(), [order])
     assert (result.outcome, result.code) == (Outcome.REJECTED, "stops")
+
+
+def test_the_position_cap_counts_the_coins_that_are_held() -> None:
+    """The last gate's cap of one position holds on spot too (promise 8)."""
+    record = replace(account(), market=MarketType.SPOT, limits={"position_notional_max": "1500"})
+    rig = GatewayRig(record=record)
+    rig.venue = MemorySpot(rig.clock)
+    rig.venues.by_account["acc"] = rig.venue
+    bought(rig)
+    rig.clock.advance(10)
+    bought(rig, client_id="af-2")
+    rig.clock.advance(10)
+    (result,) = rig.gateway.submit("acc", rig.stamp(), [buy("af-3", "0.0123")])
+    assert result.code == "limit-position-notional"
+    (sale,) = rig.gateway.submit("acc", rig.stamp(), [sell("af-4", "0.0123")])
+    assert sale.outcome is Outcome.ACCEPTED
