@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -20,13 +21,19 @@ from module.alerts.outbox import AlertOutbox, configured_channels
 from module.clock import SystemClock, WorldClock
 from module.db.database import Database
 from module.db.repositories.alerts import AlertRepository
-from module.db.repositories.sessions import Leader, PostgresMirror, SessionRepository
+from module.db.repositories.order_info import PostgresMirror, PostgresOrderInfoStore
+from module.db.repositories.sessions import Leader, SessionRepository
 from module.db.repositories.users import UserRepository
 from module.exchange.gateway_client import GatewayExchange
-from module.files.order_info_file import FileOrderInfoStore
+from module.files.order_info_file import FileOrderInfoStore, RenderedLetter
 from module.files.session_folder import make_session_folder
 from module.files.strategy_store import StrategyStore
-from module.launch.host_protocol import ask_host, host_socket_path, runner_socket_path
+from module.launch.host_protocol import (
+    ask_host,
+    build_id,
+    host_socket_path,
+    runner_socket_path,
+)
 from module.launch.processes import ProcessIdentity, identify
 from module.logs import configure_logs
 from module.market.market_client import MarketServiceClient
@@ -39,6 +46,7 @@ from module.security.sandboxed_runner import SandboxedRunner
 from module.security.tokens import mint_grant, session_grant
 from module.settings import Settings
 from monitoring.finwatcher import FinwatcherWiring, run_finwatcher
+from trading.gathering import House
 from trading.rebalance.order_info import from_json, requested, to_json, with_plan
 from trading.rebalance.plan import Book, Policy, plan_rebalance
 from trading.rebalance.weights import read_targets
@@ -47,8 +55,10 @@ from trading.rebalancing_strategy import StrategyWiring, policy_of, run_strategy
 from trading.session.bells import Bells
 from trading.session.children import Child, FinwatcherProcess, Forker, StrategyProcess
 from trading.session.control import Control
+from trading.session.own_coins import OwnCoins
 from trading.session_host import Body, ForkedChild, HostTruth, SessionHost, fork_role
 
+POSTGRES_STORE = "postgres"  # of `active_sessions.order_info_store`; the other is "file"
 WARM_SESSION = "0000000000-warm"
 TURNS = {"finwatcher": 1, "leader": 2, "strategy": 2}
 """Whose turn it is first at one moment of a stepped world: services (0) look, finwatcher measures,
@@ -66,7 +76,9 @@ class World:
         self.folder: Path = make_session_folder(settings.data_dir, session_id)
         self.platform = Database(settings, "finplatform", pool_size=1)
         self.sessions = SessionRepository(self.platform)
-        self.spec: SessionSpec = self.sessions.get(session_id).spec
+        record = self.sessions.get(session_id)
+        self.spec: SessionSpec = record.spec
+        self._letter_in_postgres = record.order_info_store == POSTGRES_STORE
         self.clock = clock or session_clock(settings, session_id, role)
 
     def exchange(self) -> Exchange:
@@ -82,9 +94,14 @@ class World:
             self.settings.market_url, spec.market_id, spec.market, self._token(), self.clock
         )
 
-    def store(self) -> FileOrderInfoStore:
-        """The letter: the file is the truth, Postgres follows."""
-        return FileOrderInfoStore(self.folder, PostgresMirror(self.sessions, self.session_id))
+    def store(self) -> FileOrderInfoStore | PostgresOrderInfoStore:
+        """The letter, as the session's row says: in the file (Postgres follows), or in Postgres
+        (the file shows it)."""
+        if self._letter_in_postgres:
+            return PostgresOrderInfoStore(
+                self.platform, self.session_id, RenderedLetter(self.folder)
+            )
+        return FileOrderInfoStore(self.folder, PostgresMirror(self.platform, self.session_id))
 
     def alerts(self) -> AlertOutbox:
         """Off the trading path: into Postgres, or a spool."""
@@ -155,7 +172,60 @@ class DirectForker:
 
 def leader_body(settings: Settings, session_id: str, _descriptors: Sequence[int]) -> int:
     """A leader that forks through the host."""
+    if _has_given_plan(settings, session_id):
+        return int(_carry_out(settings, session_id))
     return int(_lead(settings, session_id, HostForker(settings, session_id)))
+
+
+def _has_given_plan(settings: Settings, session_id: str) -> bool:
+    """Asked before anything is forked: such a session needs no children."""
+    database = Database(settings, "finplatform", pool_size=1)
+    try:
+        return SessionRepository(database).get(session_id).spec.given_plan is not None
+    finally:
+        database.close()
+
+
+def _carry_out(settings: Settings, session_id: str) -> Exit:
+    """The one process of a session with a given plan."""
+    from module.files.preview_store import PreviewStore
+    from trading.plan_session import PlanWiring, carry_out_plan
+    from trading.rebalance.given_plan import GivenPlan, given_plan_from_json
+
+    control = Control()
+    control.install()
+    world = World(settings, session_id, "leader")
+    me = identify(os.getpid())
+    if me is None:
+        raise InvariantViolated("this process does not find itself in /proc")
+    world.sessions.record_leader(session_id, Leader(me.pid, me.started_ticks, socket.gethostname()))
+    spec, store = world.spec, world.store()
+    previews, plan_hash = PreviewStore(settings.data_dir), world.spec.given_plan or ""
+
+    def given() -> GivenPlan:
+        return given_plan_from_json(previews.get(spec.owner_id, plan_hash))
+
+    exchange = world.exchange()
+    try:
+        return carry_out_plan(
+            PlanWiring(
+                spec=spec,
+                user=UserRepository(world.platform).get(spec.owner_id).name,
+                given=given,
+                bars=lambda: previews.bars(spec.owner_id, plan_hash),
+                clock=world.clock,
+                exchange=exchange,
+                own=OwnCoins(spec, exchange, store).of,
+                store=store,
+                archive=store,
+                registry=world.sessions,
+                alerts=world.alerts(),
+                control=control,
+            )
+        )
+    finally:
+        world.clock.close()
+        world.platform.close()
 
 
 def _lead(settings: Settings, session_id: str, forker: Forker) -> Exit:
@@ -172,6 +242,7 @@ def _lead(settings: Settings, session_id: str, forker: Forker) -> Exit:
         strategy.begin()
     # The children build their worlds while this process builds its own.
     world = World(settings, session_id, "leader", clock)
+    exchange, store = world.exchange(), world.store()
     me = identify(os.getpid())
     if me is None:
         raise InvariantViolated("this process does not find itself in /proc")
@@ -180,10 +251,12 @@ def _lead(settings: Settings, session_id: str, forker: Forker) -> Exit:
         return run_trading(
             LeaderWiring(
                 spec=world.spec,
+                own=OwnCoins(world.spec, exchange, store).of,
+                build=build_id(),
                 user=UserRepository(world.platform).get(world.spec.owner_id).name,
                 clock=world.clock,
-                exchange=world.exchange(),
-                store=world.store(),
+                exchange=exchange,
+                store=store,
                 registry=world.sessions,
                 alerts=world.alerts(),
                 bells=bells,
@@ -213,6 +286,7 @@ def strategy_body(settings: Settings, session_id: str, descriptors: Sequence[int
             raise InvariantViolated(f"session {session_id} has no initial balance yet")
         return balance
 
+    exchange, store = world.exchange(), world.store()
     runner = SandboxedRunner(
         runner_socket_path(settings.data_dir),
         world.clock,
@@ -222,14 +296,17 @@ def strategy_body(settings: Settings, session_id: str, descriptors: Sequence[int
     run_strategy(
         StrategyWiring(
             spec=spec,
+            own=OwnCoins(spec, exchange, store).of,
             source=source.source,
             initial_balance=initial_balance,
             policy=policy_of(spec),
             clock=world.clock,
-            exchange=world.exchange(),
+            exchange=exchange,
             market=world.market(),
             runner=runner,
-            store=world.store(),
+            store=store,
+            archive=store,
+            house=House(build_id(), settings.display_timezone),
             bells=Bells.adopt(
                 world.clock,
                 participant(session_id, "leader"),
@@ -373,10 +450,28 @@ def build_host(settings: Settings) -> SessionHost:
     return SessionHost(settings, BODIES, HostTruth(settings, unfinished, give_up))
 
 
+@contextlib.contextmanager
+def own_runner_host(settings: Settings) -> Iterator[Callable[[str], SandboxedRunner]]:
+    """A runner host of this process's own, in a folder of its own, so that nothing that runs here
+    is disturbed; gives the runner that shows user code a time zone."""
+    with tempfile.TemporaryDirectory(prefix="aifap-runner-") as folder:
+        own = settings.model_copy(update={"data_dir": Path(folder)})
+        clock = SystemClock()
+        with build_host(own).runner_only():
+            yield lambda timezone: SandboxedRunner(
+                runner_socket_path(own.data_dir),
+                clock,
+                timeout_s=settings.strategy_timeout_s,
+                display_timezone=timezone,
+            )
+
+
 def lead_without_host(session_id: str) -> Exit:
     """One session in the foreground; its runner host is this process's own."""
     settings = Settings()
     configure_logs(f"{session_id}:leader", settings.log_level)
+    if _has_given_plan(settings, session_id):
+        return _carry_out(settings, session_id)
     host = build_host(settings)
     with host.runner_only():
         return _lead(settings, session_id, DirectForker(settings, session_id))

@@ -1,8 +1,10 @@
 """The session leader: asks for a plan at every boundary, trades it, ends as it was told.
 
-    start: epoch + 1 ─► settle what an earlier leader left ─► running
-    boundary ─► letter (requested), ring rebalance_start ─► strategy_done ─► auto_trade
+    start: epoch + 1 ─► compare the account with the letters ─► finish what was interrupted, or
+           drop it by age ─► running
+    boundary ─► letter (requested), ring rebalance_start ─► strategy_done ─► compare ─► auto_trade
              ─► journal, ring autotrade_done ─► rebalance_done ─► next boundary
+    plan too old, or the account another one, before its first order: it is made anew
     exchange or gateway away: told once, waited for; then the letter is taken up, or dropped by age
     end: flat or protected, as asked; a critical error ends it protected, with an alert
 
@@ -14,21 +16,22 @@ from __future__ import annotations
 import argparse
 import enum
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 from module.logs import get_logger
+from module.model.accounts import AccountSnapshot
 from module.model.errors import (
     PASSING,
     AifapError,
     Conflict,
-    InvariantViolated,
     RateLimited,
+    Rejected,
     StaleWriter,
     Unavailable,
 )
+from module.model.market import Instrument, MarketType
 from module.model.sessions import (
     DesiredState,
     EndState,
@@ -36,6 +39,7 @@ from module.model.sessions import (
     SessionState,
     boundary_at_or_after,
 )
+from module.points import reach
 from module.ports import (
     AlertSink,
     Clock,
@@ -44,33 +48,37 @@ from module.ports import (
     SessionChild,
     SessionRegistry,
 )
+from trading.account_watch import AccountWatch
 from trading.execution.auto_trade import (
     ExecutionPorts,
     ExecutionRules,
     auto_trade,
+    is_stale,
     settle_open_slices,
 )
-from trading.rebalance.order_info import (
-    CycleStage,
-    OrderInfo,
-    from_json,
-    requested,
-    to_json,
-    with_plan,
-)
-from trading.rebalance.plan import Book, plan_rebalance
+from trading.execution.freshness import STALE
+from trading.execution.reconcile import judge
+from trading.gathering import OwnPart, everything
+from trading.rebalance.decision import closing_inputs, decide, plan_letter
+from trading.rebalance.order_info import CycleStage, OrderInfo
 from trading.rebalancing_strategy import AWAY, flat_policy, policy_of
 from trading.session.announcer import Announcer
+from trading.session.asking import PlanDesk
 from trading.session.bells import Bells
 from trading.session.control import Control
 from trading.session.journal import Journal
+from trading.session.letters import Letters
 from trading.session.vigil import AWAY_PAUSE_FIRST_S, HandOver, Vigil
 
-STRATEGY_WAIT_S = 120.0
-DONE_WAIT_S = 30.0
 STRATEGY_FAILURES_MAX = 5
 FLAT_TRIES = 3
 RECOVERY_AGE_FRACTION = 2
+PLANS_MAX = 3
+"""So often one cycle is planned; then it is dropped."""
+WARM_UP_S = 2.0
+WARM_UP_PER_SYMBOL_S = 0.12
+"""World seconds before a boundary at which rules and settings are read, so that the cycle need
+not: the exchange tells the settings of ten symbols a second."""
 NOT_THE_STRATEGYS = ("no-bar", Unavailable.code, RateLimited.code)
 
 log = get_logger("trading.leader")
@@ -86,7 +94,8 @@ class Exit(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class LeaderWiring:
-    """What a leader needs of the world. `user` is the owner's name."""
+    """What a leader needs of the world. `user` is the owner's name; `own`: what of the account is
+    the session's."""
 
     spec: SessionSpec
     user: str
@@ -99,6 +108,8 @@ class LeaderWiring:
     strategy: SessionChild
     finwatcher: SessionChild
     control: Control
+    own: OwnPart = everything
+    build: str = ""
 
 
 def run_trading(wiring: LeaderWiring) -> Exit:
@@ -110,7 +121,7 @@ def run_trading(wiring: LeaderWiring) -> Exit:
         log.warning("another leader took over", detail=error.message)
         return Exit.OVER
     except HandOver:
-        log.info("handed over while the exchange is away", session=wiring.spec.session_id)
+        log.info("handed over in the middle of a cycle", session=wiring.spec.session_id)
         return Exit.HANDED_OVER
     except Exception as error:  # noqa: BLE001 - the top of a process: record, alert, end
         return leader.fail(error)
@@ -126,9 +137,9 @@ class _Leader:
         self._spec = wiring.spec
         self._clock = wiring.clock
         self._epoch = 0
-        self._last: OrderInfo | None = None
         self._cycles_done = 0
         self._failures = 0
+        self._instruments: Mapping[str, Instrument] | None = None
         self._announcer = Announcer(wiring.spec, wiring.user, wiring.alerts, wiring.clock)
         self._vigil = Vigil(
             wiring.spec.session_id,
@@ -138,7 +149,11 @@ class _Leader:
             (wiring.strategy, wiring.finwatcher),
             self._announcer,
         )
+        self._letters = Letters(wiring.store, wiring.spec.session_id, self._vigil.patiently)
         self._journal = Journal(wiring.store, wiring.registry, wiring.clock, epoch=0)
+        self._plans = PlanDesk(
+            wiring.bells, wiring.strategy, wiring.clock, self._letters, self._vigil
+        )
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -154,8 +169,31 @@ class _Leader:
             boundary = boundary_at_or_after(
                 self._clock.now() + timedelta(milliseconds=1), self._spec.interval
             )
-            if self._vigil.wait_until(min(boundary, self._spec.ends_at)) and self._ending() is None:
-                self._cycle(boundary)
+            if self._wait_for(boundary):
+                self._cycle(boundary, self._cycles_done + 1)
+
+    def _wait_for(self, boundary: datetime) -> bool:
+        """Whether the boundary came, the account's rules read shortly before; False: look first."""
+        last = self._letters.last
+        symbols = len(last.targets) if last else 0
+        warm = boundary - timedelta(seconds=WARM_UP_S + symbols * WARM_UP_PER_SYMBOL_S)
+        if self._clock.now() < warm < self._spec.ends_at:
+            if not self._vigil.wait_until(warm):
+                return False
+            self._warm_up()
+        return self._vigil.wait_until(min(boundary, self._spec.ends_at)) and self._ending() is None
+
+    def _warm_up(self) -> None:
+        """Read what the cycle will ask for; whatever goes wrong here is met again in the cycle."""
+        exchange, last = self._wiring.exchange, self._letters.last
+        self._instruments = None
+        try:
+            self._instruments = exchange.instruments()
+            named = sorted(set(last.targets if last else ()) & set(self._instruments))
+            if named and self._spec.market is MarketType.FUTURES:
+                exchange.symbol_settings(named)
+        except (*PASSING, Rejected) as error:
+            log.info("not warm for the next cycle", detail=error.message)
 
     def _start(self) -> None:
         spec, registry = self._spec, self._wiring.registry
@@ -174,22 +212,23 @@ class _Leader:
             self._vigil.stop_wanted = row.end_state
         first = row.initial_balance is None
         snapshot = self._vigil.outlast(self._wiring.exchange.snapshot)
-        if first and snapshot.positions and not spec.adopt_existing:
-            held = ", ".join(position.symbol for position in snapshot.positions)
+        if first and snapshot.closable and not spec.adopt_existing:
+            held = ", ".join(position.symbol for position in snapshot.closable)
             raise Conflict(
                 f"the account already holds {held}; close it, or start with adopt_existing"
             )
         self._vigil.patiently(
             lambda: registry.set_initial_balance(spec.session_id, self._epoch, snapshot.equity)
         )
-        document = self._wiring.store.read()
-        self._last = None if document is None else from_json(document)
+        self._letters.find()
         self._journal.find_unstored(row.last_boundary)
+        self._watch().at_start()
         self._recover()
         if row.state is SessionState.STARTING:
             self._set_state(SessionState.RUNNING)
         if first:
             self._announcer.started()
+        log.info("reconciled", at_monotonic_s=round(self._clock.monotonic(), 3))
 
     def _set_state(self, state: SessionState, reason: str = "") -> None:
         self._vigil.patiently(
@@ -204,36 +243,58 @@ class _Leader:
 
     def _recover(self) -> None:
         """Starting is recovering: what an earlier leader left is finished, or dropped by age."""
-        info = self._last
-        if info is None or info.stage.is_over:
+        info = self._letters.last
+        if info is None:
+            return
+        reach("leader: before recovery")
+        if info.stage.is_over:
+            never_planned = is_stale(info) and not info.legs
+            if not never_planned and not self._letters.is_archived(info):
+                self._keep(info, info.cycle, None)
+                self._cycles_done = max(self._cycles_done, info.number)
             return
         if info.stage is CycleStage.REQUESTED:
-            self._last = self._save(
-                info.changed(
-                    epoch=self._epoch,
-                    stage=CycleStage.DROPPED,
-                    reason="the leader was replaced before there was a plan",
-                )
-            )
+            reason = f"{STALE}: the leader was replaced before there was a plan"
+            done = info.changed(epoch=self._epoch, stage=CycleStage.DROPPED, reason=reason)
+            self._letters.save(done)
+        else:
+            self._letters.save(info.changed(epoch=self._epoch))
+            done = self._vigil.outlast(self._take_up)
+        if self._may_plan_anew(done):
+            self._cycle(done.cycle, done.number)
             return
-        info = self._save(info.changed(epoch=self._epoch))
-        self._keep(self._vigil.outlast(self._take_up), info.cycle, None)
-        self._cycles_done = max(self._cycles_done, info.number)
+        if info.stage is not CycleStage.REQUESTED:
+            self._keep(done, done.cycle, None)
+            self._cycles_done = max(self._cycles_done, done.number)
+        reach("leader: recovered")
 
     def _take_up(self) -> OrderInfo:
         """Go on with the letter that was interrupted; an old one is settled and dropped."""
-        info = self._last = self._read_letter()
+        info = self._letters.read()
         age = self._clock.now() - info.cycle
         log.info("taking up a cycle", session=self._spec.session_id, age_s=age.total_seconds())
-        if age <= self._spec.interval / RECOVERY_AGE_FRACTION and self._ending() is None:
-            return auto_trade(info, self._ports(), self._rules())
+        if info.stage.is_over:
+            return info
+        if self._is_young(info) and self._ending() is None:
+            return auto_trade(info, self._ports(), self._rules(info))
         reason = f"interrupted, and {age.total_seconds():.0f} s old when it was found"
-        return settle_open_slices(info, self._ports(), self._rules(), reason)
+        if self._ending() is not None:
+            reason = "interrupted, and the session ends"
+        return settle_open_slices(info, self._ports(), self._rules(info), reason)
+
+    def _is_young(self, info: OrderInfo) -> bool:
+        age = self._clock.now() - info.cycle
+        return age <= self._spec.interval / RECOVERY_AGE_FRACTION
+
+    def _may_plan_anew(self, info: OrderInfo) -> bool:
+        """Whether a plan that was thrown away before its first order is made again now."""
+        going_on = self._ending() is None and not self._wiring.control.hand_over
+        return is_stale(info) and self._is_young(info) and going_on
 
     def _trade(self, info: OrderInfo) -> OrderInfo:
         """Carry out the letter; when the exchange goes away in the middle, wait and take it up."""
         try:
-            done = auto_trade(info, self._ports(), self._rules())
+            done = auto_trade(info, self._ports(), self._rules(info), self._instruments)
         except PASSING as error:
             self._vigil.note_away(error.message)
             self._vigil.let_pass(AWAY_PAUSE_FIRST_S)
@@ -254,7 +315,7 @@ class _Leader:
 
     def _last_cycle_is_over(self) -> bool:
         """A cycle lasts until the next boundary: its book is held that long."""
-        last = self._last
+        last = self._letters.last
         return last is None or self._clock.now() >= last.cycle + self._spec.interval
 
     def _finish(self, end_state: EndState, reason: str) -> Exit:
@@ -274,7 +335,7 @@ class _Leader:
     def _how_it_ends(self, end_state: EndState) -> str:
         """What the account holds; an exchange that is away keeps no session from ending."""
         try:
-            held = len(self._wiring.exchange.snapshot().positions)
+            held = len(self._own_snapshot().closable)
         except PASSING as error:
             log.warning("positions not read at the end", detail=error.message)
             return f"{end_state.value}; the exchange did not say what is held"
@@ -296,74 +357,41 @@ class _Leader:
 
     # --- one cycle -------------------------------------------------------------------------------
 
-    def _cycle(self, boundary: datetime) -> None:
+    def _cycle(self, boundary: datetime, number: int) -> None:
         started_real = self._clock.monotonic()
-        info, answered = self._ask_for_plan(boundary)
-        if info.stage is CycleStage.PLANNED:
-            self._failures = 0
-            info = self._trade(info)
-        elif info.stage is CycleStage.SKIPPED:
+        info, answered = self._plan_and_trade(boundary, number)
+        if info.stage is CycleStage.SKIPPED:
             self._report_skipped(info)
-        self._cycles_done += 1
+        self._cycles_done = max(self._cycles_done, number)
         own_ms = (self._clock.monotonic() - started_real) * 1000
         self._keep(info, boundary, own_ms)
         if answered:
-            self._close_cycle()
+            self._plans.close()
         self._vigil.beat()
         if self._failures >= STRATEGY_FAILURES_MAX:
             raise Conflict(f"{self._failures} cycles in a row had no plan; the last: {info.reason}")
 
-    def _close_cycle(self) -> None:
-        """Ring autotrade_done and wait until the strategy process has heard it."""
-        bells = self._wiring.bells
-        bells.autotrade_done.set()
-        fds = [bells.rebalance_done.fileno(), self._wiring.strategy.fileno()]
-        until = self._clock.now() + timedelta(seconds=DONE_WAIT_S)
-        if fds[0] not in self._clock.wait_readable(fds, until):
-            self._restart_strategy("did not confirm the end of the cycle")
-        bells.rebalance_done.clear()
+    def _plan_and_trade(self, boundary: datetime, number: int) -> tuple[OrderInfo, bool]:
+        """The cycle's letter when it is over, and whether the strategy process waits for its end.
 
-    def _ask_for_plan(self, boundary: datetime) -> tuple[OrderInfo, bool]:
-        """Write the request, ring, wait for the plan; and whether the strategy process answered.
-
-        One that dies or does not answer skips the cycle and is replaced.
+        A plan that is too old, or whose account is another one by now, is made again.
         """
-        asked = self._save(
-            requested(
-                self._spec.session_id,
-                boundary,
-                self._cycles_done + 1,
-                self._epoch,
-                0 if self._last is None else self._last.revision + 1,
-            )
-        )
-        bells = self._wiring.bells
-        bells.strategy_done.clear()
-        bells.rebalance_start.set()
-        deadline = self._clock.now() + timedelta(seconds=STRATEGY_WAIT_S)
-        done, died = bells.strategy_done.fileno(), self._wiring.strategy.fileno()
-        ready = self._clock.wait_readable([done, died], deadline)
-        if done not in ready:
-            self._restart_strategy("did not answer")
-            reason = "strategy-gone: the strategy process ended or did not answer"
-            return self._skip(asked, reason), False
-        bells.strategy_done.clear()
-        info = self._read_letter()
-        if info.cycle != boundary or info.stage is CycleStage.REQUESTED:
-            return self._skip(asked, "strategy-late: the plan was for another cycle"), True
-        self._last = info
-        return info, True
-
-    def _restart_strategy(self, why: str) -> None:
-        log.warning("restarting the strategy process", why=why)
-        self._wiring.strategy.stop()
-        bells = self._wiring.bells
-        for bell in (bells.autotrade_done, bells.rebalance_start, bells.strategy_done):
-            bell.clear()
-        self._vigil.patiently(self._wiring.strategy.start)
-
-    def _skip(self, info: OrderInfo, reason: str) -> OrderInfo:
-        return self._save(info.changed(stage=CycleStage.SKIPPED, reason=reason))
+        plans = 0
+        while True:
+            before = self._letters.last
+            asked = self._letters.request(boundary, number, self._epoch)
+            info, answered = self._plans.ask(asked)
+            plans += 1
+            if info.stage is not CycleStage.PLANNED:
+                return info, answered
+            self._failures = 0
+            info = self._watch().before_trading(info, before)
+            if info.stage is CycleStage.PLANNED:
+                info = self._trade(info)
+            if plans == PLANS_MAX or not self._may_plan_anew(info):
+                return info, answered
+            log.warning("planning anew", session=self._spec.session_id, why=info.reason)
+            self._plans.close()
 
     def _report_skipped(self, info: OrderInfo) -> None:
         if info.reason.startswith(AWAY):
@@ -373,50 +401,34 @@ class _Leader:
             self._failures += 1
         self._announcer.cycle_skipped(info.reason)
 
-    def _read_letter(self) -> OrderInfo:
-        document = self._wiring.store.read()
-        if document is None:
-            raise InvariantViolated("order_info is gone in the middle of a cycle")
-        return from_json(document)
-
-    def _save(self, info: OrderInfo) -> OrderInfo:
-        self._wiring.store.write(to_json(info), info.epoch, info.revision)
-        self._last = info
-        return info
-
     def _keep(self, info: OrderInfo, started_at: datetime, own_ms: float | None) -> None:
-        self._last = info
-        self._journal.keep(info, started_at, own_ms)
+        reach("leader: before the cycle is archived")
+        self._letters.last = info
+        self._vigil.patiently(lambda: self._journal.keep(info, started_at, own_ms))
+        reach("leader: cycle archived")
 
     # --- leaving flat ----------------------------------------------------------------------------
 
     def _flatten(self) -> None:
         """Close everything, confirm it, and do it again if something is left."""
         for _ in range(FLAT_TRIES):
-            snapshot = self._vigil.outlast(self._wiring.exchange.snapshot)
-            if not snapshot.positions:
+            snapshot = self._vigil.outlast(self._own_snapshot)
+            if not snapshot.closable:
                 return
             instruments = self._vigil.outlast(self._wiring.exchange.instruments)
-            book = Book(
-                base=max(snapshot.equity, Decimal(1)),
-                available=snapshot.available,
-                positions={position.symbol: position for position in snapshot.positions},
-                marks={p.symbol: p.mark_price for p in snapshot.positions},
-                instruments=instruments,
-            )
-            plan = plan_rebalance({}, book, flat_policy(self._spec))
-            letter = requested(
+            number = self._cycles_done
+            letter = self._letters.request(self._flat_cycle(), number, self._epoch)
+            inputs = closing_inputs(
                 self._spec.session_id,
-                self._flat_cycle(),
-                self._cycles_done,
-                self._epoch,
-                0 if self._last is None else self._last.revision + 1,
+                letter.cycle,
+                flat_policy(self._spec),
+                snapshot,
+                instruments,
+                self._wiring.build,
             )
-            letter = self._save(
-                with_plan(letter, plan, inputs={}, targets={}, strategy_digest="flat")
-            )
+            letter = self._letters.save(plan_letter(letter, inputs, decide(inputs)))
             self._keep(self._trade(letter), letter.cycle, None)
-        left = self._vigil.outlast(self._wiring.exchange.snapshot).positions
+        left = self._vigil.outlast(self._own_snapshot).closable
         if left:
             names = ", ".join(f"{position.symbol} {position.size}" for position in left)
             raise Conflict(f"the account could not be made flat after {FLAT_TRIES} tries: {names}")
@@ -425,15 +437,31 @@ class _Leader:
         """A time for a closing letter that no letter before it had: client ids are made of whole
         seconds, and each letter needs ids of its own."""
         now = self._clock.now()
-        return now if self._last is None else max(now, self._last.cycle + timedelta(seconds=1))
+        last = self._letters.last
+        return now if last is None else max(now, last.cycle + timedelta(seconds=1))
 
     # --- parts -----------------------------------------------------------------------------------
+
+    def _own_snapshot(self) -> AccountSnapshot:
+        """The account with what the session may touch: of a spot account its own coins."""
+        return self._wiring.own(self._wiring.exchange.snapshot(), ())
+
+    def _watch(self) -> AccountWatch:
+        return AccountWatch(
+            self._ports(),
+            self._rules(None),
+            self._own_snapshot,
+            self._letters,
+            self._vigil,
+            self._announcer,
+        )
 
     def _ports(self) -> ExecutionPorts:
         return ExecutionPorts(self._wiring.exchange, self._wiring.store, self._clock)
 
-    def _rules(self) -> ExecutionRules:
+    def _rules(self, info: OrderInfo | None) -> ExecutionRules:
         spec = self._spec
+        frozen = {} if info is None else judge((), info.corrections).frozen
         return ExecutionRules(
             installation=spec.installation,
             session_id=spec.session_id,
@@ -442,6 +470,7 @@ class _Leader:
             margin_mode=spec.margin_mode,
             apply_account_settings=spec.apply_account_settings,
             stop_requested=self._vigil.stop_requested,
+            frozen=frozen,
         )
 
 

@@ -30,10 +30,17 @@ class LegState(StrEnum):
     @property
     def may_exist(self) -> bool:
         """The exchange may have an order for it that we have not seen the end of."""
-        return self in (LegState.SENT, LegState.UNKNOWN, LegState.ACKNOWLEDGED)
+        return self in MAY_EXIST
+
+    @property
+    def is_unproven(self) -> bool:
+        """Nobody has seen yet whether the exchange has it."""
+        return self in UNPROVEN
 
 
 TERMINAL = frozenset({LegState.FILLED, LegState.REJECTED, LegState.ABANDONED})
+UNPROVEN = frozenset({LegState.SENT, LegState.UNKNOWN})
+MAY_EXIST = UNPROVEN | {LegState.ACKNOWLEDGED}
 
 TRANSITIONS: dict[LegState, dict[LegState, str]] = {
     LegState.PLANNED: {
@@ -41,6 +48,8 @@ TRANSITIONS: dict[LegState, dict[LegState, str]] = {
         LegState.ABANDONED: "plan too old, session stopping, or nothing left to trade",
     },
     LegState.SENT: {
+        LegState.PLANNED: "proven not to have left (rate limit, deadline, gateway away): it may "
+        "leave again under the same client id, with a new deadline",
         LegState.ACKNOWLEDGED: "the exchange answered with an order id",
         LegState.REJECTED: "the exchange or the last gate refused it, with proof",
         LegState.UNKNOWN: "the answer was lost",

@@ -1,12 +1,13 @@
 """The letter of a cycle: what is to be traded, why, and how far each order has come. PURE.
 
 `OrderInfo` is what `order_info.txt` holds. Every change makes a new value with the next revision;
-the store refuses to go back. States of slices move only through `leg_state.move`.
+the store refuses to go back. States of slices move only through `leg_state.move`. What was decided
+(legs, skipped legs, stops) is never edited: what execution has to change of it stands beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -14,13 +15,55 @@ from enum import StrEnum
 
 from module.model.canonical import digest, instant_text, parse_instant
 from module.model.errors import InvalidInput, InvariantViolated, require
-from module.model.money import ZERO, parse_decimal, plain
-from module.model.orders import NO_STOPS, OrderReport, OrderStatus, Side, StopPrices
-from trading.rebalance.leg_state import LegState, move
-from trading.rebalance.plan import DiffCase, Leg, OrderPlan, SkippedLeg, SkipReason
+from module.model.money import ZERO, plain
+from module.model.orders import StopPrices
+from trading.rebalance import plan_json as spell
+from trading.rebalance.leg_record import (
+    SLICES_MAX,
+    LegRecord,
+    Sized,
+    Slice,
+    given_up,
+    next_slice,
+    record_from_json,
+    record_to_json,
+    with_current,
+    with_report,
+)
+from trading.rebalance.leg_state import LegState
+from trading.rebalance.plan import Leg, OrderPlan, SkippedLeg
 
-FORMAT_VERSION = 1
-SLICES_MAX = 40
+FORMAT_VERSION = 2
+READABLE = (1, FORMAT_VERSION)
+_SINCE_2: Mapping[str, object] = {
+    "residuals": {},
+    "basis": None,
+    "held_before": None,
+    "held_after": None,
+    "stops_now": {},
+    "skipped_later": [],
+    "noted": [],
+    "corrections": {},
+}
+
+__all__ = [
+    "SLICES_MAX",
+    "CycleStage",
+    "Holding",
+    "LegRecord",
+    "Noted",
+    "OrderInfo",
+    "Sized",
+    "Slice",
+    "from_json",
+    "given_up",
+    "next_slice",
+    "requested",
+    "to_json",
+    "with_current",
+    "with_plan",
+    "with_report",
+]
 
 
 class CycleStage(StrEnum):
@@ -40,59 +83,35 @@ class CycleStage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
-    """One exchange order of a leg; `number` counts from 0."""
+class Holding:
+    """Signed position sizes in base asset by symbol, as of one moment."""
 
-    number: int
-    client_id: str
-    size: Decimal
-    state: LegState = LegState.PLANNED
-    order_id: str | None = None
-    filled_size: Decimal = ZERO
-    average_price: Decimal | None = None
-    fee: Decimal = ZERO
-    code: str | None = None
-    message: str | None = None
-    not_after: datetime | None = None
-    rules_changed: bool = False
+    at: datetime
+    sizes: Mapping[str, Decimal]
 
 
 @dataclass(frozen=True, slots=True)
-class LegRecord:
-    """A leg and its slices so far."""
+class Noted:
+    """A difference between what should have been held and what was held, as it was classified."""
 
-    leg: Leg
-    slices: tuple[Slice, ...] = ()
-    abandoned: str | None = None
-
-    @property
-    def filled_size(self) -> Decimal:
-        """What the exchange has executed of it."""
-        return sum((part.filled_size for part in self.slices), ZERO)
-
-    @property
-    def current(self) -> Slice | None:
-        """The newest slice."""
-        return self.slices[-1] if self.slices else None
-
-    @property
-    def state(self) -> LegState:
-        """The leg as a whole: what its newest slice is; abandoned when given up."""
-        if self.abandoned is not None:
-            return LegState.ABANDONED
-        return self.current.state if self.current is not None else LegState.PLANNED
-
-    @property
-    def is_over(self) -> bool:
-        """Nothing more will be sent for it and nothing is open."""
-        if self.current is not None and not self.current.state.is_terminal:
-            return False
-        return self.abandoned is not None or self.filled_size >= self.leg.size
+    kind: str
+    symbol: str
+    expected: Decimal
+    actual: Decimal
+    detail: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class OrderInfo:
-    """One cycle's letter. `inputs` is the journal: what the plan was made from."""
+    """One cycle's letter. `inputs` is the journal: what the plan was made from.
+
+    `basis`: the positions that the plan was made from. `held_before`: what the letters before this
+    one lead to; `held_after`: what was really held when a difference was recorded after the cycle.
+    `stops_now` and `skipped_later`: what execution had to change of `stops` and to
+    add to `skipped`. `noted`: differences found when the cycle began; `corrections`: how often each
+    symbol was changed from outside since the session's start.
+    """
 
     session_id: str
     cycle: datetime
@@ -107,6 +126,15 @@ class OrderInfo:
     legs: tuple[LegRecord, ...] = ()
     skipped: tuple[SkippedLeg, ...] = ()
     stops: Mapping[str, StopPrices] = field(default_factory=dict)
+    residuals: Mapping[str, Decimal] = field(default_factory=dict)
+    basis: Holding | None = None
+    held_before: Holding | None = None
+    held_after: Holding | None = None
+    stops_now: Mapping[str, StopPrices] = field(default_factory=dict)
+    skipped_later: tuple[SkippedLeg, ...] = ()
+    noted: tuple[Noted, ...] = ()
+    corrections: Mapping[str, int] = field(default_factory=dict)
+    pinned: _Pinned | None = field(default=None, compare=False, repr=False)
 
     def changed(self, **changes: object) -> OrderInfo:
         """The next revision, with `changes`."""
@@ -124,16 +152,80 @@ class OrderInfo:
         legs = tuple(updates.get(record.leg.leg_id, record) for record in self.legs)
         return self.changed(legs=legs, **changes)
 
+    def wanted_stops(self) -> dict[str, StopPrices]:
+        """The stops that positions are to have: as planned, or as they had to be rounded since."""
+        return {**self.stops, **self.stops_now}
+
+    @property
+    def has_sent(self) -> bool:
+        """Whether a slice of any leg has been on its way, or may have been."""
+        return any(
+            part.state is not LegState.PLANNED for record in self.legs for part in record.slices
+        )
+
+    @property
+    def unproven_symbols(self) -> frozenset[str]:
+        """Symbols with an order of which nobody knows yet whether the exchange has it (I5)."""
+        return frozenset(record.leg.symbol for record in self.legs if record.is_unproven)
+
+    def expected(self) -> Holding | None:
+        """What should be held by what the letters say: the plan's basis and what was booked since;
+        without a plan what the letters before lead to. None: nobody knows."""
+        if self.held_after is not None:
+            return self.held_after
+        if self.basis is None:
+            return self.held_before
+        sizes = dict(self.basis.sizes)
+        for record in self.legs:
+            filled = record.filled_size
+            if filled:
+                symbol = record.leg.symbol
+                sizes[symbol] = sizes.get(symbol, ZERO) + record.leg.side.sign * filled
+        return Holding(self.basis.at, {name: size for name, size in sizes.items() if size})
+
     @property
     def plan_digest(self) -> str:
         """SHA-256 of what was decided: legs, skipped legs, stops; not of how far it has come."""
-        return digest(
-            {
-                "legs": [_leg_to_json(record.leg) for record in self.legs],
-                "skipped": [_skipped_to_json(item) for item in self.skipped],
-                "stops": {name: _stops_to_json(stops) for name, stops in self.stops.items()},
-            }
+        if self.pinned is not None and self.pinned.is_of(self):
+            return self.pinned.digest
+        return _digest_of(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pinned:
+    """The digest of what was decided: it is never edited, and written with every revision."""
+
+    legs: tuple[Leg, ...]
+    skipped: tuple[SkippedLeg, ...]
+    stops: Mapping[str, StopPrices]
+    residuals: Mapping[str, Decimal]
+    digest: str
+
+    def is_of(self, info: OrderInfo) -> bool:
+        """Whether `info` has the very same decision."""
+        return (
+            self.skipped is info.skipped
+            and self.stops is info.stops
+            and self.residuals is info.residuals
+            and len(self.legs) == len(info.legs)
+            and all(a is b.leg for a, b in zip(self.legs, info.legs, strict=True))
         )
+
+
+def _pin(info: OrderInfo, found: str) -> OrderInfo:
+    legs = tuple(record.leg for record in info.legs)
+    return replace(info, pinned=_Pinned(legs, info.skipped, info.stops, info.residuals, found))
+
+
+def _digest_of(info: OrderInfo) -> str:
+    decided: dict[str, object] = {
+        "legs": [spell.leg_to_json(record.leg) for record in info.legs],
+        "skipped": [spell.skipped_to_json(item) for item in info.skipped],
+        "stops": {name: spell.stops_to_json(stops) for name, stops in info.stops.items()},
+    }
+    if info.residuals:
+        decided["residuals"] = spell.sizes_to_json(info.residuals)
+    return digest(decided)
 
 
 def requested(
@@ -150,70 +242,21 @@ def with_plan(
     inputs: Mapping[str, object],
     targets: Mapping[str, Mapping[str, str]],
     strategy_digest: str,
+    basis: Holding | None = None,
 ) -> OrderInfo:
-    """The letter once the plan is made."""
-    return info.changed(
+    """The letter once the plan is made from the positions `basis`; its digest is pinned."""
+    planned = info.changed(
         stage=CycleStage.PLANNED,
         legs=tuple(LegRecord(leg) for leg in plan.legs),
         skipped=plan.skipped,
         stops=plan.stops,
+        residuals=plan.residuals,
         inputs=inputs,
         targets=targets,
         strategy_digest=strategy_digest,
+        basis=basis,
     )
-
-
-def next_slice(
-    record: LegRecord, size_max: Decimal, identify: Callable[[str, int], str]
-) -> LegRecord:
-    """Add the slice that trades what is still missing of the leg, at most `size_max` of it.
-
-    Only once the slice before is terminal (promise 1).
-    """
-    require(
-        record.current is None or record.current.state.is_terminal,
-        f"leg {record.leg.leg_id}: a further slice before the last one is over",
-    )
-    number = len(record.slices)
-    size = min(record.leg.size - record.filled_size, size_max)
-    require(size > 0, f"leg {record.leg.leg_id}: nothing left to slice")
-    part = Slice(number, identify(record.leg.leg_id, number), size)
-    return replace(record, slices=(*record.slices, part))
-
-
-def with_current(record: LegRecord, state: LegState, **changes: object) -> LegRecord:
-    """The newest slice moved to `state` (checked against the table) with `changes`."""
-    current = record.current
-    require(current is not None, f"leg {record.leg.leg_id} has no slice to move")
-    assert current is not None
-    moved = replace(current, state=move(current.state, state), **changes)  # type: ignore[arg-type]
-    return replace(record, slices=(*record.slices[:-1], moved))
-
-
-def with_report(record: LegRecord, report: OrderReport) -> LegRecord:
-    """What the exchange says of the newest slice, booked. An unknown slice is found by it."""
-    current = record.current
-    require(
-        current is not None and current.client_id == report.client_id,
-        f"report of {report.client_id} does not belong to leg {record.leg.leg_id}",
-    )
-    assert current is not None
-    booked: dict[str, object] = {
-        "order_id": report.order_id,
-        "filled_size": report.filled_size,
-        "average_price": report.average_price,
-        "fee": report.fee,
-    }
-    if current.state is not LegState.ACKNOWLEDGED:
-        if current.state is LegState.SENT or current.state is LegState.UNKNOWN:
-            record = with_current(record, LegState.ACKNOWLEDGED, **booked)
-        else:
-            return record
-    if report.status is OrderStatus.FILLED:
-        return with_current(record, LegState.FILLED, **booked)
-    if report.status is OrderStatus.CANCELED:
-        return with_current(record, LegState.ABANDONED, **booked)
-    return with_current(record, LegState.ACKNOWLEDGED, **booked)
+    return _pin(planned, _digest_of(planned))
 
 
 # --- spelling: one place for each direction -------------------------------------------------------
@@ -233,9 +276,17 @@ def to_json(info: OrderInfo) -> dict[str, object]:
         "strategy_digest": info.strategy_digest,
         "inputs": dict(info.inputs),
         "targets": {name: dict(fields) for name, fields in info.targets.items()},
-        "legs": [_record_to_json(record) for record in info.legs],
-        "skipped": [_skipped_to_json(item) for item in info.skipped],
-        "stops": {name: _stops_to_json(stops) for name, stops in info.stops.items()},
+        "legs": [record_to_json(record) for record in info.legs],
+        "skipped": [spell.skipped_to_json(item) for item in info.skipped],
+        "stops": {name: spell.stops_to_json(stops) for name, stops in info.stops.items()},
+        "residuals": spell.sizes_to_json(info.residuals),
+        "basis": _holding_to_json(info.basis),
+        "held_before": _holding_to_json(info.held_before),
+        "held_after": _holding_to_json(info.held_after),
+        "stops_now": {name: spell.stops_to_json(stops) for name, stops in info.stops_now.items()},
+        "skipped_later": [spell.skipped_to_json(item) for item in info.skipped_later],
+        "noted": [_noted_to_json(item) for item in info.noted],
+        "corrections": dict(info.corrections),
         "plan_digest": info.plan_digest,
     }
 
@@ -244,184 +295,86 @@ def from_json(document: Mapping[str, object]) -> OrderInfo:
     """Read what `to_json` wrote; InvariantViolated when it is not that, or was altered."""
     try:
         version = document["version"]
-        require(
-            version == FORMAT_VERSION, f"order_info version {version!r} is not {FORMAT_VERSION}"
-        )
-        info = OrderInfo(
-            session_id=_text(document["session_id"]),
-            cycle=parse_instant(_text(document["cycle"])),
-            number=_integer(document["number"]),
-            epoch=_integer(document["epoch"]),
-            revision=_integer(document["revision"]),
-            stage=CycleStage(_text(document["stage"])),
-            reason=_text(document["reason"]),
-            strategy_digest=_text(document["strategy_digest"]),
-            inputs=_mapping(document["inputs"]),
-            targets={
-                name: {key: _text(item) for key, item in _mapping(fields).items()}
-                for name, fields in _mapping(document["targets"]).items()
-            },
-            legs=tuple(_record_from_json(_mapping(item)) for item in _items(document["legs"])),
-            skipped=tuple(_skipped_from_json(_mapping(i)) for i in _items(document["skipped"])),
-            stops={
-                name: _stops_from_json(_mapping(stops))
-                for name, stops in _mapping(document["stops"]).items()
-            },
-        )
+        require(version in READABLE, f"order_info version {version!r} is not {FORMAT_VERSION}")
+        info = _read(document if version != 1 else {**_SINCE_2, **document})
     except (KeyError, ValueError, TypeError, InvalidInput) as error:
         raise InvariantViolated(f"order_info cannot be read: {error!r}") from error
-    require(
-        info.plan_digest == document.get("plan_digest"),
-        "order_info: the plan does not match its digest",
+    found = _digest_of(info)
+    require(found == document.get("plan_digest"), "order_info: the plan does not match its digest")
+    return _pin(info, found)
+
+
+def _read(document: Mapping[str, object]) -> OrderInfo:
+    text, mapping, items = spell.text, spell.mapping, spell.items
+    return OrderInfo(
+        session_id=text(document["session_id"]),
+        cycle=parse_instant(text(document["cycle"])),
+        number=spell.integer(document["number"]),
+        epoch=spell.integer(document["epoch"]),
+        revision=spell.integer(document["revision"]),
+        stage=CycleStage(text(document["stage"])),
+        reason=text(document["reason"]),
+        strategy_digest=text(document["strategy_digest"]),
+        inputs=mapping(document["inputs"]),
+        targets={
+            name: {key: text(item) for key, item in mapping(fields).items()}
+            for name, fields in mapping(document["targets"]).items()
+        },
+        legs=tuple(record_from_json(mapping(item)) for item in items(document["legs"])),
+        skipped=tuple(spell.skipped_from_json(mapping(i)) for i in items(document["skipped"])),
+        stops=_stops_by_symbol(document["stops"]),
+        residuals=spell.sizes_from_json(document["residuals"]),
+        basis=_holding_from_json(document["basis"]),
+        held_before=_holding_from_json(document["held_before"]),
+        held_after=_holding_from_json(document["held_after"]),
+        stops_now=_stops_by_symbol(document["stops_now"]),
+        skipped_later=tuple(
+            spell.skipped_from_json(mapping(item)) for item in items(document["skipped_later"])
+        ),
+        noted=tuple(_noted_from_json(mapping(i)) for i in items(document["noted"])),
+        corrections={
+            name: spell.integer(count) for name, count in mapping(document["corrections"]).items()
+        },
     )
-    return info
 
 
-def _record_to_json(record: LegRecord) -> dict[str, object]:
+def _stops_by_symbol(value: object) -> dict[str, StopPrices]:
     return {
-        "leg": _leg_to_json(record.leg),
-        "state": record.state.value,
-        "abandoned": record.abandoned,
-        "slices": [_slice_to_json(part) for part in record.slices],
+        name: spell.stops_from_json(spell.mapping(stops))
+        for name, stops in spell.mapping(value).items()
     }
 
 
-def _record_from_json(item: Mapping[str, object]) -> LegRecord:
-    return LegRecord(
-        leg=_leg_from_json(_mapping(item["leg"])),
-        slices=tuple(_slice_from_json(_mapping(part)) for part in _items(item["slices"])),
-        abandoned=_optional_text(item["abandoned"]),
-    )
+def _holding_to_json(holding: Holding | None) -> dict[str, object] | None:
+    if holding is None:
+        return None
+    return {"at": instant_text(holding.at), "sizes": spell.sizes_to_json(holding.sizes)}
 
 
-def _leg_to_json(leg: Leg) -> dict[str, object]:
+def _holding_from_json(value: object) -> Holding | None:
+    if value is None:
+        return None
+    item = spell.mapping(value)
+    return Holding(parse_instant(spell.text(item["at"])), spell.sizes_from_json(item["sizes"]))
+
+
+def _noted_to_json(item: Noted) -> dict[str, object]:
     return {
-        "leg_id": leg.leg_id,
-        "symbol": leg.symbol,
-        "case": leg.case.value,
-        "side": leg.side.value,
-        "size": plain(leg.size),
-        "reduce_only": leg.reduce_only,
-        "reference_price": plain(leg.reference_price),
-        "current_weight": plain(leg.current_weight),
-        "target_weight": plain(leg.target_weight),
-        "stops": _stops_to_json(leg.stops),
-        "after": leg.after,
-    }
-
-
-def _leg_from_json(item: Mapping[str, object]) -> Leg:
-    return Leg(
-        leg_id=_text(item["leg_id"]),
-        symbol=_text(item["symbol"]),
-        case=DiffCase(_text(item["case"])),
-        side=Side(_text(item["side"])),
-        size=_decimal(item["size"]),
-        reduce_only=bool(item["reduce_only"]),
-        reference_price=_decimal(item["reference_price"]),
-        current_weight=_decimal(item["current_weight"]),
-        target_weight=_decimal(item["target_weight"]),
-        stops=_stops_from_json(_mapping(item["stops"])),
-        after=_optional_text(item["after"]),
-    )
-
-
-def _slice_to_json(part: Slice) -> dict[str, object]:
-    return {
-        "number": part.number,
-        "client_id": part.client_id,
-        "size": plain(part.size),
-        "state": part.state.value,
-        "order_id": part.order_id,
-        "filled_size": plain(part.filled_size),
-        "average_price": None if part.average_price is None else plain(part.average_price),
-        "fee": plain(part.fee),
-        "code": part.code,
-        "message": part.message,
-        "not_after": None if part.not_after is None else instant_text(part.not_after),
-        "rules_changed": part.rules_changed,
-    }
-
-
-def _slice_from_json(item: Mapping[str, object]) -> Slice:
-    not_after = _optional_text(item["not_after"])
-    return Slice(
-        number=_integer(item["number"]),
-        client_id=_text(item["client_id"]),
-        size=_decimal(item["size"]),
-        state=LegState(_text(item["state"])),
-        order_id=_optional_text(item["order_id"]),
-        filled_size=_decimal(item["filled_size"]),
-        average_price=_optional_decimal(item["average_price"]),
-        fee=_decimal(item["fee"]),
-        code=_optional_text(item["code"]),
-        message=_optional_text(item["message"]),
-        not_after=None if not_after is None else parse_instant(not_after),
-        rules_changed=bool(item.get("rules_changed", False)),
-    )
-
-
-def _skipped_to_json(item: SkippedLeg) -> dict[str, object]:
-    return {
+        "kind": item.kind,
         "symbol": item.symbol,
-        "reason": item.reason.value,
-        "current_weight": plain(item.current_weight),
-        "target_weight": plain(item.target_weight),
+        "expected": plain(item.expected),
+        "actual": plain(item.actual),
+        "detail": item.detail,
+        "at": instant_text(item.at),
     }
 
 
-def _skipped_from_json(item: Mapping[str, object]) -> SkippedLeg:
-    return SkippedLeg(
-        symbol=_text(item["symbol"]),
-        reason=SkipReason(_text(item["reason"])),
-        current_weight=_decimal(item["current_weight"]),
-        target_weight=_decimal(item["target_weight"]),
+def _noted_from_json(item: Mapping[str, object]) -> Noted:
+    return Noted(
+        kind=spell.text(item["kind"]),
+        symbol=spell.text(item["symbol"]),
+        expected=spell.decimal(item["expected"]),
+        actual=spell.decimal(item["actual"]),
+        detail=spell.text(item["detail"]),
+        at=parse_instant(spell.text(item["at"])),
     )
-
-
-def _stops_to_json(stops: StopPrices) -> dict[str, object]:
-    return {
-        "stop_loss": None if stops.stop_loss is None else plain(stops.stop_loss),
-        "take_profit": None if stops.take_profit is None else plain(stops.take_profit),
-    }
-
-
-def _stops_from_json(item: Mapping[str, object]) -> StopPrices:
-    stops = StopPrices(_optional_decimal(item["stop_loss"]), _optional_decimal(item["take_profit"]))
-    return NO_STOPS if stops.empty else stops
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"expected text, got {type(value).__name__}")
-    return value
-
-
-def _optional_text(value: object) -> str | None:
-    return None if value is None else _text(value)
-
-
-def _integer(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"expected an integer, got {type(value).__name__}")
-    return value
-
-
-def _decimal(value: object) -> Decimal:
-    return parse_decimal(_text(value))
-
-
-def _optional_decimal(value: object) -> Decimal | None:
-    return None if value is None else _decimal(value)
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    if not isinstance(value, Mapping):
-        raise TypeError(f"expected an object, got {type(value).__name__}")
-    return value
-
-
-def _items(value: object) -> Sequence[object]:
-    if not isinstance(value, list):
-        raise TypeError(f"expected a list, got {type(value).__name__}")
-    return value

@@ -1,8 +1,8 @@
 """The decision of a cycle: targets, book and rules in; legs and skipped legs out. PURE.
 
-    targets ──┐
-    positions ├─► plan_rebalance ──► OrderPlan(legs: reducing first, skipped: with reasons, stops)
-    rules     ┘
+    targets ──┐   each symbol: close, move, skip   the whole book        turnover
+    positions ├─► ─────────────────────────────► ─► lots (moves, lots) ─► cap ─► OrderPlan
+    rules     ┘   thresholds, bands, stops
 
 Notional = weight × base × leverage. Current weight = signed size × mark ÷ leverage ÷ base.
 """
@@ -10,360 +10,395 @@ Notional = weight × base × leverage. Current weight = signed size × mark ÷ l
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from decimal import Decimal
-from enum import StrEnum
+from operator import attrgetter
 
 from module.model.accounts import Position
 from module.model.errors import InvalidInput, require
-from module.model.market import Instrument, MarketType
-from module.model.money import ONE, ZERO, round_down
+from module.model.market import MarketType
+from module.model.money import ZERO, round_down
 from module.model.orders import NO_STOPS, Side, StopPrices
 from module.model.sessions import TradeMode
-from trading.rebalance.rounding import round_stops, size_for_notional
+from trading.rebalance.bands import edge_of_band, half_width
+from trading.rebalance.fitting import fit_opening_legs, resized, rounded_anew
+from trading.rebalance.legs import (
+    Book,
+    DiffCase,
+    Leg,
+    OrderPlan,
+    Policy,
+    SkippedLeg,
+    SkipReason,
+    new_leg,
+)
+from trading.rebalance.moves import Move, round_to_nearest, scale_down, shrink_to_limit
+from trading.rebalance.stops import entry_price, stops_fit, wanted_stops
 from trading.rebalance.weights import Target
 
+__all__ = [
+    "Book",
+    "DiffCase",
+    "Leg",
+    "OrderPlan",
+    "Policy",
+    "SkipReason",
+    "SkippedLeg",
+    "fit_opening_legs",
+    "plan_rebalance",
+    "process_symbol",
+    "resized",
+    "rounded_anew",
+    "sizing_base",
+    "wanted_stops",
+]
 
-class DiffCase(StrEnum):
-    """How a target differs from what is held."""
-
-    NEW = "new"
-    INCREASE = "increase"
-    DECREASE = "decrease"
-    OPPOSITE = "opposite"
-    GONE = "gone"
-    SAME = "same"
-
-
-class SkipReason(StrEnum):
-    """Why a difference is not traded."""
-
-    BELOW_THRESHOLD = "below_threshold"
-    BELOW_MIN_SIZE = "below_min_size"
-    BELOW_MIN_NOTIONAL = "below_min_notional"
-    NOT_TRADABLE = "not_tradable"
-    NO_PRICE = "no_price"
-    STOP_ON_WRONG_SIDE = "stop_on_wrong_side"
-    NO_MARGIN_LEFT = "no_margin_left"
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The session's rules for planning. `threshold` and weights are fractions of the base."""
-
-    mode: TradeMode
-    market: MarketType
-    leverage: Decimal
-    threshold: Decimal
-    default_stop_loss_pct: Decimal | None = None
-    slippage_buffer: Decimal = Decimal("0.002")
-
-
-@dataclass(frozen=True, slots=True)
-class Book:
-    """What is held and what it is worth, from one snapshot. `base` in quote asset, > 0."""
-
-    base: Decimal
-    available: Decimal
-    positions: Mapping[str, Position]
-    marks: Mapping[str, Decimal]
-    instruments: Mapping[str, Instrument]
-
-
-@dataclass(frozen=True, slots=True)
-class Leg:
-    """One planned order. `size` in base asset, > 0, on the lot.
-
-    `after` names the leg that must be confirmed first (the close of a flip). `stops` is what the
-    position must have once this leg is filled.
-    """
-
-    leg_id: str
-    symbol: str
-    case: DiffCase
-    side: Side
-    size: Decimal
-    reduce_only: bool
-    reference_price: Decimal
-    current_weight: Decimal
-    target_weight: Decimal
-    stops: StopPrices = NO_STOPS
-    after: str | None = None
-
-    @property
-    def notional(self) -> Decimal:
-        """Size at the reference price, in quote asset."""
-        return self.size * self.reference_price
-
-
-@dataclass(frozen=True, slots=True)
-class SkippedLeg:
-    """A difference that is not traded, and why; the residual stays visible."""
-
-    symbol: str
-    reason: SkipReason
-    current_weight: Decimal
-    target_weight: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class OrderPlan:
-    """Legs in the order they are to be sent; `stops` of every position that should be there."""
-
-    legs: tuple[Leg, ...]
-    skipped: tuple[SkippedLeg, ...]
-    stops: Mapping[str, StopPrices]
+_SYMBOL = attrgetter("symbol")
+# Members as plain names: looking one up in its enumeration costs as much as adding two Decimals.
+_BUY, _SELL = Side.BUY, Side.SELL
+_NEW, _OPPOSITE, _GONE = DiffCase.NEW, DiffCase.OPPOSITE, DiffCase.GONE
+_INCREASE, _DECREASE = DiffCase.INCREASE, DiffCase.DECREASE
 
 
 def plan_rebalance(targets: Mapping[str, Target], book: Book, policy: Policy) -> OrderPlan:
     """Return the legs that move `book` to `targets`: reducing legs first, then opening ones.
 
     A held symbol that is not in `targets` is closed in the modes `rebalancing` and
-    `volatility_targeting`, left alone in `general`. The result does not depend on the order of the
-    mappings. Planning again after a perfect execution gives no legs.
+    `volatility_targeting`, left alone in `general`. Sizes are the nearest lots as long as the book
+    then stays within base × leverage; else some are rounded down, those that cost the least
+    accuracy. The result does not depend on the order of the mappings. Planning again after a
+    perfect execution gives no legs (unless `turnover_max` has left something to do).
     """
     require(book.base > 0, f"planning needs a base above zero, got {book.base}")
-    reducing: list[Leg] = []
-    opening: list[Leg] = []
-    skipped: list[SkippedLeg] = []
-    stops: dict[str, StopPrices] = {}
-    for symbol in sorted(_symbols(targets, book, policy)):
-        target = targets.get(symbol, Target(symbol, ZERO))
-        for part in process_symbol(target, book, policy):
-            if isinstance(part, SkippedLeg):
-                skipped.append(part)
-            elif part.reduce_only:
-                reducing.append(part)
-            else:
-                opening.append(part)
-        will_hold = _holds_side(book, target) or any(leg.symbol == symbol for leg in opening)
-        if will_hold and symbol in book.marks and symbol in book.instruments:
-            entry = _entry_price(book, target)
-            wanted = wanted_stops(target, entry, book.instruments[symbol], policy)
-            if _stops_fit(wanted, book.marks[symbol], is_long=target.weight > 0):
-                stops[symbol] = wanted
-    return OrderPlan(tuple(reducing + opening), tuple(skipped), stops)
-
-
-def _holds_side(book: Book, target: Target) -> bool:
-    """Whether what is held is on the target's side: only then are the target's stops its own."""
-    position = book.positions.get(target.symbol)
-    return position is not None and position.size * target.weight > 0
-
-
-def _symbols(targets: Mapping[str, Target], book: Book, policy: Policy) -> Iterable[str]:
+    planner = _Planner(book, policy)
+    named: AbstractSet[str] = targets.keys()
+    if policy.mode is not TradeMode.GENERAL:
+        named = named | book.positions.keys()
+    for symbol in sorted(named):
+        planner.consider(targets.get(symbol) or Target(symbol, ZERO))
     if policy.mode is TradeMode.GENERAL:
-        return set(targets)
-    return set(targets) | set(book.positions)
+        planner.leave_alone(book.positions.keys() - named)
+    planner.solve()
+    return planner.finish()
 
 
 def process_symbol(target: Target, book: Book, policy: Policy) -> Sequence[Leg | SkippedLeg]:
-    """The diff of one symbol: nothing, one leg, a flip (close, then open), or a skipped leg."""
-    symbol = target.symbol
-    position = book.positions.get(symbol)
-    held = position.size if position is not None else ZERO
-    mark = book.marks.get(symbol)
-    instrument = book.instruments.get(symbol)
-    if instrument is None or mark is None or mark <= 0:
-        return _without_price(target, position, book, policy)
-    current = held * mark / policy.leverage / book.base
-    wanted = size_for_notional(target.weight * book.base * policy.leverage, mark, instrument)
-    diff = _Diff(target, current, held, wanted, mark, instrument, book, policy)
-    if target.weight == 0:
-        return [diff.close(DiffCase.GONE)] if held != 0 else []
-    if not instrument.tradable:
-        return [diff.skip(SkipReason.NOT_TRADABLE)]
-    if held == 0:
-        return diff.open(DiffCase.NEW, abs(wanted))
-    if abs(target.weight - current) < policy.threshold:
-        return [diff.skip(SkipReason.BELOW_THRESHOLD)] if wanted != held else []
-    if (held > 0) != (target.weight > 0):
-        close = diff.close(DiffCase.OPPOSITE)
-        opened = diff.open(DiffCase.OPPOSITE, abs(wanted), after=close.leg_id)
-        return [close, *opened]
-    if abs(wanted) > abs(held):
-        return diff.open(DiffCase.INCREASE, abs(wanted) - abs(held))
-    return diff.reduce(abs(held) - abs(wanted))
+    """The diff of one symbol as if only it had a target: nothing, one leg, a flip (close, then
+    open), or a skipped leg."""
+    plan = plan_rebalance({target.symbol: target}, book, replace(policy, mode=TradeMode.GENERAL))
+    return [*plan.legs, *plan.skipped]
 
 
-def _without_price(
-    target: Target, position: Position | None, book: Book, policy: Policy
-) -> Sequence[Leg | SkippedLeg]:
-    """A symbol whose price or rules are missing: a held one still closes, nothing else trades."""
-    if position is None:
-        if target.weight == 0:
-            return []
-        return [SkippedLeg(target.symbol, SkipReason.NO_PRICE, ZERO, target.weight)]
-    current = position.value / policy.leverage / book.base
-    if target.weight == 0:
-        return [
-            Leg(
-                leg_id=f"{target.symbol}-close",
-                symbol=target.symbol,
-                case=DiffCase.GONE,
-                side=Side.SELL if position.size > 0 else Side.BUY,
-                size=abs(position.size),
-                reduce_only=True,
-                reference_price=position.mark_price,
-                current_weight=current,
-                target_weight=ZERO,
-            )
-        ]
-    return [SkippedLeg(target.symbol, SkipReason.NO_PRICE, current, target.weight)]
+class _Planner:
+    """A plan in the making: what is decided per symbol, and the sums over the book.
 
-
-@dataclass(frozen=True, slots=True)
-class _Diff:
-    """One symbol's difference, and the legs that can be made of it."""
-
-    target: Target
-    current: Decimal
-    held: Decimal
-    wanted: Decimal
-    mark: Decimal
-    instrument: Instrument
-    book: Book
-    policy: Policy
-
-    def skip(self, reason: SkipReason) -> SkippedLeg:
-        return SkippedLeg(self.target.symbol, reason, self.current, self.target.weight)
-
-    def close(self, case: DiffCase) -> Leg:
-        """Exactly what is there; no minimum stands in its way."""
-        return self._leg("close", case, abs(self.held), opening=False)
-
-    def reduce(self, size: Decimal) -> Sequence[Leg | SkippedLeg]:
-        size = round_down(size, self.instrument.size_step)
-        if size == 0 or size < self.instrument.size_min:
-            return [self.skip(SkipReason.BELOW_MIN_SIZE)]
-        if size * self.mark < self.instrument.notional_min:
-            return [self.skip(SkipReason.BELOW_MIN_NOTIONAL)]
-        return [self._leg("reduce", DiffCase.DECREASE, size, opening=False)]
-
-    def open(
-        self, case: DiffCase, size: Decimal, after: str | None = None
-    ) -> Sequence[Leg | SkippedLeg]:
-        if abs(self.target.weight) < self.policy.threshold and case is DiffCase.NEW:
-            return [self.skip(SkipReason.BELOW_THRESHOLD)]
-        size = round_down(size, self.instrument.size_step)  # what is held may be off a new lot
-        if size == 0 or size < self.instrument.size_min:
-            return [self.skip(SkipReason.BELOW_MIN_SIZE)]
-        if size * self.mark < self.instrument.notional_min:
-            return [self.skip(SkipReason.BELOW_MIN_NOTIONAL)]
-        entry = _entry_price(self.book, self.target)
-        stops = wanted_stops(self.target, entry, self.instrument, self.policy)
-        if not _stops_fit(stops, self.mark, is_long=self.target.weight > 0):
-            return [self.skip(SkipReason.STOP_ON_WRONG_SIDE)]
-        return [self._leg("open", case, size, opening=True, stops=stops, after=after)]
-
-    def _leg(
-        self,
-        kind: str,
-        case: DiffCase,
-        size: Decimal,
-        *,
-        opening: bool,
-        stops: StopPrices = NO_STOPS,
-        after: str | None = None,
-    ) -> Leg:
-        grows_long = self.target.weight > 0 if opening else self.held < 0
-        return Leg(
-            leg_id=f"{self.target.symbol}-{kind}",
-            symbol=self.target.symbol,
-            case=case,
-            side=Side.BUY if grows_long else Side.SELL,
-            size=size,
-            reduce_only=not opening,
-            reference_price=self.mark,
-            current_weight=self.current,
-            target_weight=self.target.weight,
-            stops=stops,
-            after=after,
-        )
-
-
-def _entry_price(book: Book, target: Target) -> Decimal:
-    """What a default stop is measured from: the entry of what is held on that side, else the mark.
-
-    Measured from the mark it would follow a slow fall down for ever and never trigger.
+    `fixed` is the |notional| that no move changes, `closed` what closing legs trade.
     """
-    if _holds_side(book, target):
-        return book.positions[target.symbol].entry_price
-    return book.marks[target.symbol]
 
-
-def wanted_stops(
-    target: Target, entry: Decimal, instrument: Instrument, policy: Policy
-) -> StopPrices:
-    """The target's stops on the tick; the session's default from `entry` where it gives none."""
-    stop_loss = target.stops.stop_loss
-    if stop_loss is None and policy.default_stop_loss_pct is not None:
-        direction = ONE if target.weight > 0 else -ONE
-        stop_loss = entry * (ONE - direction * policy.default_stop_loss_pct / 100)
-    return round_stops(StopPrices(stop_loss, target.stops.take_profit), instrument)
-
-
-def _stops_fit(stops: StopPrices, mark: Decimal, *, is_long: bool) -> bool:
-    """A long's stop-loss is below the price and its take-profit above; a short's the reverse."""
-    direction = 1 if is_long else -1
-    if stops.stop_loss is not None and (mark - stops.stop_loss) * direction <= 0:
-        return False
-    return stops.take_profit is None or (stops.take_profit - mark) * direction > 0
-
-
-def fit_opening_legs(
-    legs: Sequence[Leg],
-    available: Decimal,
-    instruments: Mapping[str, Instrument],
-    policy: Policy,
-) -> tuple[list[Leg], list[SkippedLeg]]:
-    """Shrink opening legs, all by one factor, so that margin, fees and slippage fit `available`.
-
-    Called once the reducing legs are confirmed, with what is then really free. Legs that fall
-    under a minimum are skipped with NO_MARGIN_LEFT. Needed per leg = notional × (1 + slippage) ÷
-    leverage + notional × taker fee.
-    """
-    needed = sum((_needed(leg, instruments[leg.symbol], policy) for leg in legs), ZERO)
-    if needed <= available or needed == 0:
-        return list(legs), []
-    factor = max(available, ZERO) / needed
-    fitted: list[Leg] = []
-    skipped: list[SkippedLeg] = []
-    for leg in legs:
-        instrument = instruments[leg.symbol]
-        size = size_for_notional(leg.notional * factor, leg.reference_price, instrument)
-        enough = (
-            size >= instrument.size_min and size * leg.reference_price >= instrument.notional_min
+    def __init__(self, book: Book, policy: Policy) -> None:
+        self.book = book
+        self.policy = policy
+        self.positions, self.marks, self.instruments = book.positions, book.marks, book.instruments
+        self.capital = book.base * policy.leverage
+        self.threshold = policy.threshold
+        self.is_spot = policy.market is MarketType.SPOT
+        self.has_default_stop = policy.default_stop_loss_pct is not None
+        self.is_plain = (
+            policy.threshold_relative is None
+            and policy.no_trade_band is None
+            and not book.open_orders
         )
-        if enough and size > 0:
-            fitted.append(resized(leg, size))
+        self.fixed = ZERO
+        self.closed = ZERO
+        self.reducing: list[Leg] = []
+        self.opening: list[Leg] = []
+        self.moves: list[Move] = []
+        self.skipped: list[SkippedLeg] = []
+        self.stops: dict[str, StopPrices] = {}
+        self.residuals: dict[str, Decimal] = {}
+
+    # --- one symbol -------------------------------------------------------------------------------
+
+    def consider(self, target: Target) -> None:
+        """Decide whether this symbol is closed, moved, or left, and why."""
+        symbol = target.symbol
+        weight = target.weight
+        position = self.positions.get(symbol)
+        mark = self.marks.get(symbol)
+        instrument = self.instruments.get(symbol)
+        if instrument is None or mark is None or mark <= ZERO:
+            self._without_price(target, position)
+        elif position is None or not position.size:
+            if weight:
+                self._approach(Move(target, None, instrument, mark, ZERO, ZERO), turns=False)
         else:
-            skipped.append(
-                SkippedLeg(
-                    leg.symbol, SkipReason.NO_MARGIN_LEFT, leg.current_weight, leg.target_weight
-                )
-            )
-    return fitted, skipped
+            value = position.size * mark
+            move = Move(target, position, instrument, mark, value, value / self.capital)
+            if weight:
+                self._approach(move, turns=(value > ZERO) is not (weight > ZERO))
+            else:
+                self._close(move, position, _GONE)
 
+    def _approach(self, move: Move, *, turns: bool) -> None:
+        """A symbol with a target: left with a reason, or traded toward it. `turns`: what is held is
+        on the other side, and is closed first."""
+        weight = move.target.weight
+        if self.is_spot:
+            require(weight > 0, f"{move.target.symbol}: a weight of {weight} on spot")
+        drift = abs(weight - move.current)
+        goal = weight
+        reason: SkipReason | None = None
+        if not move.instrument.tradable:
+            self._leave(move, SkipReason.NOT_TRADABLE)
+            return
+        if drift < self.threshold or (self.is_spot and self._is_fee(move, drift)):
+            self._leave(move, SkipReason.BELOW_THRESHOLD)
+            return
+        if not self.is_plain:
+            goal, reason = self._goal(move, drift)
+            if reason is not None and goal == move.current:
+                self._leave(move, reason)
+                return
+        if turns and move.position is not None:
+            if reason is None and abs(weight) < self.threshold:
+                reason = SkipReason.BELOW_THRESHOLD
+            move.after = self._close(move, move.position, _OPPOSITE)
+        if reason is None:
+            reason = self._aim(move, abs(goal * self.capital), turns=turns)
+        if reason is None:
+            self.moves.append(move)
+        elif turns:
+            self.residuals[move.target.symbol] = weight
+            self._skip(move, reason)
+        else:
+            self._leave(move, reason)
 
-def resized(leg: Leg, size: Decimal) -> Leg:
-    """The same leg with another size."""
-    return replace(leg, size=size)
+    def _is_fee(self, move: Move, drift: Decimal) -> bool:
+        """Whether no more is missing than the fee that was taken out of a coin when it was bought,
+        and a lot: buying that again would pay a fee again, for ever."""
+        rules, weight = move.instrument, move.target.weight
+        lot = rules.size_step * move.mark / self.capital
+        return 0 < move.current < weight and drift <= weight * rules.taker_fee + lot
 
+    def _goal(self, move: Move, drift: Decimal) -> tuple[Decimal, SkipReason | None]:
+        """The weight to trade to, and why it may not be; with a goal other than the current weight,
+        what is held on the other side is to be closed all the same."""
+        policy = self.policy
+        symbol = move.target.symbol
+        weight = move.target.weight
+        relative = policy.threshold_relative
+        if relative is not None and drift < relative * abs(weight):
+            return move.current, SkipReason.BELOW_THRESHOLD
+        if self.book.open_orders.get(symbol):
+            return weight, SkipReason.OPEN_ORDER
+        if policy.no_trade_band is None:
+            return weight, None
+        cost = move.instrument.taker_fee + self.book.spreads.get(symbol, ZERO)
+        volatility = self.book.volatility.get(symbol, ZERO)
+        half = half_width(weight, cost, volatility, policy.no_trade_band)
+        if drift <= half:
+            return move.current, SkipReason.WITHIN_BAND
+        edge = edge_of_band(weight, move.current, half)
+        return edge, (None if edge else SkipReason.WITHIN_BAND)
 
-def rounded_anew(leg: Leg, filled: Decimal, instrument: Instrument) -> Leg | None:
-    """The leg by the rules as they are now, `filled` of it being done; None when nothing of the
-    rest may be traded any more. Minimums stand in the way of opening only (A19)."""
-    rest = round_down(leg.size - filled, instrument.size_step)
-    too_small = rest < instrument.size_min or rest * leg.reference_price < instrument.notional_min
-    if rest <= 0 or (too_small and not leg.reduce_only):
+    def _aim(self, move: Move, wanted: Decimal, *, turns: bool) -> SkipReason | None:
+        """Toward |notional| `wanted` in lots; the limit of the book is asked later. Or why not."""
+        gross = ZERO if turns else abs(move.value)
+        distance = wanted - gross
+        if distance <= ZERO:
+            move.grows = False
+            distance = -distance
+        move.gross = gross
+        move.distance = distance
+        step = move.instrument.size_step
+        move.lot_value = step * move.mark
+        if self.has_default_stop or move.target.stops is not NO_STOPS:
+            move.stops = self._stops(move)
+            if move.stops is None and move.grows:
+                return SkipReason.STOP_ON_WRONG_SIDE
+        if turns:
+            move.case = _OPPOSITE
+        elif move.position is None:
+            move.case = _NEW
+        elif move.grows:
+            move.case = _INCREASE
+        else:
+            move.case = _DECREASE
+            move.lots_max = move.closes_at = abs(move.position.size) / step
+            if self.is_spot:
+                move.lots_max, move.closes_at = move.position.free_size // step, None
+                if move.lots_max * move.lot_value < distance:
+                    move.distance = move.lots_max * move.lot_value
+                    move.reason = SkipReason.DUST
+        round_to_nearest(move)
         return None
-    return replace(leg, size=filled + rest, stops=round_stops(leg.stops, instrument))
 
+    def _close(self, move: Move, position: Position, case: DiffCase) -> str | None:
+        """All there is, by no minimum held back; on spot what cannot be sold is dust, and stays.
+        Returns the leg's id."""
+        size = abs(position.size)
+        if self.is_spot:
+            rules = move.instrument
+            size = round_down(position.free_size, rules.size_step)
+            if size <= 0 or size < rules.size_min or size * move.mark < rules.notional_min:
+                self._leave(move, SkipReason.DUST)
+                return None
+            left = (position.size - size) * move.mark
+            self.fixed += left
+            self._remain(position.symbol, -left)
+        leg_id = f"{position.symbol}-close"
+        side = _SELL if position.size > ZERO else _BUY
+        weight = move.target.weight
+        self.reducing.append(
+            new_leg(
+                leg_id, position.symbol, case, side, size, True, move.mark, move.current, weight
+            )
+        )
+        self.closed += size * move.mark
+        return leg_id
 
-def _needed(leg: Leg, instrument: Instrument, policy: Policy) -> Decimal:
-    notional = leg.notional * (ONE + policy.slippage_buffer)
-    return notional / policy.leverage + notional * instrument.taker_fee
+    def _without_price(self, target: Target, position: Position | None) -> None:
+        """A symbol whose price or rules are missing: a held one still closes (of a coin what can be
+        sold), nothing else trades."""
+        current = ZERO if position is None else position.value / self.capital
+        if position is not None and position.free_size and not target.weight:
+            side = _SELL if position.size > 0 else _BUY
+            size, price = position.free_size, position.mark_price
+            leg_id = f"{target.symbol}-close"
+            self.reducing.append(
+                new_leg(leg_id, target.symbol, _GONE, side, size, True, price, current, ZERO)
+            )
+            self.closed += size * price
+        elif target.weight or position is not None:
+            reason = SkipReason.NO_PRICE if target.weight else SkipReason.DUST
+            self.fixed += abs(current * self.capital)
+            self.residuals[target.symbol] = target.weight - current
+            self.skipped.append(SkippedLeg(target.symbol, reason, current, target.weight))
+
+    def leave_alone(self, symbols: Iterable[str]) -> None:
+        """What is held and not this plan's to touch takes its part of the limit."""
+        for symbol in symbols:
+            position = self.book.positions[symbol]
+            mark = self.book.marks.get(symbol, position.mark_price)
+            self.fixed += abs(position.size * mark)
+
+    # --- what becomes of it -----------------------------------------------------------------------
+
+    def _leave(self, move: Move, reason: SkipReason) -> None:
+        """Nothing is traded; what is held stays, with the target's stops if it is on its side."""
+        self.fixed += abs(move.value)
+        off = move.target.weight * self.capital - move.value
+        self._remain(move.target.symbol, off)
+        if move.value * move.target.weight > 0:
+            self._protect(move.target.symbol, self._stops(move))
+        within_a_lot = abs(off) < move.instrument.size_step * move.mark
+        if reason is not SkipReason.BELOW_THRESHOLD or not move.value or not within_a_lot:
+            self._skip(move, reason)
+
+    def _skip(self, move: Move, reason: SkipReason) -> None:
+        target = move.target
+        self.skipped.append(SkippedLeg(target.symbol, reason, move.current, target.weight))
+
+    def _remain(self, symbol: str, notional: Decimal) -> None:
+        if notional:
+            self.residuals[symbol] = notional / self.capital
+
+    def _protect(self, symbol: str, stops: StopPrices | None) -> None:
+        if stops is not None:
+            self.stops[symbol] = stops
+
+    def _stops(self, move: Move) -> StopPrices | None:
+        """The target's stops; None when the price is beyond one of them already."""
+        entry = entry_price(move.target, move.position, move.mark)
+        stops = wanted_stops(move.target, entry, move.instrument, self.policy)
+        return stops if stops_fit(stops, move.mark, is_long=move.target.weight > 0) else None
+
+    # --- the book ---------------------------------------------------------------------------------
+
+    def solve(self) -> None:
+        """Keep the limit of the book, then the turnover."""
+        self._keep_limit()
+        if self.policy.turnover_max is not None:
+            self._keep_turnover(self.policy.turnover_max * self.capital)
+
+    def _keep_limit(self) -> None:
+        """base × leverage: what rounding up adds is taken back where it would exceed that; where
+        what stays untraded leaves less room than the targets ask for, the openings get less."""
+        excess = self._gross() - self.capital
+        if excess > ZERO:
+            shrink_to_limit(self.moves, excess)
+            self._open_less(self._gross() - self.capital, SkipReason.BOOK_LIMIT)
+
+    def _open_less(self, excess: Decimal, reason: SkipReason) -> None:
+        """Take `excess` of notional off the openings, of each the same part."""
+        if excess > ZERO:
+            openings = [move for move in self.moves if move.grows]
+            added = sum((move.lots * move.lot_value for move in openings), ZERO)
+            scale_down(openings, added - excess, reason)
+
+    def _gross(self) -> Decimal:
+        total = self.fixed
+        for move in self.moves:
+            total += move.gross_after
+        for symbol, size in self.book.open_orders.items():
+            total += abs(size) * self.book.marks.get(symbol, ZERO)
+        return total
+
+    def _keep_turnover(self, allowed: Decimal) -> None:
+        """All moves get the same part of what the closes leave. Where that keeps a reduction from
+        making room, openings get less: the book grows no larger than the whole plan would be."""
+        limit = max(self.capital, self._gross())
+        scale_down(self.moves, allowed - self.closed, SkipReason.TURNOVER_CAP)
+        self._open_less(self._gross() - limit, SkipReason.TURNOVER_CAP)
+
+    # --- the plan ---------------------------------------------------------------------------------
+
+    def finish(self) -> OrderPlan:
+        """Moves become legs; everything is put in its order."""
+        capital = self.capital
+        for move in self.moves:
+            target = move.target
+            symbol = target.symbol
+            weight = target.weight
+            is_long = weight > ZERO
+            lots = move.lots
+            reached = move.gross_after
+            off = weight * capital - (reached if is_long else -reached)
+            if off:
+                self.residuals[symbol] = off / capital
+            if reached and move.stops is not None:
+                self.stops[symbol] = move.stops
+            if not lots:
+                self._unmoved(move)
+                continue
+            grows = move.grows
+            leg = new_leg(
+                f"{symbol}-open" if grows else f"{symbol}-reduce",
+                symbol,
+                move.case,
+                _BUY if grows is is_long else _SELL,
+                lots * move.instrument.size_step,
+                not grows,
+                move.mark,
+                move.current,
+                weight,
+                (move.stops or NO_STOPS) if grows else NO_STOPS,
+                move.after,
+            )
+            (self.opening if grows else self.reducing).append(leg)
+        self.reducing.sort(key=_SYMBOL)
+        self.skipped.sort(key=_SYMBOL)
+        return OrderPlan(
+            tuple(self.reducing + self.opening), tuple(self.skipped), self.stops, self.residuals
+        )
+
+    def _unmoved(self, move: Move) -> None:
+        """A move of no lots; silent where every difference is traded and less than a lot is
+        left."""
+        rounding = move.reason is SkipReason.LOT_ROUNDING
+        if not (rounding and move.value and not self.policy.threshold):
+            self._skip(move, move.reason)
 
 
 def sizing_base(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from module.alerts import messages
 from module.model.sessions import EndState, SessionSpec
 from module.ports import Alert, AlertSink, Clock
@@ -55,6 +57,12 @@ class Announcer:
     def exchange_away(self, detail: str) -> None:
         """The exchange or its gateway does not answer; the session waits and goes on."""
         self._say(messages.exchange_away(self._subject, detail, self._clock.now()))
+
+    def account_changed(self, found: Sequence[tuple[str, str]], *, severe: bool) -> None:
+        """The account is not what the session's letters lead to; (cause, what) of each."""
+        self._say(
+            messages.account_changed(self._subject, found, severe=severe, at=self._clock.now())
+        )
 
     def _say(self, alert: Alert) -> None:
         self._alerts.notify(alert)

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class HandOver(Exception):
-    """Another leader shall go on, and this one was waiting for the exchange."""
+    """Another leader shall go on, and this one was waiting for the exchange, or about to open."""
 
 
 class Vigil:
@@ -109,11 +109,14 @@ class Vigil:
             log.warning("heartbeat not stored", detail=error.message)
 
     def stop_requested(self) -> bool:
-        """Whether work that can be broken off should be."""
+        """Whether what still opens is to be given up. HandOver when another leader shall go on: it
+        takes the letter up where it stands."""
         self.beat()
         if self._control.look():
             self._look()
-        return self.stop_wanted is not None or self._control.hand_over
+        if self._control.hand_over and self.stop_wanted is None:
+            raise HandOver
+        return self.stop_wanted is not None
 
     # --- processes -------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from tests.fakes.leader import (
     PlayedStrategy,
 )
 from tests.fakes.order_info import MemoryOrderInfoStore
-from trading.rebalance.order_info import CycleStage, OrderInfo, from_json, with_plan
+from trading.rebalance.order_info import CycleStage, Holding, OrderInfo, from_json, with_plan
 from trading.rebalance.plan import Book, plan_rebalance
 from trading.rebalance.weights import read_targets
 from trading.rebalancing_main import Exit, LeaderWiring, run_trading
@@ -109,7 +109,10 @@ class Session:
             instruments=self.exchange.rules,
         )
         plan = plan_rebalance(targets, book, policy_of(self.spec))
-        return with_plan(asked, plan, inputs={}, targets=answer, strategy_digest="5f3a")
+        basis = Holding(snapshot.at, {p.symbol: p.size for p in snapshot.positions})
+        return with_plan(
+            asked, plan, inputs={}, targets=answer, strategy_digest="5f3a", basis=basis
+        )
 
     def lead(self) -> Exit:
         """Run a leader until it ends."""

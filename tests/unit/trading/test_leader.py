@@ -48,7 +48,7 @@ def test_a_session_trades_at_each_boundary_and_ends_protected(session: Session) 
     assert sorted(session.registry.cycles) == [FIRST_BOUNDARY + FIVE_MINUTES * n for n in range(3)]
     assert [session.registry.cycles[b].number for b in sorted(session.registry.cycles)] == [1, 2, 3]
     assert session.exchange.held("BTCUSDT") == Decimal("0.0499")
-    assert session.exchange.held("ETHUSDT") == Decimal("-0.66")
+    assert session.exchange.held("ETHUSDT") == Decimal("-0.67")
     assert [state for state, _ in session.registry.states] == [
         SessionState.RUNNING,
         SessionState.STOPPING,
@@ -416,9 +416,11 @@ def test_A14_a_long_outage_drops_the_plan_by_age_and_the_next_cycle_is_fresh(
 
 
 def test_A14_a_second_outage_is_told_again(session: Session) -> None:
-    session.exchange.script["instruments"].append(Fails(Unavailable("first")))
-    again = lambda: session.exchange.script["instruments"].append(Fails(Unavailable("second")))  # noqa: E731
-    session.clock.at(FIRST_BOUNDARY + timedelta(seconds=100), again)
+    def goes_away() -> None:
+        session.exchange.script["instruments"].extend([Fails(Unavailable("down"))] * 2)
+
+    goes_away()  # once while it warms up, once in the cycle
+    session.clock.at(FIRST_BOUNDARY + timedelta(seconds=100), goes_away)
     session.lead()
     assert session.alerts.kinds().count("exchange-away") == 2
     assert session.stages() == ["done"] * 3
@@ -537,7 +539,9 @@ def test_an_old_interrupted_cycle_is_settled_and_dropped(session: Session) -> No
     assert before < FIRST_BOUNDARY + FIVE_MINUTES
 
 
-def test_a_cycle_that_was_only_requested_is_dropped_without_a_trade(session: Session) -> None:
+def die_while_asking(session: Session) -> None:
+    """The leader dies while the strategy process makes the first plan."""
+
     def answer(asked: OrderInfo) -> OrderInfo:
         session.crashes.die_at = len(session.crashes.reached) + 1
         return session.plan(asked)
@@ -548,6 +552,23 @@ def test_a_cycle_that_was_only_requested_is_dropped_without_a_trade(session: Ses
     session.crashes.forgive()
     session.strategy.answer = session.plan
     assert from_json(session.store.last).stage is CycleStage.REQUESTED
+
+
+def test_D2_a_fresh_cycle_that_was_only_requested_is_planned_by_the_next_leader(
+    session: Session,
+) -> None:
+    die_while_asking(session)
+    session.lead()
+    assert session.stages() == ["done"] * 3
+    assert [letter.number for letter in session.letters()] == [1, 2, 3]
+    session.exchange.require_exactly_once()
+
+
+def test_D2_an_old_cycle_that_was_only_requested_is_dropped_without_a_trade(
+    session: Session,
+) -> None:
+    die_while_asking(session)
+    session.clock.advance(200)
     session.lead()
     assert FIRST_BOUNDARY not in {letter.cycle for letter in session.letters()}
     assert session.registry.row.state is SessionState.ENDED
@@ -605,7 +626,7 @@ def test_D2_a_leader_that_dies_anywhere_is_followed_by_one_that_converges(wait_s
             assert session.lead() is Exit.OVER
             assert session.registry.row.state is SessionState.ENDED, session.registry.states
             assert session.exchange.held("BTCUSDT") == Decimal("0.0499")
-            assert session.exchange.held("ETHUSDT") == Decimal("-0.66")
+            assert session.exchange.held("ETHUSDT") == Decimal("-0.67")
             session.exchange.require_exactly_once()
     else:
         pytest.fail("the sweep never ran through")

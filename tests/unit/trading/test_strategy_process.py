@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -19,7 +19,7 @@ from module.model.errors import (
     StrategyFailed,
     Unavailable,
 )
-from module.model.market import Frequency, MarketType
+from module.model.market import Frequency
 from module.model.orders import StopPrices
 from module.model.sessions import SessionSpec, TradeMode
 from module.ports import MarketData, StrategyOutput, WindowRequest
@@ -28,12 +28,12 @@ from tests.fakes.exchange import FakeExchange
 from tests.fakes.market import FakeMarket
 from tests.fakes.order_info import MemoryOrderInfoStore
 from tests.unit.trading.leading import FIRST_BOUNDARY, FIVE_MINUTES, SESSION, make_spec
+from trading.gathering import VOLATILITY_BARS
 from trading.rebalance.order_info import CycleStage, OrderInfo, from_json, requested, to_json
 from trading.rebalancing_main import NOT_THE_STRATEGYS
 from trading.rebalancing_strategy import (
     StrategyWiring,
     policy_of,
-    realized_volatility,
     run_strategy,
 )
 from trading.session.bells import Bells
@@ -153,7 +153,7 @@ def test_a_request_becomes_a_plan_with_everything_it_was_made_of(process: Proces
     assert answer.stops == {"BTCUSDT": StopPrices(Decimal("55000.0"))}
     assert answer.targets == {"BTCUSDT": {"weight": "0.3", "presetStopLossPrice": "55000.04"}}
     assert answer.strategy_digest == "5f3a"
-    assert answer.inputs["base"] == "10007"
+    assert answer.inputs["initial_balance"] == "10007"
     assert answer.inputs["marks"] == {"BTCUSDT": "60123.4"}
     assert process.runner.calls == [("the source", FIRST_BOUNDARY)]
 
@@ -161,6 +161,8 @@ def test_a_request_becomes_a_plan_with_everything_it_was_made_of(process: Proces
 def test_the_same_inputs_give_the_same_letter_byte_for_byte(process: Process) -> None:
     first, second = process.serve(2)
     renamed = replace(second, cycle=first.cycle, number=first.number, revision=first.revision)
+    seen = {name: first.inputs[name] for name in ("cycle", "bars")}  # later bars are others
+    renamed = replace(renamed, inputs={**second.inputs, **seen})
     assert to_json(renamed) == to_json(first)
 
 
@@ -228,16 +230,6 @@ def test_a_hedge_mode_account_is_refused_with_the_way_out(process: Process) -> N
     (answer,) = process.serve(1)
     assert answer.stage is CycleStage.SKIPPED
     assert "one-way" in answer.reason
-
-
-def test_a_spot_account_is_refused_while_its_coins_are_not_read_as_positions() -> None:
-    process = Process(make_spec(market=MarketType.SPOT))
-    try:
-        (answer,) = process.serve(1)
-        assert answer.stage is CycleStage.SKIPPED
-        assert "spot" in answer.reason
-    finally:
-        process.close()
 
 
 def test_a_bell_that_rings_without_a_letter_plans_nothing(process: Process) -> None:
@@ -327,14 +319,42 @@ def test_volatility_targeting_scales_by_what_the_book_realised() -> None:
         process.close()
 
 
-def test_realized_volatility_is_the_annualised_deviation_of_the_weighted_book() -> None:
-    bars = FakeMarket().closed_bars(["BTCUSDT", "ETHUSDT"], Frequency.MINUTE_1, 240, FIRST_BOUNDARY)
-    alone = realized_volatility({"BTCUSDT": Decimal(1)}, bars)
-    half = realized_volatility({"BTCUSDT": Decimal("0.5")}, bars)
-    assert alone > 0
-    assert abs(half * 2 - alone) < Decimal("1e-9")
-    few: dict[str, Sequence[object]] = {"BTCUSDT": list(bars["BTCUSDT"])[:2]}
-    assert realized_volatility({"BTCUSDT": Decimal(1)}, few) == 0  # type: ignore[arg-type]
+def test_bands_are_planned_with_the_volatility_and_spread_of_everything_that_is_named() -> None:
+    process = Process(make_spec(no_trade_band=Decimal(1)))
+    try:
+        process.exchange.hold("BTCUSDT", "0.05")
+        process.runner.targets = {"BTCUSDT": {"weight": "0.3"}, "ETHUSDT": {"weight": "0.3"}}
+        (answer,) = process.serve(1)
+        volatility, spreads = answer.inputs["volatility"], answer.inputs["spreads"]
+        assert isinstance(volatility, dict)
+        assert isinstance(spreads, dict)
+        assert set(volatility) == set(spreads) == {"BTCUSDT", "ETHUSDT"}
+        assert Decimal(volatility["BTCUSDT"]) > 0
+    finally:
+        process.close()
+
+
+def test_without_bands_neither_is_read(process: Process) -> None:
+    process.exchange.hold("BTCUSDT", "0.05")
+    (answer,) = process.serve(1)
+    assert (answer.inputs["volatility"], answer.inputs["spreads"]) == ({}, {})
+    assert "quotes" not in process.exchange.calls
+
+
+def test_volatility_that_cannot_be_measured_skips_the_cycle_and_says_so() -> None:
+    spec = make_spec(trade_mode=TradeMode.VOLATILITY_TARGETING, target_volatility=Decimal("0.4"))
+    process = Process(spec)
+    try:
+        minute = Frequency.MINUTE_1.length
+        process.market.holes = {
+            ("BTCUSDT", FIRST_BOUNDARY - minute * back) for back in range(20, VOLATILITY_BARS + 1)
+        }
+        (answer,) = process.serve(1)
+        assert answer.stage is CycleStage.SKIPPED
+        assert answer.reason.startswith(NOT_THE_STRATEGYS), "the session waits, it does not fail"
+        assert "18 one-minute returns" in answer.reason
+    finally:
+        process.close()
 
 
 def test_the_plan_is_for_the_boundary_whatever_the_time_is_now(process: Process) -> None:

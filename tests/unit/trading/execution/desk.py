@@ -22,7 +22,14 @@ from trading.execution.auto_trade import (
     auto_trade,
     settle_open_slices,
 )
-from trading.rebalance.order_info import OrderInfo, from_json, requested, to_json, with_plan
+from trading.rebalance.order_info import (
+    Holding,
+    OrderInfo,
+    from_json,
+    requested,
+    to_json,
+    with_plan,
+)
 from trading.rebalance.plan import Book, Policy, plan_rebalance
 from trading.rebalance.weights import Target
 
@@ -58,6 +65,7 @@ class Desk:
     apply_account_settings: bool = False
     stopping: bool = False
     epoch: int = 3
+    frozen: Mapping[str, str] = field(default_factory=dict)
     exchange: FakeExchange = field(init=False)
     store: MemoryOrderInfoStore = field(init=False)
 
@@ -84,6 +92,7 @@ class Desk:
             margin_mode=MarginMode.CROSSED,
             apply_account_settings=self.apply_account_settings,
             stop_requested=lambda: self.stopping,
+            frozen=self.frozen,
         )
 
     def planned(self, targets: Mapping[str, Target], cycle: datetime | None = None) -> OrderInfo:
@@ -107,6 +116,7 @@ class Desk:
             inputs={},
             targets={s: {"weight": format(t.weight, "f")} for s, t in targets.items()},
             strategy_digest="5f3a",
+            basis=Holding(snapshot.at, {s: position.size for s, position in held.items()}),
         )
         self.store.write(to_json(info), info.epoch, info.revision)
         return info

@@ -18,7 +18,7 @@ from module.model.errors import (
     StaleWriter,
     Unavailable,
 )
-from module.model.orders import OrderRequest, Outcome, StopPrices, SubmitResult
+from module.model.orders import NOT_SENT, OrderRequest, Outcome, StopPrices, SubmitResult
 from tests.fakes.exchange import (
     Edits,
     Fails,
@@ -75,7 +75,7 @@ def test_a_plan_is_carried_out_and_the_letter_says_so() -> None:
     assert done.stage is CycleStage.DONE
     assert set(states(done).values()) == {LegState.FILLED}
     assert desk.exchange.held("BTCUSDT") == Decimal("0.0499")
-    assert desk.exchange.held("ETHUSDT") == Decimal("-0.66")
+    assert desk.exchange.held("ETHUSDT") == Decimal("-0.67")
     assert desk.exchange.held("SOLUSDT") == Decimal("16.5")
     record = done.leg("BTCUSDT-open")
     assert record.current is not None
@@ -270,25 +270,72 @@ def test_A10_a_failing_query_is_never_an_absence() -> None:
     assert len(desk.exchange.ledger) == 1
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        RateLimited("the budget is used up; nothing was sent", retry_after_s=7),
-        Unavailable("Postgres does not answer; nothing was sent"),
-        OutcomeUnknown("HTTP 502"),
-    ],
-)
-def test_A12_A14_a_batch_that_did_not_leave_waits_for_the_next_cycle(
-    error: RateLimited | Unavailable | OutcomeUnknown,
-) -> None:
+def test_A12_a_rate_limit_in_mid_phase_is_waited_for_and_the_same_ids_leave_again() -> None:
     desk = Desk()
-    desk.exchange.script["submit"].append(Fails(error))
+    limit = Fails(RateLimited("the budget is used up; nothing was sent", retry_after_s=7))
+    desk.exchange.script["submit"].extend([Late(0), limit])
+    began = desk.clock.now()
+    done = desk.trade(wanted(SEVEN))
+    assert set(states(done).values()) == {LegState.FILLED}
+    assert all(len(record.slices) == 1 for record in done.legs)
+    assert LegState.PLANNED in passed_through(desk, "SOLUSDT-open")[1:]
+    assert LegState.UNKNOWN not in passed_through(desk, "SOLUSDT-open")
+    assert 7 <= (desk.clock.now() - began).total_seconds() < 9
+    desk.exchange.require_exactly_once()
+
+
+def test_A12_a_rate_limit_that_does_not_end_leaves_the_rest_to_the_next_cycle() -> None:
+    desk = Desk()
+    limit = Fails(RateLimited("the budget is used up; nothing was sent", retry_after_s=25))
+    desk.exchange.script["submit"].extend([limit] * 9)
+    desk.exchange.hold("XRPUSDT", "1007")
+    done = desk.trade(wanted({}))
+    assert done.stage is CycleStage.DONE
+    assert set(states(done).values()) == {LegState.ABANDONED}
+    assert desk.exchange.ledger == []
+    desk.clock.advance(60)
+    desk.exchange.script["submit"].clear()
+    assert set(states(desk.trade(wanted({}))).values()) == {LegState.FILLED}
+
+
+def test_A14_a_gateway_that_is_away_keeps_the_slices_and_they_leave_later_under_their_ids() -> None:
+    desk = Desk()
+    away = Fails(Unavailable("Postgres does not answer; nothing was sent"))
+    desk.exchange.script["submit"].append(away)
+    with pytest.raises(Unavailable):
+        desk.trade(wanted(THREE))
+    letter = from_json(desk.store.last)
+    assert set(states(letter).values()) == {LegState.PLANNED}
+    ids = {part.client_id for record in letter.legs for part in record.slices}
+    done = desk.resume()
+    assert set(states(done).values()) == {LegState.FILLED}
+    assert set(desk.exchange.accepted_ids()) == ids
+
+
+def test_A14_a_batch_whose_answer_was_lost_waits_for_its_proof_and_the_next_cycle() -> None:
+    desk = Desk()
+    desk.exchange.script["submit"].append(Fails(OutcomeUnknown("HTTP 502")))
     done = desk.trade(wanted(THREE))
     assert done.stage is CycleStage.DONE
     assert set(states(done).values()) == {LegState.ABANDONED}
     assert desk.exchange.ledger == []
     desk.clock.advance(60)
     assert set(states(desk.trade(wanted(THREE))).values()) == {LegState.FILLED}
+
+
+def test_A12_one_order_of_a_batch_that_did_not_leave_follows_under_its_id() -> None:
+    desk = Desk()
+
+    def unsent(results: list[SubmitResult]) -> list[SubmitResult]:
+        client_id = results[0].client_id
+        desk.exchange.forget(client_id)
+        return [SubmitResult(client_id, Outcome.REJECTED, None, NOT_SENT, "429"), *results[1:]]
+
+    desk.exchange.script["submit"].append(Edits(unsent))
+    done = desk.trade(wanted(THREE))
+    assert set(states(done).values()) == {LegState.FILLED}
+    assert [len(batch) for batch in desk.exchange.batches] == [3, 1]
+    assert desk.exchange.batches[0][0].client_id == desk.exchange.batches[1][0].client_id
 
 
 def test_C8_a_batch_that_comes_after_its_deadline_is_dropped_not_a_new_leader() -> None:
@@ -351,13 +398,13 @@ def test_A19_a_leg_that_new_rules_refuse_is_rounded_anew_for_one_further_slice()
     assert set(states(done).values()) == {LegState.FILLED}
     parts = done.leg("ETHUSDT-open").slices
     assert [(part.number, part.size, part.state) for part in parts] == [
-        (0, Decimal("0.66"), LegState.REJECTED),
+        (0, Decimal("0.67"), LegState.REJECTED),
         (1, Decimal("0.5"), LegState.FILLED),
     ]
     assert len({part.client_id for part in parts}) == 2
     assert desk.exchange.held("ETHUSDT") == Decimal("-0.5")
-    assert done.stops["ETHUSDT"] == StopPrices(Decimal("3500.0"), Decimal("2500.5"))
-    assert desk.exchange.snapshot().positions[1].stops == done.stops["ETHUSDT"]
+    assert done.stops_now["ETHUSDT"] == StopPrices(Decimal("3500.0"), Decimal("2500.5"))
+    assert desk.exchange.snapshot().positions[1].stops == done.stops_now["ETHUSDT"]
     assert from_json(desk.store.last) == done
 
 
@@ -467,7 +514,7 @@ def test_without_anything_free_the_openings_are_given_up_with_a_reason() -> None
     done = desk.resume()
     assert states(done) == {"BTCUSDT-open": LegState.ABANDONED}
     assert done.leg("BTCUSDT-open").abandoned
-    assert [item.reason.value for item in done.skipped] == ["no_margin_left"]
+    assert [item.reason.value for item in done.skipped_later] == ["no_margin_left"]
 
 
 def test_I22_stop_beats_trade_but_reducing_goes_on() -> None:
@@ -567,7 +614,7 @@ def test_A19_a_moved_stop_goes_onto_the_new_tick() -> None:
     done = auto_trade(letter, desk.ports(), desk.rules())
     assert done.stage is CycleStage.DONE
     assert desk.exchange.stops_of("BTCUSDT") == StopPrices(Decimal(56000))
-    assert done.stops["BTCUSDT"] == StopPrices(Decimal(56000))
+    assert done.stops_now["BTCUSDT"] == StopPrices(Decimal(56000))
     assert from_json(desk.store.last) == done
 
 

@@ -24,7 +24,7 @@ STOPS = {"BTCUSDT": ("55000", "70000"), "ETHUSDT": ("3300", None)}
 TARGETS = wanted({"BTCUSDT": "0.3", "ETHUSDT": "-0.2", "SOLUSDT": "0.1"}, STOPS)
 REACHED = {
     "BTCUSDT": Decimal("0.0499"),
-    "ETHUSDT": Decimal("-0.66"),
+    "ETHUSDT": Decimal("-0.67"),
     "SOLUSDT": Decimal("6.6"),
     "XRPUSDT": Decimal(0),
 }
@@ -132,7 +132,7 @@ def test_D2_D3_D4_a_crash_at_every_point_then_finished_by_the_next_leader(
             short = record.leg.size - record.filled_size
             assert short == 0 or record.abandoned or record.state is LegState.ABANDONED
         converge(desk)
-    assert points > 30
+    assert points > 25
 
 
 @pytest.mark.parametrize("prepare", WORLDS)

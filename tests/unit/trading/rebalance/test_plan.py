@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, fields, replace
 from decimal import Decimal
 
 import pytest
@@ -15,17 +15,16 @@ from tests.fakes.exchange import MARKS, make_instrument
 from tests.unit.trading.rebalance.books import book, executed, policy, position, targets
 from trading.rebalance.plan import (
     DiffCase,
+    Leg,
     SkipReason,
-    fit_opening_legs,
     plan_rebalance,
-    resized,
     sizing_base,
     wanted_stops,
 )
 from trading.rebalance.weights import Target
 
 
-def test_new_opens_the_largest_lot_multiple_within_the_weight() -> None:
+def test_new_opens_the_nearest_lot_multiple() -> None:
     plan = plan_rebalance(targets({"BTCUSDT": "0.3"}), book(), policy())
     (leg,) = plan.legs
     # 0.3 × 10007 ÷ 60123.4 = 0.04993…
@@ -39,14 +38,14 @@ def test_new_short_sells_and_leverage_multiplies_the_size() -> None:
     plan = plan_rebalance(targets({"SOLUSDT": "-0.2"}), book(), policy(leverage=Decimal(3)))
     (leg,) = plan.legs
     # 0.2 × 10007 × 3 ÷ 151.37 = 39.66…
-    assert (leg.case, leg.side, leg.size) == (DiffCase.NEW, Side.SELL, Decimal("39.6"))
+    assert (leg.case, leg.side, leg.size) == (DiffCase.NEW, Side.SELL, Decimal("39.7"))
 
 
 def test_increase_trades_only_the_difference() -> None:
     plan = plan_rebalance(targets({"ETHUSDT": "0.5"}), book({"ETHUSDT": "1.11"}), policy())
     (leg,) = plan.legs
-    # wanted 0.5 × 10007 ÷ 3001.25 = 1.667… → 1.66
-    assert (leg.case, leg.side, leg.size) == (DiffCase.INCREASE, Side.BUY, Decimal("0.55"))
+    # wanted 0.5 × 10007 ÷ 3001.25 = 1.667… → 1.67
+    assert (leg.case, leg.side, leg.size) == (DiffCase.INCREASE, Side.BUY, Decimal("0.56"))
     assert leg.current_weight == Decimal("1.11") * Decimal("3001.25") / 10007
 
 
@@ -61,7 +60,7 @@ def test_opposite_closes_exactly_then_opens_after_the_close() -> None:
     plan = plan_rebalance(targets({"ETHUSDT": "-0.2"}), book({"ETHUSDT": "1.117"}), policy())
     close, opened = plan.legs
     assert (close.side, close.size, close.reduce_only) == (Side.SELL, Decimal("1.117"), True)
-    assert (opened.side, opened.size, opened.reduce_only) == (Side.SELL, Decimal("0.66"), False)
+    assert (opened.side, opened.size, opened.reduce_only) == (Side.SELL, Decimal("0.67"), False)
     assert opened.after == close.leg_id
     assert {close.case, opened.case} == {DiffCase.OPPOSITE}
 
@@ -106,7 +105,8 @@ def test_a_lot_worth_more_than_the_threshold_leaves_a_residual_but_no_order_of_n
     held = book({"BTCUSDT": "1"}, base="100000", rules=coarse)
     plan = plan_rebalance(targets({"BTCUSDT": "0.95"}), held, policy())
     assert plan.legs == ()
-    assert [item.reason for item in plan.skipped] == [SkipReason.BELOW_MIN_SIZE]
+    assert [item.reason for item in plan.skipped] == [SkipReason.LOT_ROUNDING]
+    assert plan.residuals == {"BTCUSDT": Decimal("0.95") - Decimal("0.601234")}
 
 
 @pytest.mark.parametrize(
@@ -185,6 +185,22 @@ def test_planning_without_a_base_is_our_bug() -> None:
         plan_rebalance({}, book(base="0"), policy())
 
 
+def test_a_position_of_nothing_is_nothing() -> None:
+    empty = book({"ETHUSDT": "0"})
+    assert plan_rebalance({}, empty, policy()).legs == ()
+    plan = plan_rebalance(targets({"ETHUSDT": "0.3"}), empty, policy())
+    assert [leg.leg_id for leg in plan.legs] == ["ETHUSDT-open"]
+
+
+def test_a_leg_that_is_made_fast_is_a_leg() -> None:
+    plan = plan_rebalance(targets({"ETHUSDT": "-0.2"}), book({"ETHUSDT": "1.117"}), policy())
+    for leg in plan.legs:
+        same = Leg(**{field.name: getattr(leg, field.name) for field in fields(Leg)})
+        assert (same, hash(same), type(leg)) == (leg, hash(leg), Leg)
+        with pytest.raises(FrozenInstanceError):
+            leg.size = Decimal(1)  # type: ignore[misc]
+
+
 # --- stops ----------------------------------------------------------------------------------------
 
 
@@ -245,44 +261,7 @@ def test_the_strategys_own_stop_wins_over_the_default() -> None:
     assert plan.stops["SOLUSDT"].stop_loss == Decimal("140.00")
 
 
-# --- what is really free --------------------------------------------------------------------------
-
-
-def test_openings_are_shrunk_by_one_factor_to_what_is_free() -> None:
-    start = book(base="10000")
-    plan = plan_rebalance(targets({"BTCUSDT": "0.6", "SOLUSDT": "0.4"}), start, policy())
-    fitted, skipped = fit_opening_legs(plan.legs, Decimal(5000), start.instruments, policy())
-    assert skipped == []
-    cost = sum(
-        (leg.notional * Decimal("1.002") * Decimal("1.0006") for leg in fitted), start=Decimal(0)
-    )
-    assert Decimal(4900) < cost <= Decimal(5000)
-    shares = [new.notional / old.notional for new, old in zip(fitted, plan.legs, strict=True)]
-    assert abs(shares[0] - shares[1]) < Decimal("0.01")
-
-
-def test_openings_that_fit_are_not_touched() -> None:
-    start = book()
-    plan = plan_rebalance(targets({"BTCUSDT": "0.3"}), start, policy())
-    assert fit_opening_legs(plan.legs, Decimal(9000), start.instruments, policy()) == (
-        list(plan.legs),
-        [],
-    )
-
-
-@pytest.mark.parametrize("free", ["0", "-12.5", "0.01"])
-def test_without_margin_nothing_opens_and_the_reason_is_kept(free: str) -> None:
-    start = book()
-    plan = plan_rebalance(targets({"BTCUSDT": "0.3"}), start, policy())
-    fitted, skipped = fit_opening_legs(plan.legs, Decimal(free), start.instruments, policy())
-    assert fitted == []
-    assert [item.reason for item in skipped] == [SkipReason.NO_MARGIN_LEFT]
-
-
-def test_resized_changes_nothing_but_the_size() -> None:
-    plan = plan_rebalance(stopped("0.3", "140"), book(), policy())
-    leg = plan.legs[0]
-    assert resized(leg, Decimal("7.7")) == replace(leg, size=Decimal("7.7"))
+# --- the base -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -315,5 +294,5 @@ def test_a_perfect_execution_of_a_flip_leaves_the_target() -> None:
     before = book({"ETHUSDT": "1.117"})
     wanted = targets({"ETHUSDT": "-0.2"})
     after = executed(before, plan_rebalance(wanted, before, policy()))
-    assert after.positions["ETHUSDT"] == position("ETHUSDT", "-0.66", MARKS["ETHUSDT"], NO_STOPS)
+    assert after.positions["ETHUSDT"] == position("ETHUSDT", "-0.67", MARKS["ETHUSDT"], NO_STOPS)
     assert plan_rebalance(wanted, after, policy()).legs == ()

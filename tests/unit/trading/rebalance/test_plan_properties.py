@@ -2,152 +2,154 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_DOWN, Decimal
+from dataclasses import replace
+from decimal import Decimal
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from module.model.orders import Side
 from module.model.sessions import TradeMode
-from tests.fakes.exchange import MARKS, make_instrument
-from tests.unit.trading.rebalance.books import book, executed, policy, targets
-from trading.rebalance.plan import (
-    DiffCase,
-    OrderPlan,
-    Policy,
-    SkipReason,
-    fit_opening_legs,
-    plan_rebalance,
+from tests.unit.trading.rebalance.books import executed
+from tests.unit.trading.rebalance.situations import (
+    DUST,
+    SYMBOLS,
+    ZERO,
+    Situation,
+    situations,
 )
+from trading.rebalance.plan import DiffCase, SkipReason, plan_rebalance
+from trading.rebalance.weights import Target
 
-SYMBOLS = sorted(MARKS)
-DUST = Decimal("1e-18")  # of the 28 digits that a quotient keeps
-SLOW = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+EXAMPLES = settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
+BOTH_MARKETS = st.one_of(situations(), situations(spot=True))
 
 
-@st.composite
-def weights(draw: st.DrawFn) -> dict[str, Decimal]:
-    """Signed weights whose absolute values add up to at most 1."""
-    chosen = draw(st.lists(st.sampled_from(SYMBOLS), unique=True, max_size=len(SYMBOLS)))
-    left = Decimal(1)
-    found: dict[str, Decimal] = {}
-    for symbol in chosen:
-        share = draw(st.decimals(0, 1, places=4)) * left
-        left -= share
-        found[symbol] = share * draw(st.sampled_from([1, -1]))
-    return found
+def reached(situation: Situation) -> dict[str, Decimal]:
+    """Signed size per symbol once every leg is filled."""
+    after = executed(situation.book, situation.plan)
+    return {symbol: position.size for symbol, position in after.positions.items()}
 
 
-@st.composite
-def holdings(draw: st.DrawFn) -> dict[str, Decimal]:
-    """Signed sizes, on the lot or (as after a funding in coins) off it, worth up to 9,000."""
-    chosen = draw(st.lists(st.sampled_from(SYMBOLS), unique=True, max_size=5))
-    found: dict[str, Decimal] = {}
-    for symbol in chosen:
-        worth = draw(st.decimals(Decimal("0.5"), 9000, places=2))
-        step = make_instrument(symbol).size_step
-        step /= draw(st.sampled_from([1, 1, 1, 7]))
-        lots = (worth / MARKS[symbol] / step).to_integral_value(ROUND_DOWN)
-        if lots:
-            found[symbol] = lots * step * draw(st.sampled_from([1, -1]))
-    return found
-
-
-POLICIES = st.builds(
-    lambda leverage, threshold, mode: policy(
-        leverage=Decimal(leverage), threshold=Decimal(threshold), mode=mode
-    ),
-    st.sampled_from([1, 2, 7, 50]),
-    st.sampled_from(["0", "0.0007", "0.01", "0.11"]),
-    st.sampled_from([TradeMode.REBALANCING, TradeMode.GENERAL]),
-)
-
-
-def sizes_after(held: dict[str, Decimal], plan: OrderPlan) -> dict[str, Decimal]:
-    return {s: p.size for s, p in executed(book(held), plan).positions.items()}
-
-
-@SLOW
-@given(weights(), holdings(), POLICIES)
-def test_I9_what_the_legs_lead_to_is_never_more_than_the_weights_allow(
-    wanted: dict[str, Decimal], held: dict[str, Decimal], rules: Policy
+@EXAMPLES
+@given(BOTH_MARKETS)
+def test_I9_a_book_opened_from_nothing_is_never_larger_than_base_times_leverage(
+    situation: Situation,
 ) -> None:
-    start = book(held)
-    plan = plan_rebalance(targets(wanted), start, rules)
-    reached = executed(start, plan).positions
-    ceiling = start.base * rules.leverage
-    total = Decimal(0)
-    for symbol in {leg.symbol for leg in plan.legs}:
-        now = reached.get(symbol)
-        notional = Decimal(0) if now is None else abs(now.value)
-        lot = make_instrument(symbol).size_step * MARKS[symbol]
-        assert notional <= abs(wanted.get(symbol, Decimal(0))) * ceiling + DUST + (
-            lot if held.get(symbol, Decimal(0)) % make_instrument(symbol).size_step else 0
-        )
-        total += notional
-    openings = [leg for leg in plan.legs if not leg.reduce_only]
-    assert sum((leg.notional for leg in openings), Decimal(0)) <= ceiling + DUST
-
-
-@SLOW
-@given(weights(), holdings(), POLICIES)
-def test_planning_again_after_a_perfect_execution_trades_nothing(
-    wanted: dict[str, Decimal], held: dict[str, Decimal], rules: Policy
-) -> None:
-    start = book(held)
-    first = plan_rebalance(targets(wanted), start, rules)
-    again = plan_rebalance(targets(wanted), executed(start, first), rules)
-    assert again.legs == ()
-
-
-@SLOW
-@given(weights(), holdings(), POLICIES)
-def test_the_order_of_symbols_changes_nothing(
-    wanted: dict[str, Decimal], held: dict[str, Decimal], rules: Policy
-) -> None:
-    shuffled_targets = dict(sorted(wanted.items(), reverse=True))
-    shuffled_held = dict(sorted(held.items(), reverse=True))
-    assert plan_rebalance(targets(wanted), book(held), rules) == plan_rebalance(
-        targets(shuffled_targets), book(shuffled_held), rules
-    )
-
-
-@SLOW
-@given(weights(), holdings(), POLICIES)
-def test_each_traded_symbol_ends_within_one_lot_of_its_target(
-    wanted: dict[str, Decimal], held: dict[str, Decimal], rules: Policy
-) -> None:
-    start = book(held)
-    plan = plan_rebalance(targets(wanted), start, rules)
-    skipped = {item.symbol for item in plan.skipped}
-    reached = sizes_after(held, plan)
+    flat = replace(situation, book=replace(situation.book, positions={}))
+    plan = flat.plan
+    assert sum((leg.notional for leg in plan.legs), ZERO) <= flat.capital + DUST
     for leg in plan.legs:
+        assert leg.notional < abs(flat.goal(leg.symbol)) + flat.lot(leg.symbol)
+
+
+@EXAMPLES
+@given(BOTH_MARKETS)
+def test_I9_a_book_above_the_limit_is_not_rounded_up_anywhere(situation: Situation) -> None:
+    sizes = reached(situation)
+    gross = sum((abs(size) * situation.book.marks[s] for s, size in sizes.items()), ZERO)
+    if gross <= situation.capital + DUST:
+        return
+    for leg in situation.plan.legs:
+        if not leg.reduce_only:
+            value = abs(sizes[leg.symbol]) * leg.reference_price
+            assert value <= abs(situation.goal(leg.symbol)) + DUST
+
+
+@EXAMPLES
+@given(BOTH_MARKETS)
+def test_planning_again_after_a_perfect_execution_trades_nothing(situation: Situation) -> None:
+    again = replace(situation, book=executed(situation.book, situation.plan))
+    assert again.plan.legs == ()
+
+
+@EXAMPLES
+@given(BOTH_MARKETS)
+def test_the_order_of_symbols_changes_nothing(situation: Situation) -> None:
+    book = situation.book
+    backwards = replace(
+        book,
+        positions=dict(sorted(book.positions.items(), reverse=True)),
+        marks=dict(sorted(book.marks.items(), reverse=True)),
+        instruments=dict(sorted(book.instruments.items(), reverse=True)),
+    )
+    wanted = dict(sorted(situation.targets.items(), reverse=True))
+    assert plan_rebalance(wanted, backwards, situation.policy) == situation.plan
+
+
+@EXAMPLES
+@given(BOTH_MARKETS)
+def test_each_traded_symbol_ends_within_one_lot_of_its_target(situation: Situation) -> None:
+    sizes = reached(situation)
+    skipped = {item.symbol for item in situation.plan.skipped}
+    for leg in situation.plan.legs:
         if leg.symbol in skipped:
             continue
-        exact = wanted.get(leg.symbol, Decimal(0)) * start.base * rules.leverage
-        exact /= MARKS[leg.symbol]
-        residual = abs(reached.get(leg.symbol, Decimal(0)) - exact)
-        lot = make_instrument(leg.symbol).size_step
-        # what is held off the lot stays off it: the difference is rounded down once more
-        assert residual <= lot * (2 if held.get(leg.symbol, Decimal(0)) % lot else 1)
-        closes = leg.reduce_only and leg.size == abs(held.get(leg.symbol, Decimal(0)))
-        assert closes or leg.size % lot == 0
+        symbol = leg.symbol
+        mark = situation.book.marks[symbol]
+        off = abs(sizes.get(symbol, ZERO) * mark - situation.goal(symbol))
+        assert off <= situation.lot(symbol) + DUST
+        step = situation.book.instruments[symbol].size_step
+        assert leg.size == abs(situation.held(symbol)) or leg.size % step == 0
 
 
-@SLOW
-@given(weights(), holdings(), POLICIES)
-def test_reducing_first_closes_exact_and_flips_are_two_legs(
-    wanted: dict[str, Decimal], held: dict[str, Decimal], rules: Policy
+@EXAMPLES
+@given(BOTH_MARKETS)
+def test_no_symbol_is_traded_further_than_its_difference_and_one_lot(situation: Situation) -> None:
+    """Never more turnover than needed: one leg per symbol toward the target, and two, the same
+    way, only to turn a position round."""
+    by_symbol: dict[str, list[Decimal]] = {}
+    for leg in situation.plan.legs:
+        by_symbol.setdefault(leg.symbol, []).append(leg.side.sign * leg.notional)
+    for symbol, traded in by_symbol.items():
+        difference = situation.goal(symbol) - situation.held(symbol) * situation.book.marks[symbol]
+        total = sum(traded, ZERO)
+        assert abs(total) <= abs(difference) + situation.lot(symbol) + DUST
+        assert abs(total) == sum(abs(part) for part in traded)
+        assert total * difference > 0
+        assert len(traded) == 1 or situation.held(symbol) * situation.goal(symbol) < 0
+
+
+@EXAMPLES
+@given(BOTH_MARKETS)
+def test_residuals_are_exactly_what_is_left_of_the_targets(situation: Situation) -> None:
+    plan = situation.plan
+    sizes = reached(situation)
+    named = set(situation.targets)
+    if situation.policy.mode is not TradeMode.GENERAL:
+        named |= set(situation.book.positions)
+    for symbol in named:
+        after = sizes.get(symbol, ZERO) * situation.book.marks[symbol]
+        off = (situation.goal(symbol) - after) / situation.capital
+        assert abs(plan.residuals.get(symbol, ZERO) - off) < DUST
+    assert set(plan.residuals) <= named
+
+
+@EXAMPLES
+@given(situations(), st.sampled_from(SYMBOLS), st.decimals(0, "0.2", places=5))
+def test_a_larger_weight_never_leads_to_a_smaller_position(
+    situation: Situation, symbol: str, more: Decimal
 ) -> None:
-    plan = plan_rebalance(targets(wanted), book(held), rules)
+    before = situation.targets.get(symbol, Target(symbol, ZERO)).weight
+    assume(before > 0)
+    targets = {**situation.targets, symbol: Target(symbol, before + more)}
+    smaller = reached(situation).get(symbol, ZERO)
+    assert reached(replace(situation, targets=targets)).get(symbol, ZERO) >= smaller
+
+
+@EXAMPLES
+@given(situations())
+def test_reducing_first_closes_exact_and_flips_are_two_legs(situation: Situation) -> None:
+    plan = situation.plan
     kinds = [leg.reduce_only for leg in plan.legs]
     assert kinds == sorted(kinds, reverse=True)
     by_id = {leg.leg_id: leg for leg in plan.legs}
     assert len(by_id) == len(plan.legs)
     for leg in plan.legs:
-        before = held.get(leg.symbol, Decimal(0))
+        before = situation.held(leg.symbol)
         assert leg.size > 0
         if leg.reduce_only:  # I6: never more than there is, never the same way
             assert leg.size <= abs(before)
@@ -160,36 +162,85 @@ def test_reducing_first_closes_exact_and_flips_are_two_legs(
             assert (leg.case, closed.case) == (DiffCase.OPPOSITE, DiffCase.OPPOSITE)
 
 
-@SLOW
-@given(weights(), holdings(), POLICIES)
-def test_every_difference_is_traded_or_skipped_with_a_reason(
-    wanted: dict[str, Decimal], held: dict[str, Decimal], rules: Policy
+@EXAMPLES
+@given(situations(), st.sampled_from([None, "0", "0.001", "0.3"]), st.sampled_from([None, "2"]))
+def test_closes_are_never_blocked(
+    situation: Situation, turnover: str | None, band: str | None
 ) -> None:
-    start = book(held)
-    plan = plan_rebalance(targets(wanted), start, rules)
+    """Neither by minimums, lots, thresholds, bands, open orders, nor the turnover cap."""
+    symbols = list(situation.book.positions)
+    hindered = replace(
+        situation,
+        targets={},
+        book=replace(
+            situation.book,
+            open_orders=dict.fromkeys(symbols, Decimal("0.07")),
+            volatility=dict.fromkeys(symbols, Decimal("1.3")),
+        ),
+        policy=replace(
+            situation.policy,
+            mode=TradeMode.REBALANCING,
+            turnover_max=None if turnover is None else Decimal(turnover),
+            no_trade_band=None if band is None else Decimal(band),
+        ),
+    )
+    closed = {leg.symbol: (leg.size, leg.reduce_only) for leg in hindered.plan.legs}
+    assert closed == {s: (abs(situation.held(s)), True) for s in symbols}
+
+
+@EXAMPLES
+@given(situations())
+def test_general_mode_touches_only_what_is_named(situation: Situation) -> None:
+    general = replace(situation, policy=replace(situation.policy, mode=TradeMode.GENERAL))
+    plan = general.plan
+    touched = {leg.symbol for leg in plan.legs} | {item.symbol for item in plan.skipped}
+    assert touched | set(plan.residuals) | set(plan.stops) <= set(situation.targets)
+
+
+@EXAMPLES
+@given(BOTH_MARKETS)
+def test_every_difference_is_traded_or_skipped_with_a_reason(situation: Situation) -> None:
+    plan = situation.plan
     handled = {leg.symbol for leg in plan.legs} | {item.symbol for item in plan.skipped}
-    expected = set(wanted) if rules.mode is TradeMode.GENERAL else set(wanted) | set(held)
-    assert handled <= expected
-    assert all(item.reason in SkipReason for item in plan.skipped)
-    for symbol in expected - handled:
-        exact = wanted.get(symbol, Decimal(0)) * start.base * rules.leverage / MARKS[symbol]
-        step = make_instrument(symbol).size_step
-        on_lot = (exact / step).to_integral_value(ROUND_DOWN) * step
-        assert held.get(symbol, Decimal(0)) == on_lot
+    for symbol, off in plan.residuals.items():
+        if symbol not in handled:  # silent: less than a lot, or under the threshold
+            assert abs(off) * situation.capital < situation.lot(symbol) + DUST
 
 
-@SLOW
-@given(weights(), st.decimals(-50, 12_000, places=2), POLICIES)
-def test_fitted_openings_cost_no_more_than_is_free(
-    wanted: dict[str, Decimal], free: Decimal, rules: Policy
-) -> None:
-    start = book()
-    legs = plan_rebalance(targets(wanted), start, rules).legs
-    fitted, skipped = fit_opening_legs(legs, free, start.instruments, rules)
-    cost = Decimal(0)
-    for leg in fitted:
-        notional = leg.notional * Decimal("1.002")
-        cost += notional / rules.leverage + notional * Decimal("0.0006")
-        assert leg.size % make_instrument(leg.symbol).size_step == 0
-    assert cost <= max(free, Decimal(0)) + DUST
-    assert len(fitted) + len(skipped) == len(legs)
+@EXAMPLES
+@given(BOTH_MARKETS, st.sampled_from(["0", "0.05", "0.21", "0.8"]))
+def test_the_turnover_cap_is_kept_by_all_but_closes(situation: Situation, cap: str) -> None:
+    capped = replace(situation, policy=replace(situation.policy, turnover_max=Decimal(cap)))
+    closing = traded = ZERO
+    for leg in capped.plan.legs:
+        if leg.leg_id.endswith("-close"):
+            closing += leg.notional
+        else:
+            traded += leg.notional
+    assert traded <= max(Decimal(cap) * capped.capital - closing, ZERO) + DUST
+    uncapped = sum((leg.notional for leg in situation.plan.legs), ZERO)
+    assert closing + traded <= uncapped + DUST
+
+
+@EXAMPLES
+@given(situations(minimums=False, thresholds=False))
+def test_a_capped_book_arrives_after_enough_cycles(situation: Situation) -> None:
+    capped = replace(situation, policy=replace(situation.policy, turnover_max=Decimal("0.4")))
+    assume(all(situation.lot(symbol) < capped.capital / 10 for symbol in SYMBOLS))
+    for _ in range(30):
+        plan = capped.plan
+        if not plan.legs:
+            break
+        capped = replace(capped, book=executed(capped.book, plan))
+    assert all(item.reason is not SkipReason.TURNOVER_CAP for item in capped.plan.skipped)
+    assert capped.plan.legs == ()
+
+
+@pytest.mark.parametrize("market", ["futures", "spot"])
+def test_a_plan_is_the_same_each_time(market: str) -> None:
+    @settings(max_examples=10, deadline=None, derandomize=True)
+    @given(situations(spot=market == "spot"))
+    def same(situation: Situation) -> None:
+        assert situation.plan == situation.plan
+
+    same()

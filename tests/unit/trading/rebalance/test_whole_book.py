@@ -1,0 +1,190 @@
+"""Lots are solved for the whole book: an exhaustive search of small books is the oracle."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from decimal import ROUND_DOWN, Decimal
+from itertools import combinations, product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from module.model.sessions import TradeMode
+from tests.fakes.exchange import make_instrument
+from tests.unit.trading.rebalance.books import book, executed, policy, targets
+from tests.unit.trading.rebalance.situations import DUST, ZERO, Situation, draw_situation
+from trading.rebalance.lots import RoundedUp, give_up
+from trading.rebalance.plan import SkipReason, plan_rebalance
+
+Choice = tuple[Decimal, Decimal]  # |notional| that it leads to, |residual|
+
+
+def choices(situation: Situation, symbol: str) -> list[Choice]:
+    """Every |notional| within one lot of the goal that one allowed order leads to, smallest first;
+    with `stay` where rounding down is not allowed."""
+    rules = situation.book.instruments[symbol]
+    mark, lot = situation.book.marks[symbol], situation.lot(symbol)
+    goal = abs(situation.goal(symbol))
+    held = situation.held(symbol) * mark
+    gross = abs(held) if held * situation.goal(symbol) > 0 else ZERO
+    steps = ((goal - gross) / lot).to_integral_value(ROUND_DOWN)
+    stay = (gross, abs(goal - gross))
+    found: list[Choice] = []
+    for lots in (steps - 1, steps, steps + 1):
+        size = abs(lots) * rules.size_step
+        closes = gross > 0 and lots < 0 and size == abs(situation.held(symbol))
+        allowed = size >= rules.size_min and size * mark >= rules.notional_min
+        after = gross + lots * lot
+        if (not lots or allowed or closes) and after >= 0 and abs(after - goal) < lot:
+            found.append((after, abs(after - goal)))
+    if not found or (goal > gross and all(after > goal for after, _ in found)):
+        found = [stay, *(choice for choice in found if choice[1] < stay[1])]
+    return sorted(found)
+
+
+def best_residual(situation: Situation, symbols: list[str], fixed: Decimal) -> Decimal:
+    """The least Σ|residual| of all combinations whose book is within the limit; where none is, that
+    of the smallest book."""
+    options = [choices(situation, symbol) for symbol in symbols]
+    limit = situation.capital - fixed
+    allowed = [
+        sum((off for _, off in chosen), ZERO)
+        for chosen in product(*options)
+        if sum((after for after, _ in chosen), ZERO) <= limit + DUST
+    ]
+    if allowed:
+        return min(allowed)
+    smallest = [min(option) for option in options]
+    return sum((off for _, off in smallest), ZERO)
+
+
+def small_book(seed: int, *, minimums: bool) -> Situation:
+    situation = draw_situation(random.Random(seed), spot=False, minimums=minimums, thresholds=False)
+    return replace(situation, policy=replace(situation.policy, mode=TradeMode.REBALANCING))
+
+
+@pytest.mark.parametrize("minimums", [False, True])
+def test_no_combination_of_lots_within_the_limit_has_a_smaller_residual(minimums: bool) -> None:
+    limited = 0
+    for seed in range(400):
+        situation = small_book(seed, minimums=minimums)
+        symbols = sorted(s for s in situation.targets if situation.goal(s) != 0)
+        plan = situation.plan
+        after = executed(situation.book, plan).positions
+        found = sum(
+            (abs(situation.goal(s) - (after[s].value if s in after else ZERO)) for s in symbols),
+            ZERO,
+        )
+        fixed = ZERO
+        nearest = sum((min(off for _, off in choices(situation, s)) for s in symbols), ZERO)
+        best = best_residual(situation, symbols, fixed)
+        limited += best > nearest
+        assert abs(found - best) < DUST, f"seed {seed}"
+    assert limited > 20, "the limit has to matter in some of them"
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.integers(0, 2**40))
+def test_giving_up_lots_costs_the_least_that_any_choice_of_them_costs(seed: int) -> None:
+    draw = random.Random(seed)
+    items = [
+        RoundedUp(f"C{number}", Decimal(draw.randint(1, 30)), Decimal(draw.randint(1, 12)))
+        for number in range(draw.randint(0, 9))
+    ]
+    excess = Decimal(draw.randint(-3, 120))
+    given_up = give_up(items, excess)
+    sets = [
+        chosen
+        for count in range(len(items) + 1)
+        for chosen in combinations(items, count)
+        if sum((item.frees for item in chosen), ZERO) >= excess
+    ]
+    losses = [sum((item.loss for item in chosen), ZERO) for chosen in sets]
+    least = min(losses, default=sum((item.loss for item in items), ZERO))
+    assert sum((item.loss for item in items if item.symbol in given_up), ZERO) == least
+    draw.shuffle(items)
+    assert give_up(items, excess) == given_up
+
+
+def test_too_many_choices_to_compare_still_free_enough() -> None:
+    """Lots whose worths are powers of two and losses alike: no state beats another."""
+    items = [RoundedUp(f"C{n:02d}", Decimal(2**n), Decimal(2**n)) for n in range(40)]
+    excess = Decimal(2**39 + 12345)
+    given_up = give_up(items, excess)
+    assert sum(item.frees for item in items if item.symbol in given_up) >= excess
+
+
+def test_a_lot_is_rounded_up_when_the_book_has_room_for_it() -> None:
+    # 0.3 × 10007 ÷ 151.37 = 19.83 lots of 1 SOL
+    rules = {"SOLUSDT": make_instrument("SOLUSDT", size_step=Decimal(1))}
+    plan = plan_rebalance(targets({"SOLUSDT": "0.3"}), book(rules=rules), policy())
+    assert plan.legs[0].size == 20
+    # 0.992 × 10007 ÷ 151.37 = 65.58, but 66 lots are worth 9,990.42: still within 10,007
+    plan = plan_rebalance(targets({"SOLUSDT": "0.992"}), book(rules=rules), policy())
+    assert plan.legs[0].size == 66
+    # 0.9999 × 9990 ÷ 151.37 = 65.99 lots, and 66 are worth 9,990.42: more than there is
+    small = book(rules=rules, base="9990")
+    plan = plan_rebalance(targets({"SOLUSDT": "0.9999"}), small, policy())
+    assert plan.legs[0].size == 65
+    left = Decimal("0.9999") - 65 * Decimal("151.37") / 9990
+    assert abs(plan.residuals["SOLUSDT"] - left) < DUST
+
+
+@pytest.mark.parametrize(
+    ("link", "sizes"),
+    [
+        ("0.353", {"SOLUSDT": 4, "LINKUSDT": 20}),  # 2.60 lots of 10 LINK: the cheaper to give up
+        ("0.367", {"SOLUSDT": 3, "LINKUSDT": 30}),  # 2.70 lots: now the lot of SOL is cheaper
+    ],
+)
+def test_of_two_lots_the_one_that_costs_least_accuracy_goes_down(
+    link: str, sizes: dict[str, int]
+) -> None:
+    rules = {
+        "LINKUSDT": make_instrument("LINKUSDT", size_step=Decimal(10)),
+        "SOLUSDT": make_instrument("SOLUSDT", size_step=Decimal(1)),
+    }
+    # 0.545 × 1000 ÷ 151.37 = 3.60 lots of SOL; 4 of them and 3 of LINK are 1,012.85 > 1,000
+    wanted = targets({"SOLUSDT": "0.545", "LINKUSDT": link})
+    plan = plan_rebalance(wanted, book(rules=rules, base="1000"), policy())
+    assert {leg.symbol: leg.size for leg in plan.legs} == sizes
+
+
+def test_a_size_that_is_exact_stays_when_the_rest_of_the_book_is_too_large() -> None:
+    rules = {
+        "BTCUSDT": make_instrument("BTCUSDT", tradable=False),
+        "SOLUSDT": make_instrument("SOLUSDT"),
+    }
+    held = book({"BTCUSDT": "0.15"}, rules=rules, base="10000")  # 0.9 of the base, and it stays
+    exact = 30 * Decimal("151.37") / 10000
+    plan = plan_rebalance(targets({"BTCUSDT": "0.5", "SOLUSDT": exact}), held, policy())
+    assert [leg.size for leg in plan.legs] == [30]
+
+
+@pytest.mark.parametrize(("least", "sizes"), [(1, [1]), (3, [])])
+def test_a_reduction_takes_one_lot_more_where_the_limit_asks_and_the_minimum_allows(
+    least: int, sizes: list[int]
+) -> None:
+    rules = {"SOLUSDT": make_instrument("SOLUSDT", size_step=Decimal(1), size_min=Decimal(least))}
+    held = book({"SOLUSDT": "8"}, rules=rules, base="1200")  # worth 1,210.96
+    # 0.9587 is 7.60 lots: 8 would be nearest, but are more than 1,200
+    plan = plan_rebalance(targets({"SOLUSDT": "0.9587"}), held, policy())
+    assert [leg.size for leg in plan.legs] == sizes
+    if not sizes:
+        assert [item.reason for item in plan.skipped] == [SkipReason.LOT_ROUNDING]
+
+
+def test_a_minimum_is_reached_by_one_more_lot_when_that_is_nearer_than_nothing() -> None:
+    exact = policy(threshold=Decimal("0.001"))
+    rules = {"XRPUSDT": make_instrument("XRPUSDT", notional_min=Decimal("5.1"))}
+    small = book(rules=rules, base="1000")
+    for weight, lots in [
+        ("0.00507", 10),  # 9.9 lots; 10 are worth 5.123
+        ("0.00471", 10),  # 9.2 lots; 9 are under the minimum
+    ]:
+        plan = plan_rebalance(targets({"XRPUSDT": weight}), small, exact)
+        assert plan.legs[0].size == lots
+    plan = plan_rebalance(targets({"XRPUSDT": "0.00456"}), small, exact)  # 8.9 lots
+    assert [item.reason for item in plan.skipped] == [SkipReason.BELOW_MIN_NOTIONAL]

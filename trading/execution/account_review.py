@@ -1,0 +1,175 @@
+"""Compares the account with what the letters lead to, and asks for evidence where they differ.
+
+    letter.expected() ─┐
+    one look           ┴─► equal: nothing is asked ─► done
+                           different ─► fills, bills, closed positions ─► reconcile ─► Review
+                           unexplained ─► look again, bounded: exchanges publish late
+
+Called at a leader's start and with each cycle's snapshot, before anything is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from module.model.accounts import AccountSnapshot
+from module.model.errors import NotFound, OutcomeUnknown, Retryable, TooLate
+from module.model.market import MarketType
+from module.model.money import ZERO, plain
+from module.model.orders import OrderReport
+from module.model.sessions import installation_prefix
+from module.points import reach
+from trading.execution.reconcile import (
+    EVIDENCE_MARGIN,
+    Difference,
+    Evidence,
+    Finding,
+    Verdict,
+    classify,
+    differences,
+    holding_of,
+    judge,
+    leftovers,
+    transfers,
+)
+from trading.execution.scribe import ExecutionPorts, ExecutionRules, Scribe
+from trading.rebalance.order_info import Holding, OrderInfo
+
+LOOKS_MAX = 4
+LOOK_AGAIN_S = 1.0
+COIN_FEE_MAX = Decimal("0.002")
+GUARD_MARK = "guard-"
+STOP_PREFIX = "af-stop-"
+
+Look = Callable[[], AccountSnapshot]
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What was found, what follows, and what was held at the last look."""
+
+    findings: tuple[Finding, ...]
+    verdict: Verdict
+    held: Holding
+
+
+@dataclass(frozen=True, slots=True)
+class AccountReview:
+    """Reviews one session's account. `look` reads what of the account is the session's; `recent`
+    the newest letters, oldest first: their orders are known, their stops were wanted."""
+
+    ports: ExecutionPorts
+    rules: ExecutionRules
+    look: Look
+    recent: Callable[[], Sequence[OrderInfo]]
+
+    def at_start(self, letter: OrderInfo | None, snapshot: AccountSnapshot) -> Review:
+        """Positions, transfers, and orders that no letter waits for: ours are canceled (A29)."""
+        review = self.compare(letter, holding_of(snapshot))
+        found = [*review.findings]
+        expected = None if letter is None else letter.expected()
+        if expected is not None:
+            found += transfers(self.ports.exchange.bills(expected.at))
+        found += self._clear_leftovers(letter, snapshot.open_orders)
+        return Review(tuple(found), review.verdict, review.held)
+
+    def compare(self, letter: OrderInfo | None, held: Holding) -> Review:
+        """Positions `held` against what `letter` leads to; what differs is explained.
+
+        Raises what reading the exchange raises.
+        """
+        corrections = {} if letter is None else letter.corrections
+        expected = None if letter is None else letter.expected()
+        if letter is None or expected is None:
+            return Review((), judge((), corrections), held)
+        uncertain = {record.leg.symbol for record in letter.legs if record.is_open}
+        findings: tuple[Finding, ...] = ()
+        for looks in range(LOOKS_MAX):
+            if looks:
+                self.ports.clock.sleep(LOOK_AGAIN_S)
+                held = holding_of(self.look())
+            found = self._without_fees(differences(expected, held, uncertain))
+            findings = self._explain(letter, expected, found)
+            if not any(finding.kind is Difference.UNEXPLAINED for finding in findings):
+                break
+        return Review(findings, judge(findings, corrections), held)
+
+    def _without_fees(
+        self, found: Mapping[str, tuple[Decimal, Decimal]]
+    ) -> Mapping[str, tuple[Decimal, Decimal]]:
+        """On spot a purchase's fee is taken out of the coin: a little less is no difference."""
+        if self.rules.policy.market is not MarketType.SPOT:
+            return found
+        return {
+            symbol: (should, held)
+            for symbol, (should, held) in found.items()
+            if not 0 < held < should or should - held > should * COIN_FEE_MAX
+        }
+
+    def _explain(
+        self, letter: OrderInfo, expected: Holding, found: Mapping[str, tuple[Decimal, Decimal]]
+    ) -> tuple[Finding, ...]:
+        if not found:
+            return ()
+        reach("execution: differences found")
+        exchange, since = self.ports.exchange, expected.at - EVIDENCE_MARGIN
+        letters = [*self.recent(), letter]
+        parts = [part for info in letters for record in info.legs for part in record.slices]
+        evidence = Evidence(
+            fills=exchange.fills(since),
+            bills=exchange.bills(since),
+            closed=exchange.closed_positions(since),
+            own_orders=frozenset(part.order_id for part in parts if part.order_id is not None),
+            since=expected.at,
+        )
+        lots = {name: rules.size_step for name, rules in exchange.instruments().items()}
+        stops = {name: wanted for info in letters for name, wanted in info.wanted_stops().items()}
+        stops.update(letter.wanted_stops())  # a plan that was made since has other ones
+        findings = classify(found, evidence, lots, stops)
+        if self.rules.policy.market is not MarketType.SPOT:
+            return findings
+        return tuple(_as_transfer(finding) for finding in findings)
+
+    def _clear_leftovers(
+        self, letter: OrderInfo | None, orders: Sequence[OrderReport]
+    ) -> list[Finding]:
+        """Cancel open orders of this installation that no letter knows; name the others'."""
+        prefix = installation_prefix(self.rules.installation)
+        mine, others = leftovers(orders, letter, prefix)
+        scribe = Scribe(self.ports, self.rules)
+        found: list[Finding] = []
+        for order in mine:
+            if order.client_id.startswith(prefix + GUARD_MARK):
+                continue  # the gateway's own: it sees to it
+            reach("execution: before leftover is canceled")
+            try:
+                self.ports.exchange.cancel(
+                    scribe.stamp_without_cycle(), order.symbol, order.client_id
+                )
+                what = "canceled"
+            except (Retryable, OutcomeUnknown, TooLate, NotFound) as error:
+                what = f"not canceled yet ({error.message})"
+            found.append(_order_finding(Difference.LEFTOVER_ORDER, order, what))
+        found += [
+            _order_finding(Difference.FOREIGN_ORDER, order, "left alone")
+            for order in others
+            if not order.client_id.startswith(STOP_PREFIX)
+        ]
+        return found
+
+
+def _as_transfer(finding: Finding) -> Finding:
+    """On spot, coins that are more without any order came from outside: they were sent here, or
+    lay here before and are named only now."""
+    if finding.kind is not Difference.UNEXPLAINED or finding.actual < finding.expected:
+        return finding
+    detail = f"{finding.detail}: coins that no order of this session bought"
+    return replace(finding, kind=Difference.TRANSFER, detail=detail)
+
+
+def _order_finding(kind: Difference, order: OrderReport, what: str) -> Finding:
+    rest = order.side.sign * (order.size - order.filled_size)
+    detail = f"{order.side} {plain(order.size)} {order.symbol}, id {order.client_id}: {what}"
+    return Finding(kind, order.symbol, ZERO, rest, detail)

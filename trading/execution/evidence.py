@@ -1,0 +1,144 @@
+"""Finds out what became of orders: by their client ids, until each is over or proven absent.
+
+    sent / unknown ─► ask by client id ─► found: booked ─► over
+                                      └─► not found, too late to arrive, not found again: absent
+
+A failing query is no evidence. An order that rests too long is canceled, and its end is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+
+from module.model.errors import Conflict, NotFound, OutcomeUnknown, Retryable, TooLate
+from module.model.orders import OrderReport, OrderStatus
+from module.points import reach
+from trading.execution.scribe import Scribe
+from trading.rebalance.leg_state import LegState
+from trading.rebalance.order_info import LegRecord, OrderInfo, with_current, with_report
+
+PROOF_MARGIN_S = 5.0
+"""World seconds after `not_after` before an absence counts: clocks differ, indexes lag."""
+SETTLE_LIMIT_S = 30.0
+POLL_FIRST_S = 0.06
+POLL_MAX_S = 1.0
+POLLS_MAX = 400
+ABSENCES = 2
+"""So many looks beyond the deadline must not find an order before it is absent."""
+
+Chosen = Callable[[LegRecord], bool]
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What one run has seen: absences and ends that one look does not prove (B4)."""
+
+    scribe: Scribe
+    absences: dict[str, int] = field(default_factory=dict)
+    ended_at: dict[str, Decimal] = field(default_factory=dict)
+    canceled: set[str] = field(default_factory=set)
+
+    def settle(self, info: OrderInfo, waits_for: Chosen) -> OrderInfo:
+        """Look at every open order until none of those in `waits_for` is open any more.
+
+        Conflict after POLLS_MAX looks: the session stops so that a person can see why.
+        """
+        clock = self.scribe.ports.clock
+        started = clock.now()
+        delay_s = POLL_FIRST_S
+        for _ in range(POLLS_MAX):
+            waiting = [record for record in info.legs if record.is_open and waits_for(record)]
+            if not waiting:
+                return info
+            if not any(record.is_unproven for record in waiting):
+                clock.sleep(delay_s)  # just acknowledged: asked at once it would not be over
+            info = self.look(info)
+            if clock.now() - started > timedelta(seconds=SETTLE_LIMIT_S):
+                self._cancel_resting(info, waits_for)
+            if any(record.is_unproven and waits_for(record) for record in info.legs):
+                clock.sleep(delay_s)
+            delay_s = min(delay_s * 2, POLL_MAX_S)
+        raise Conflict(
+            f"cycle {info.cycle}: orders are still unresolved after {POLLS_MAX} looks; "
+            "the session stops so that a person can see why"
+        )
+
+    def look(self, info: OrderInfo) -> OrderInfo:
+        """Ask once for every open order and book what is proven."""
+        updates: dict[str, LegRecord] = {}
+        for record in info.legs:
+            if not record.is_open:
+                continue
+            seen = self._ask(record)
+            if seen != record:
+                updates[record.leg.leg_id] = seen
+        if not updates:
+            return info
+        reach("execution: evidence found")
+        return self.scribe.save(info.with_legs(updates))
+
+    def _ask(self, record: LegRecord) -> LegRecord:
+        current = record.current
+        assert current is not None
+        try:
+            report = self.scribe.ports.exchange.order(record.leg.symbol, current.client_id)
+        except NotFound:
+            return _absent(record) if self._is_absent(record) else record
+        return with_report(record, report) if self._is_proof(report) else record
+
+    def _is_proof(self, report: OrderReport) -> bool:
+        """A cancelled order must say twice how much of it was filled (B4)."""
+        if report.status is not OrderStatus.CANCELED:
+            return True
+        before = self.ended_at.get(report.client_id)
+        self.ended_at[report.client_id] = report.filled_size
+        return before == report.filled_size
+
+    def _is_absent(self, record: LegRecord) -> bool:
+        """Too late to arrive (the gate drops it after `not_after`) and not found twice since."""
+        current = record.current
+        assert current is not None
+        if current.not_after is None or current.state is LegState.ACKNOWLEDGED:
+            return False
+        if self.scribe.now() <= current.not_after + timedelta(seconds=PROOF_MARGIN_S):
+            return False
+        self.absences[current.client_id] = self.absences.get(current.client_id, 0) + 1
+        return self.absences[current.client_id] >= ABSENCES
+
+    def _cancel_resting(self, info: OrderInfo, waits_for: Chosen) -> None:
+        for record in _acknowledged(info.legs):
+            current = record.current
+            assert current is not None
+            if not waits_for(record) or current.client_id in self.canceled:
+                continue
+            if self._cancel(info, record.leg.symbol, current.client_id):
+                self.canceled.add(current.client_id)
+
+    def _cancel(self, info: OrderInfo, symbol: str, client_id: str) -> bool:
+        """Whether the exchange took it; if not, the next look tries again. Only a look says what
+        became of the order: it may have filled meanwhile (A30, A31)."""
+        reach("execution: before cancel")
+        try:
+            self.scribe.ports.exchange.cancel(self.scribe.stamp(info), symbol, client_id)
+        except (OutcomeUnknown, Retryable, TooLate, NotFound):
+            return False
+        reach("execution: after cancel")
+        return True
+
+
+def _acknowledged(records: Sequence[LegRecord]) -> list[LegRecord]:
+    return [
+        record
+        for record in records
+        if record.current is not None and record.current.state is LegState.ACKNOWLEDGED
+    ]
+
+
+def _absent(record: LegRecord) -> LegRecord:
+    assert record.current is not None
+    if record.current.state is LegState.SENT:
+        record = with_current(record, LegState.UNKNOWN)
+    return with_current(record, LegState.ABANDONED, message="proven absent on the exchange")

@@ -1,0 +1,95 @@
+"""Whether a plan may still be traded: how old its inputs are, and what has changed since. PURE.
+
+A plan is made from one look at the account. When that look is old, or the positions are others now,
+the plan is thrown away before its first order leaves and made anew (A14, A15, B12, C8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+
+from module.model.accounts import AccountSnapshot
+from module.model.money import ZERO, plain
+from trading.rebalance.order_info import CycleStage, OrderInfo
+
+STALE = "stale-plan"
+"""How the reason of a dropped letter begins whose cycle may be planned anew."""
+
+FIRST_ORDER_AGE_MAX_S = 30.0
+"""World seconds from the plan's snapshot to the first order; later it is planned anew."""
+
+OPENING_AGE_MAX_S = 180.0
+"""World seconds from the plan's snapshot after which nothing more of it opens."""
+
+LOOK_AGAIN_S = 3.0
+"""A plan that is older than this is compared with the account before its first order."""
+
+TOLERATED = Decimal("0.02")
+"""A position may differ by this share (or one lot) from what is expected: fees, dust (B13)."""
+
+
+def is_stale(info: OrderInfo) -> bool:
+    """Whether the letter was dropped so that its cycle can be planned anew."""
+    return info.stage is CycleStage.DROPPED and info.reason.startswith(STALE)
+
+
+def too_old_to_begin(info: OrderInfo, now: datetime) -> str:
+    """Why the plan's first order may not leave any more; empty: it may, or something has left."""
+    age_s = _age_s(info, now)
+    if info.has_sent or age_s is None or age_s <= FIRST_ORDER_AGE_MAX_S:
+        return ""
+    return (
+        f"{STALE}: the account was read {age_s:.1f} s before the first order could leave, more "
+        f"than {FIRST_ORDER_AGE_MAX_S:g} s; nothing was traded by it"
+    )
+
+
+def too_old_to_open(info: OrderInfo, now: datetime) -> str:
+    """Why nothing more of the plan opens; empty: it may."""
+    age_s = _age_s(info, now)
+    if age_s is None or age_s <= OPENING_AGE_MAX_S:
+        return ""
+    return f"the plan is {age_s:.0f} s old; what it still opens waits for the next cycle"
+
+
+def must_look_again(info: OrderInfo, now: datetime) -> bool:
+    """Whether the account is to be compared with the plan's basis before the first order."""
+    age_s = _age_s(info, now)
+    return age_s is not None and age_s > LOOK_AGAIN_S and bool(info.legs)
+
+
+def changed_symbols(
+    info: OrderInfo, snapshot: AccountSnapshot, lots: Mapping[str, Decimal]
+) -> dict[str, str]:
+    """Symbols of the plan's legs whose position is not what the letter leads to, and how.
+
+    Symbols with an order whose end nobody has seen are left out: nobody can say.
+    """
+    expected = info.expected()
+    if expected is None:
+        return {}
+    held = {position.symbol: position.size for position in snapshot.positions}
+    open_symbols = {record.leg.symbol for record in info.legs if record.is_open}
+    changed: dict[str, str] = {}
+    for symbol in sorted({record.leg.symbol for record in info.legs} - open_symbols):
+        should, found = expected.sizes.get(symbol, ZERO), held.get(symbol, ZERO)
+        if not agree(should, found, lots.get(symbol, ZERO)):
+            changed[symbol] = (
+                f"the position of {symbol} is {plain(found)}, by the letter {plain(should)}"
+            )
+    return changed
+
+
+def agree(expected: Decimal, actual: Decimal, lot: Decimal) -> bool:
+    """Whether two sizes differ by no more than one lot or 2 %, on the same side."""
+    if expected == actual:
+        return True
+    if expected * actual < 0:
+        return False
+    return abs(actual - expected) <= max(lot, abs(expected) * TOLERATED)
+
+
+def _age_s(info: OrderInfo, now: datetime) -> float | None:
+    return None if info.basis is None else (now - info.basis.at).total_seconds()

@@ -1,0 +1,304 @@
+"""Gathers what a plan depends on: the effects before `decide`, for sessions and previews.
+
+    market ─► SeenMarket ─► runner (the user's function) ─► answer ┐
+    exchange: instruments, snapshot, quotes ───────────────────────┴─► CycleInputs ─► decide (pure)
+
+Everything that was read is in the inputs, or named there by a digest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
+from itertools import pairwise
+from typing import TypeVar
+
+from module.model.accounts import AccountSnapshot
+from module.model.errors import (
+    InvalidInput,
+    NotFound,
+    Rejected,
+    Retryable,
+    Unavailable,
+)
+from module.model.market import Candle, Frequency, Instrument, Quote
+from module.model.money import ONE, ZERO, decimal_from_float
+from module.model.sessions import SessionSpec, TradeMode
+from module.ports import Exchange, MarketData, WindowRequest
+from trading.rebalance.bars_seen import BarsSeen, see_bars, see_refusal
+from trading.rebalance.decision import AccountInputs, CycleInputs, StrategyCall
+from trading.rebalance.plan import Policy
+from trading.rebalance.weights import read_targets
+
+AWAY = "away"  # how the reason of a cycle begins that the exchange missed
+VOLATILITY_BARS = 240
+VOLATILITY_RETURNS_MIN = 30
+MINUTES_PER_YEAR = 365 * 24 * 60
+T = TypeVar("T")
+
+
+class ExchangeAway(Unavailable):
+    """The account could not be read: no fault of the strategy, and the session waits."""
+
+    code = AWAY
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What of the installation a decision depends on: its build, the zone that user code sees."""
+
+    build: str = ""
+    timezone: str = "Asia/Seoul"
+
+
+UNNAMED = House()
+
+
+OwnPart = Callable[[AccountSnapshot, Collection[str]], AccountSnapshot]
+
+
+def everything(snapshot: AccountSnapshot, _named: Collection[str]) -> AccountSnapshot:
+    """All of the account is the session's."""
+    return snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Gatherer:
+    """Gathers for one session (or for what would be one). `initial_balance`: the equity at its
+    start. `own`: a snapshot with only what the session may touch, the symbols that it names being
+    among that (on spot the session's own coins)."""
+
+    spec: SessionSpec
+    policy: Policy
+    exchange: Exchange
+    initial_balance: Callable[[], Decimal]
+    house: House = UNNAMED
+    own: OwnPart = everything
+
+    def gather(
+        self, at: datetime, answer: Mapping[str, Mapping[str, str]], market: SeenMarket
+    ) -> CycleInputs:
+        """The inputs of the plan for `at`, `answer` being what the strategy returned through
+        `market` (or weights given by hand).
+
+        StrategyFailed when the answer cannot be used; ExchangeAway while the account cannot be
+        read; NotYet and Unavailable as the market raises them.
+        """
+        strategy_bars = len(market.seen)
+        instruments = _asked(self.exchange.instruments)
+        snapshot = _asked(lambda: self.own(self.exchange.snapshot(), set(answer)))
+        spec, policy = self.spec, self.policy
+        measured = measure_volatility(answer, instruments, policy, market, at)
+        named = _named(answer, snapshot)
+        quotes = self._quotes(snapshot, sorted(named))
+        return CycleInputs(
+            session_id=spec.session_id,
+            cycle=at,
+            policy=policy,
+            account=AccountInputs.of(snapshot),
+            initial_balance=self.initial_balance(),
+            allocated=spec.allocated,
+            compounding=spec.compounding,
+            answer={name: dict(fields) for name, fields in sorted(answer.items())},
+            marks=_marks(snapshot, quotes),
+            instruments={name: instruments[name] for name in sorted(named & set(instruments))},
+            call=self._call(),
+            bars=tuple(each.asked for each in market.seen),
+            strategy_bars=strategy_bars,
+            target_volatility=spec.target_volatility,
+            realized_volatility=measured.of_book,
+            spreads=_half_spreads(quotes) if policy.no_trade_band is not None else {},
+            volatility=dict(measured.by_symbol),
+            build=self.house.build,
+        )
+
+    def _call(self) -> StrategyCall:
+        spec = self.spec
+        config = json.dumps(spec.config, separators=(",", ":"), ensure_ascii=False)
+        return StrategyCall(
+            spec.owner_id, spec.strategy_name, spec.strategy_digest, config, self.house.timezone
+        )
+
+    def _quotes(self, snapshot: AccountSnapshot, named: Sequence[str]) -> dict[str, Quote]:
+        """Quotes of what the snapshot does not price, and with bands of everything; one that has
+        none (it was delisted, A20) is left out: the plan skips it with a reason, and the others are
+        traded."""
+        held = {position.symbol for position in snapshot.positions}
+        needs_spread = self.policy.no_trade_band is not None
+        wanted = [symbol for symbol in named if needs_spread or symbol not in held]
+        if not wanted:
+            return {}
+        try:
+            return dict(_asked(partial(self.exchange.quotes, wanted)))
+        except NotFound:
+            found: dict[str, Quote] = {}
+            for symbol in wanted:
+                with contextlib.suppress(NotFound):
+                    found.update(_asked(partial(self.exchange.quotes, [symbol])))
+            return found
+
+
+def _named(answer: Mapping[str, Mapping[str, str]], snapshot: AccountSnapshot) -> set[str]:
+    """Every symbol that a plan may speak of: returned, held, or with an order that waits."""
+    held = {position.symbol for position in snapshot.positions}
+    return set(answer) | held | {order.symbol for order in snapshot.open_orders}
+
+
+def _marks(snapshot: AccountSnapshot, quotes: Mapping[str, Quote]) -> dict[str, Decimal]:
+    """Of what is held the snapshot's own, that sized its margin; of the others the quote's."""
+    marks = {symbol: quote.mark for symbol, quote in quotes.items()}
+    marks.update({position.symbol: position.mark_price for position in snapshot.positions})
+    return dict(sorted(marks.items()))
+
+
+def _half_spreads(quotes: Mapping[str, Quote]) -> dict[str, Decimal]:
+    """Half of ask − bid as a fraction of the mark: what a market order pays besides its fee."""
+    return {
+        symbol: max(quote.ask - quote.bid, ZERO) / 2 / quote.mark
+        for symbol, quote in sorted(quotes.items())
+        if quote.mark > 0
+    }
+
+
+def _asked(read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except Retryable as error:
+        raise ExchangeAway(error.message) from error
+
+
+# --- bars -----------------------------------------------------------------------------------------
+
+
+class SeenMarket:
+    """The market as one cycle sees it: every request is answered once, and remembered.
+
+    The windows of the last cycle are fetched ahead, before the user's code runs.
+    """
+
+    def __init__(self, market: MarketData, windows: Sequence[WindowRequest], at: datetime) -> None:
+        self._market = market
+        self._ready: dict[tuple[tuple[str, ...], Frequency, int], Mapping[str, Sequence[Candle]]]
+        self._ready = {}
+        self._seen: dict[tuple[tuple[str, ...], Frequency, int], BarsSeen] = {}
+        for window in windows:
+            key = (window.assets, window.frequency, window.window)
+            if key in self._ready:
+                continue
+            with contextlib.suppress(Rejected):  # if the strategy asks again, it reads why
+                self._ready[key] = market.closed_bars(
+                    window.assets, window.frequency, window.window, at
+                )
+
+    @property
+    def seen(self) -> tuple[BarsSeen, ...]:
+        """What was asked so far, each window once, in the order of the first request."""
+        return tuple(self._seen.values())
+
+    def closed_bars(
+        self, symbols: Sequence[str], frequency: Frequency, window: int, end: datetime
+    ) -> Mapping[str, Sequence[Candle]]:
+        """From what was seen or is ready, else from the market."""
+        key = (tuple(symbols), frequency, window)
+        known = self._seen.get(key)
+        if known is not None and not known.asked.refusal:
+            return known.bars
+        bars = self._ready.get(key)
+        try:
+            if bars is None:
+                bars = self._market.closed_bars(symbols, frequency, window, end)
+        except (NotFound, InvalidInput) as error:
+            self._seen[key] = see_refusal(symbols, frequency, window, error)
+            raise
+        self._seen[key] = see_bars(symbols, frequency, window, bars)
+        return bars
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Annualised volatilities as fractions: of the weighted book (None: not needed, or it holds
+    nothing), and by symbol where the policy needs them."""
+
+    of_book: Decimal | None
+    by_symbol: Mapping[str, Decimal]
+
+
+def measure_volatility(
+    answer: Mapping[str, Mapping[str, str]],
+    instruments: Mapping[str, Instrument],
+    policy: Policy,
+    market: MarketData,
+    at: datetime,
+) -> Measured:
+    """What the policy needs of the last VOLATILITY_BARS minutes of the symbols in `answer`.
+
+    StrategyFailed when the answer cannot be used; Unavailable when there are too few minutes to
+    scale a book by. A symbol with too few has no volatility of its own, and so no band.
+    """
+    targets = read_targets(answer, instruments, policy.market)
+    weights = {name: each.weight for name, each in targets.items() if each.weight != 0}
+    scales = policy.mode is TradeMode.VOLATILITY_TARGETING
+    if not weights or not (scales or policy.no_trade_band is not None):
+        return Measured(None, {})
+    bars = market.closed_bars(sorted(weights), Frequency.MINUTE_1, VOLATILITY_BARS, at)
+    of_book = _book_volatility(weights, bars) if scales else None
+    by_symbol: dict[str, Decimal] = {}
+    if policy.no_trade_band is not None:
+        for symbol in sorted(weights):
+            returns = minute_returns({symbol: ONE}, bars)
+            if len(returns) >= VOLATILITY_RETURNS_MIN:
+                by_symbol[symbol] = annualised_deviation(returns)
+    return Measured(of_book, by_symbol)
+
+
+def _book_volatility(
+    weights: Mapping[str, Decimal], bars: Mapping[str, Sequence[Candle]]
+) -> Decimal:
+    returns = minute_returns(weights, bars)
+    if len(returns) < VOLATILITY_RETURNS_MIN:
+        raise Unavailable(
+            f"the volatility of {', '.join(sorted(weights))[:200]} cannot be measured: there are "
+            f"{len(returns)} one-minute returns that all of them have, {VOLATILITY_RETURNS_MIN} "
+            "are needed; nothing is traded until there are"
+        )
+    return annualised_deviation(returns)
+
+
+def minute_returns(
+    weights: Mapping[str, Decimal], bars: Mapping[str, Sequence[Candle]]
+) -> list[float]:
+    """Returns of the weighted book from minute to minute, oldest first.
+
+    Only pairs of neighbouring minutes count in which every symbol has a bar with a price above
+    zero: a gap is no return.
+    """
+    closes = {
+        symbol: {
+            candle.closes_at: float(candle.close)
+            for candle in bars.get(symbol, ())
+            if candle.close.is_finite() and candle.close > 0
+        }
+        for symbol in weights
+    }
+    times = sorted(set.intersection(*(set(series) for series in closes.values())))
+    return [
+        sum(
+            float(weight) * (closes[symbol][later] / closes[symbol][earlier] - 1)
+            for symbol, weight in weights.items()
+        )
+        for earlier, later in pairwise(times)
+        if later - earlier == Frequency.MINUTE_1.length
+    ]
+
+
+def annualised_deviation(returns: Sequence[float]) -> Decimal:
+    """Sample standard deviation of at least two one-minute returns × √(minutes of 365 days)."""
+    mean = sum(returns) / len(returns)
+    variance = sum((value - mean) ** 2 for value in returns) / (len(returns) - 1)
+    return decimal_from_float(round(math.sqrt(variance * MINUTES_PER_YEAR), 12))

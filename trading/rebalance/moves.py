@@ -1,0 +1,180 @@
+"""One symbol's way to its goal in whole lots: how many, how many else, what is left of it. PURE.
+
+A `Move` is all that `plan` knows of a symbol before the book is solved; then it becomes a leg, or a
+skipped leg.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+
+from module.model.accounts import Position
+from module.model.market import Instrument
+from module.model.money import ONE, ZERO
+from module.model.orders import NO_STOPS, StopPrices
+from trading.rebalance.legs import DiffCase, SkipReason
+from trading.rebalance.lots import RoundedUp, give_up
+from trading.rebalance.weights import Target
+
+
+@dataclass(slots=True)
+class Move:
+    """One symbol: what is held (`value`, signed notional; `current`, the same as a weight), and,
+    once it is to be traded, how far.
+
+    `distance`: notional to be traded, > 0. `grows`: that opens or increases; else it reduces what
+    is held. `gross`: |notional| of the symbol when nothing of the move is traded (0 after the close
+    of a flip), `gross_after`: once the chosen `lots` are. `lots_max`: what a reduction may take at
+    most. `closes_at`: the lots at which it takes all there is, for which no minimum counts.
+    `stops` None: the target's do not fit the price. `after`: the leg of the close that comes first.
+    """
+
+    target: Target
+    position: Position | None
+    instrument: Instrument
+    mark: Decimal
+    value: Decimal
+    current: Decimal
+    case: DiffCase = DiffCase.SAME
+    grows: bool = True
+    gross: Decimal = ZERO
+    distance: Decimal = ZERO
+    lot_value: Decimal = ZERO
+    stops: StopPrices | None = NO_STOPS
+    after: str | None = None
+    lots_max: Decimal | None = None
+    closes_at: Decimal | None = None
+    lots: Decimal = ZERO
+    gross_after: Decimal = ZERO
+    reason: SkipReason = SkipReason.LOT_ROUNDING
+
+    def choose(self, lots: Decimal) -> None:
+        """Trade so many lots."""
+        self.lots = lots
+        traded = lots * self.lot_value
+        self.gross_after = self.gross + traded if self.grows else self.gross - traded
+
+    def refused(self, lots: Decimal) -> SkipReason | None:
+        """Why an order of so many lots cannot be sent; None when it can, or there is none."""
+        if not lots or (self.closes_at is not None and lots == self.closes_at):
+            return None
+        if self.lots_max is not None and lots > self.lots_max:
+            return SkipReason.LOT_ROUNDING
+        rules = self.instrument
+        if lots * rules.size_step < rules.size_min:
+            return SkipReason.BELOW_MIN_SIZE
+        if lots * self.lot_value < rules.notional_min:
+            return SkipReason.BELOW_MIN_NOTIONAL
+        return None
+
+    @property
+    def least_lots(self) -> Decimal:
+        """The smallest order that the venue's minimums allow."""
+        rules = self.instrument
+        return max(
+            (rules.size_min / rules.size_step).to_integral_value(ROUND_CEILING),
+            (rules.notional_min / self.lot_value).to_integral_value(ROUND_CEILING),
+        )
+
+    def residual(self, lots: Decimal) -> Decimal:
+        """How far from the goal so many lots leave it, in quote asset, ≥ 0."""
+        return abs(self.distance - lots * self.lot_value)
+
+
+def round_to_nearest(move: Move) -> None:
+    """Choose the lots that leave the least residual: one of the two multiples next to the goal that
+    the venue's minimums allow, or none. A tie goes to the smaller position."""
+    lot_value = move.lot_value
+    whole, rest = divmod(move.distance, lot_value)
+    twice = rest + rest
+    grows = move.grows
+    up = twice > lot_value or (twice == lot_value and not grows)
+    nearest = whole + ONE if up else whole
+    if grows and nearest:  # the usual case in one look: an opening that keeps the minimums
+        rules = move.instrument
+        traded = nearest * lot_value
+        if traded >= rules.notional_min and nearest * rules.size_step >= rules.size_min:
+            move.lots = nearest
+            move.gross_after = move.gross + traded
+            return
+    refusal = move.refused(nearest)
+    if refusal is None:
+        move.choose(nearest)
+        return
+    move.reason = refusal
+    other = whole if up else whole + ONE
+    fits = move.refused(other) is None and move.residual(other) < move.distance
+    move.choose(other if fits else ZERO)
+
+
+def smaller_choice(move: Move) -> Decimal | None:
+    """The lots next to the chosen ones that leave a smaller position, still within a lot of the
+    goal; None when the chosen ones are the smallest."""
+    lots = move.lots
+    if move.grows:
+        if lots * move.lot_value <= move.distance:
+            return None
+        return lots - ONE if move.refused(lots - ONE) is None else ZERO
+    if lots * move.lot_value >= move.distance:
+        return None
+    return lots + ONE if move.refused(lots + ONE) is None else None
+
+
+def shrink_to_limit(moves: Sequence[Move], excess: Decimal) -> None:
+    """Round sizes down again, at the least rise of Σ|residual|, until `excess` of notional is gone
+    or every one is at its smaller choice."""
+    choices: dict[str, Decimal] = {}
+    rounded: list[RoundedUp] = []
+    for move in moves:
+        smaller = smaller_choice(move)
+        if smaller is None:
+            continue
+        symbol = move.target.symbol
+        choices[symbol] = smaller
+        rounded.append(
+            RoundedUp(
+                symbol,
+                abs(move.lots - smaller) * move.lot_value,
+                move.residual(smaller) - move.residual(move.lots),
+            )
+        )
+    given_up = give_up(rounded, excess)
+    for move in moves:
+        if move.target.symbol in given_up:
+            move.choose(choices[move.target.symbol])
+            move.reason = SkipReason.LOT_ROUNDING
+
+
+def scale_down(moves: Sequence[Move], allowed: Decimal, reason: SkipReason) -> None:
+    """Trade at most `allowed` notional of the moves: of each the same part, down to the lot; then
+    what is left over goes, lot by lot, to those that lost most to rounding. `reason` says why a
+    move is not made at all."""
+    wanted = sum((move.lots * move.lot_value for move in moves), ZERO)
+    left = max(allowed, ZERO)
+    if wanted <= left:
+        return
+    factor = left / wanted
+    short: list[tuple[Decimal, str, Move, Decimal]] = []
+    for move in moves:
+        if not move.lots:
+            continue
+        planned, part = move.lots, move.lots * factor
+        lots = part // ONE
+        move.choose(lots if move.refused(lots) is None else ZERO)
+        move.reason = reason
+        left -= move.lots * move.lot_value
+        lost = (part - move.lots) * move.lot_value
+        short.append((-lost, move.target.symbol, move, planned))
+    for _, _, move, planned in sorted(short, key=lambda item: item[:2]):
+        lots = max(move.lots + ONE, move.least_lots)
+        cost = (lots - move.lots) * move.lot_value
+        if lots <= planned and cost <= left:
+            move.choose(lots)
+            left -= cost
+    for _, _, move, planned in sorted(short, key=lambda item: item[:2]):
+        more = min(left // move.lot_value, (planned - move.lots) // ONE)
+        if move.lots and more:
+            move.choose(move.lots + more)
+            left -= more * move.lot_value
