@@ -19,6 +19,7 @@ from module.model.accounts import (
     MarginMode,
     SymbolSettings,
 )
+from module.model.books import Depth, MarginTier
 from module.model.market import Candle, Frequency, Instrument, Quote
 from module.model.orders import (
     Fill,
@@ -110,7 +111,8 @@ class Exchange(Protocol):
     def submit(self, stamp: WriteStamp, orders: Sequence[OrderRequest]) -> list[SubmitResult]:
         """Send up to five orders at once; one result per order, matched by client id.
 
-        OutcomeUnknown when the answer for the whole batch was lost.
+        OutcomeUnknown when the answer for the whole batch was lost. Retryable kinds and TooLate
+        say that certainly none of it was sent; so does a refusal with the code NOT_SENT of one.
         """
         ...
 
@@ -136,6 +138,19 @@ class Exchange(Protocol):
 
     def closed_positions(self, since: datetime) -> Sequence[ClosedPosition]:
         """Positions that ended from `since` on, oldest first."""
+        ...
+
+
+class OrderBooks(Protocol):
+    """Public depth and margin rules of one market: what a preview prices a plan with."""
+
+    def depth(self, symbols: Sequence[str]) -> Mapping[str, Depth]:
+        """The order books now; a symbol that the venue does not have is left out."""
+        ...
+
+    def margin_tiers(self, symbols: Sequence[str]) -> Mapping[str, tuple[MarginTier, ...]]:
+        """What positions must keep, by size, smallest first; a symbol without tiers (spot, or not
+        listed) is left out."""
         ...
 
 
@@ -259,6 +274,18 @@ class OrderInfoStore(Protocol):
 
     def archived(self, count_max: int) -> Sequence[Mapping[str, object]]:
         """The newest ended cycles, oldest first."""
+        ...
+
+
+class BarsArchive(Protocol):
+    """Where the bars that a cycle saw lie beside its archived letter."""
+
+    def keep_bars(self, cycle: datetime, content: bytes) -> None:
+        """Keep what `pack_bars` made of them; Unavailable when it was not kept."""
+        ...
+
+    def bars_of(self, cycle: datetime) -> bytes | None:
+        """What was kept, or None."""
         ...
 
 

@@ -30,7 +30,13 @@ class MarginMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """One open position. `size` is signed in base asset (negative is short), never zero."""
+    """One open position. `size` is signed in base asset (negative is short), never zero.
+
+    A coin of a spot account is a long at leverage 1 without liquidation price, and all of it
+    counts; `locked` of it cannot be sold now: what waiting orders reserve, what is off the lot, or
+    everything when that is under the pair's minimum (dust). An exchange does not know what a coin
+    has cost: its `entry_price` is the mark and its unrealised PnL 0.
+    """
 
     symbol: str
     size: Decimal
@@ -46,11 +52,17 @@ class Position:
     liquidation_price: Decimal | None
     stops: StopPrices
     opened_at: datetime
+    locked: Decimal = Decimal(0)
 
     @property
     def value(self) -> Decimal:
         """Signed notional at mark."""
         return self.size * self.mark_price
+
+    @property
+    def free_size(self) -> Decimal:
+        """How much of |size| a closing order may take; zero for dust."""
+        return abs(self.size) - self.locked
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +78,9 @@ class SpotBalance:
 class AccountSnapshot:
     """One consistent look at an account, in quote asset (USDT).
 
-    `equity` = `wallet_balance` + `unrealized_pnl` is the PV of the account at mark prices.
+    `equity` = `wallet_balance` + `unrealized_pnl` is the PV of the account at mark prices. On spot
+    it is the quote coin and every coin that has a price, `positions` are these coins (`balances`
+    has all of them), and `available` is the quote coin that no order reserves.
     """
 
     account_id: str
@@ -80,6 +94,11 @@ class AccountSnapshot:
     positions: tuple[Position, ...]
     open_orders: tuple[OrderReport, ...]
     balances: tuple[SpotBalance, ...] = ()
+
+    @property
+    def closable(self) -> tuple[Position, ...]:
+        """The positions that an order may close: all but dust and what waiting orders reserve."""
+        return tuple(position for position in self.positions if position.free_size > 0)
 
 
 @dataclass(frozen=True, slots=True)

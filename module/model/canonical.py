@@ -36,7 +36,12 @@ def parse_instant(text: str) -> datetime:
 
 def to_plain_json(value: object) -> object:
     """Translate Decimals, times, enums, tuples and mappings into what JSON knows; floats raise."""
-    if value is None or isinstance(value, (bool, int)):
+    kind = type(value)
+    if kind is str or value is None or kind is int or kind is bool:  # most of what comes here
+        return value
+    if kind is dict:
+        return {str(key): to_plain_json(item) for key, item in value.items()}  # type: ignore[attr-defined]
+    if isinstance(value, (bool, int)):
         return value
     if isinstance(value, Enum):
         return to_plain_json(value.value)

@@ -10,7 +10,8 @@ AifapError
 │   ├── NotFound           there is no such thing (or it is somebody else's)
 │   ├── Forbidden          credentials or permissions refuse it
 │   ├── Conflict           it clashes with what is there (second session, busy account)
-│   ├── StaleWriter        epoch too old or `not_after` passed: another process took over
+│   ├── StaleWriter        a newer epoch owns it: another process took over
+│   ├── TooLate            `not_after` passed before it could be sent: nothing was sent
 │   └── LimitExceeded      the last gate refused it
 ├── OutcomeUnknown         a write whose answer was lost: it may have happened
 └── InvariantViolated      our bug: halt and alert
@@ -102,9 +103,18 @@ class Conflict(Rejected):
 
 
 class StaleWriter(Rejected):
-    """A newer epoch owns the account, or the write came after its `not_after`."""
+    """A newer epoch owns the account or the letter: whoever hears it stops writing."""
 
     code = "stale-writer"
+
+
+class TooLate(Rejected):
+    """The write came after its `not_after`, and certainly nothing was sent.
+
+    Who owns the account has not changed: its writer may write again, with a new `not_after`.
+    """
+
+    code = "too-late"
 
 
 class LimitExceeded(Rejected):

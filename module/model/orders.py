@@ -47,6 +47,10 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
 
 
+NOT_SENT = "not-sent"
+"""Code of a refused order that certainly never left: it may be sent again under its client id."""
+
+
 @dataclass(frozen=True, slots=True)
 class StopPrices:
     """Trigger prices that protect a position; None where there is none."""
@@ -123,6 +127,14 @@ class OrderReport:
     updated_at: datetime
 
 
+class FillCause(StrEnum):
+    """Why the exchange executed it: an order (anybody's), or by force."""
+
+    ORDER = "order"
+    LIQUIDATION = "liquidation"
+    ADL = "adl"
+
+
 @dataclass(frozen=True, slots=True)
 class Fill:
     """One execution, keyed by the exchange's trade id. Fee negative when paid."""
@@ -139,3 +151,4 @@ class Fill:
     realized_pnl: Decimal
     is_taker: bool
     at: datetime
+    cause: FillCause = FillCause.ORDER

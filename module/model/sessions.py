@@ -60,7 +60,9 @@ class SessionSpec:
 
     `threshold` and weights are fractions of the base; `interval` is the cycle length;
     `ends_at` is the world time after which it ends by itself; `cycles_max` ends it after so many
-    cycles (None: never).
+    cycles (None: never). `threshold_relative`, `no_trade_band` and `turnover_max` are options of
+    planning with the meaning that `trading.rebalance.plan.Policy` gives them (None: off). A session
+    with `given_plan` (the hash of a preview) has one cycle, that plan, and asks no strategy.
     """
 
     session_id: str
@@ -88,6 +90,10 @@ class SessionSpec:
     started_at: datetime
     ends_at: datetime
     cycles_max: int | None = None
+    threshold_relative: Decimal | None = None
+    no_trade_band: Decimal | None = None
+    turnover_max: Decimal | None = None
+    given_plan: str | None = None
 
 
 def new_session_id(started_at: datetime, entropy: bytes) -> str:

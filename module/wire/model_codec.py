@@ -18,18 +18,21 @@ from typing import TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from module.model.canonical import parse_instant, to_plain_json
 from module.model.errors import InvalidInput, InvariantViolated
-from module.model.money import parse_decimal
+from module.model.money import parse_decimal, plain
 
 T = TypeVar("T")
 
 
 def to_document(value: object) -> object:
     """`value` as plain JSON: dataclasses become objects, field by field."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: to_document(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-        }
+    kind: type = type(value)
+    if kind is Decimal:
+        return plain(value)  # type: ignore[arg-type]
+    if kind is str or value is None or kind is int or kind is bool:
+        return value
+    names = _field_names(kind)
+    if names is not None:
+        return {name: to_document(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
         return {str(key): to_document(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -50,6 +53,14 @@ def list_from_document(kind: type[T], document: object, *, name: str = "list") -
 
 
 @cache
+def _field_names(kind: type) -> tuple[str, ...] | None:
+    """Of a dataclass; None for anything else."""
+    if not dataclasses.is_dataclass(kind):
+        return None
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+@cache
 def _hints(kind: type) -> dict[str, object]:
     return get_type_hints(kind)
 
@@ -59,11 +70,8 @@ def _read(kind: object, value: object, name: str) -> object:
     if origin in (Union, types.UnionType):
         choices = [choice for choice in get_args(kind) if choice is not type(None)]
         return None if value is None else _read(choices[0], value, name)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise InvalidInput(f"{name} must be a list, got {type(value).__name__}")
-        item_kind = get_args(kind)[0]
-        return tuple(_read(item_kind, item, f"{name}[{i}]") for i, item in enumerate(value))
+    if origin in (tuple, Mapping):
+        return _read_container(kind, value, name)
     if not isinstance(kind, type):
         raise InvariantViolated(f"{name}: no reader for {kind!r}")
     if dataclasses.is_dataclass(kind):
@@ -79,6 +87,18 @@ def _read(kind: object, value: object, name: str) -> object:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise InvalidInput(f"{name} must be {kind.__name__}, got {type(value).__name__}")
     return value
+
+
+def _read_container(kind: object, value: object, name: str) -> object:
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list):
+            raise InvalidInput(f"{name} must be a list, got {type(value).__name__}")
+        item_kind = get_args(kind)[0]
+        return tuple(_read(item_kind, item, f"{name}[{i}]") for i, item in enumerate(value))
+    if not isinstance(value, Mapping):
+        raise InvalidInput(f"{name} must be an object, got {type(value).__name__}")
+    item_kind = get_args(kind)[1]
+    return {str(key): _read(item_kind, item, f"{name}.{key}") for key, item in value.items()}
 
 
 def _read_dataclass(kind: type, value: object, name: str) -> object:

@@ -24,6 +24,7 @@ from module.model.errors import (
     Retryable,
     StaleWriter,
     StrategyFailed,
+    TooLate,
     Unauthenticated,
     Unavailable,
 )
@@ -39,6 +40,7 @@ STATUS_BY_CLASS: dict[type[AifapError], int] = {
     Forbidden: 403,
     Conflict: 409,
     StaleWriter: 409,
+    TooLate: 409,
     RateLimited: 429,
     Unavailable: 503,
     NotYet: 425,

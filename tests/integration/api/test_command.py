@@ -19,6 +19,7 @@ from module.model.sessions import DesiredState, EndState, SessionState, TradeMod
 from module.settings import Settings
 from tests.fakes.asgi_client import AsgiClient
 from tests.fakes.platform import FakePlatform, fake_platform
+from trading.rebalancing_strategy import policy_of
 
 SEED_FIELDS = {
     "tradeType": "futures",
@@ -69,7 +70,8 @@ def test_every_optional_field_arrives_exactly(platform: FakePlatform) -> None:
         '"trade_env":"paper","interval":"15m","leverage":3,"margin_mode":"isolated",'
         '"allocated":1234.567890123456789,"compounding":true,"threshold":0.025,"trading_hours":1.5,'
         '"default_stop_loss_pct":"2.5","target_volatility":0.4,"on_end":"flat",'
-        '"apply_account_settings":true,"adopt_existing":true,"config":{"gross":0.5},"cycles":3}'
+        '"apply_account_settings":true,"adopt_existing":true,"config":{"gross":0.5},"cycles":3,'
+        '"threshold_relative":0.1,"no_trade_band":"1.25","turnover_max":0.35}'
     )
 
     answer = client.call("POST", RUN, raw=body.encode())
@@ -78,6 +80,23 @@ def test_every_optional_field_arrives_exactly(platform: FakePlatform) -> None:
     spec = platform.doors.sessions.get(answer.json()["session_id"]).spec
     assert spec.allocated == Decimal("1234.567890123456789")
     assert spec.threshold == Decimal("0.025")
+    assert (spec.threshold_relative, spec.no_trade_band, spec.turnover_max) == (
+        Decimal("0.1"),
+        Decimal("1.25"),
+        Decimal("0.35"),
+    )
+    policy = policy_of(spec)
+    assert (policy.threshold_relative, policy.no_trade_band, policy.turnover_max) == (
+        spec.threshold_relative,
+        spec.no_trade_band,
+        spec.turnover_max,
+    )
+    view = client.get(f"/command/sessions/{spec.session_id}").json()
+    assert [view[name] for name in ("threshold_relative", "no_trade_band", "turnover_max")] == [
+        "0.1",
+        "1.25",
+        "0.35",
+    ]
     assert spec.default_stop_loss_pct == Decimal("2.5")
     assert spec.ends_at - spec.started_at == timedelta(minutes=90)
     assert spec.config == {"gross": 0.5}
@@ -86,6 +105,19 @@ def test_every_optional_field_arrives_exactly(platform: FakePlatform) -> None:
     assert spec.compounding
     assert spec.apply_account_settings
     assert spec.adopt_existing
+
+
+def test_a_spot_session_starts_on_a_spot_account_at_leverage_one(platform: FakePlatform) -> None:
+    user, client = fresh(platform)
+    spot = platform.gateway.put(user.user_id, "spot", MarketType.SPOT, TradeEnv.PAPER, None)
+    body = {**SEED_FIELDS, "tradeType": "spot"}
+    answer = client.post(RUN, body)
+    assert answer.status == 200, answer.body
+    spec = platform.doors.sessions.get(answer.json()["session_id"]).spec
+    assert (spec.market, spec.account_id, spec.leverage) == (MarketType.SPOT, spot, Decimal(1))
+    refused = client.post(RUN, {**body, "leverage": 2})
+    assert refused.status == 422
+    assert "leverage must be 1 on spot" in str(refused.json())
 
 
 @pytest.mark.parametrize(
@@ -104,6 +136,13 @@ def test_every_optional_field_arrives_exactly(platform: FakePlatform) -> None:
         ("threshold", 0.51),
         ("threshold", -0.01),
         ("threshold", "1e-2"),
+        ("threshold_relative", 0),
+        ("threshold_relative", "1.01"),
+        ("no_trade_band", 0),
+        ("no_trade_band", "10.5"),
+        ("no_trade_band", True),
+        ("turnover_max", 0),
+        ("turnover_max", "2.1"),
         ("allocated", 0),
         ("allocated", "NaN"),
         ("trading_hours", 0),

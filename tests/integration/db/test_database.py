@@ -195,3 +195,75 @@ def test_a_data_folder_without_a_server_says_so(tmp_path: Path) -> None:
 
 def _through(settings: Settings, folder: Path) -> Settings:
     return settings.model_copy(update={"database_host": str(folder), "database_port": 5432})
+
+
+# --- single statements over kept connections ---
+
+EXPRESS_ADD = "INSERT INTO marks (id) VALUES (%(id)s) ON CONFLICT DO NOTHING RETURNING id"
+
+
+def test_a_single_statement_is_committed_when_it_returns(
+    database: Database, postgres: Settings
+) -> None:
+    assert list(database.express.run(EXPRESS_ADD, {"id": 71})) == [(71,)]
+    other = Database(postgres, "finplatform", 1)
+    assert _count(other) == 1
+    other.close()
+
+
+def test_E3_a_kept_connection_that_died_is_replaced_and_the_statement_goes_again(
+    database: Database, postgres_server: EmbeddedPostgres
+) -> None:
+    database.express.run(EXPRESS_ADD, {"id": 72})
+    (pid,) = database.express.run("SELECT pg_backend_pid()", {})[0]
+    with database.transaction() as session:
+        session.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+    assert list(database.express.run(EXPRESS_ADD, {"id": 73})) == [(73,)]
+    postgres_server.kill()
+    with pytest.raises(Unavailable, match="may be repeated"):
+        database.express.run(EXPRESS_ADD, {"id": 74})
+    postgres_server.start(ends_with_parent=True)
+    assert list(database.express.run(EXPRESS_ADD, {"id": 75})) == [(75,)]
+    assert _count(database) == 3
+
+
+def test_E5_single_statements_wait_for_a_free_connection_no_longer_than_they_may(
+    postgres: Settings, database: Database
+) -> None:
+    narrow = Database(postgres, "finplatform", 1, pool_timeout_s=0.2)
+    entered = threading.Event()
+
+    def hold() -> None:
+        entered.set()
+        narrow.express.run("SELECT pg_sleep(2)", {})
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    entered.wait(10)
+    refusals: list[str] = []
+    while thread.is_alive() and not refusals:
+        try:
+            narrow.express.run("SELECT 1", {})
+        except Unavailable as error:
+            refusals.append(error.message)
+    thread.join(20)
+    assert "busy" in refusals[0]
+    assert list(narrow.express.run("SELECT 1", {})) == [(1,)]
+    narrow.close()
+
+
+def test_a_forked_child_makes_single_statements_over_a_connection_of_its_own(
+    database: Database,
+) -> None:
+    (ours,) = database.express.run("SELECT pg_backend_pid()", {})[0]
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        (theirs,) = database.express.run("SELECT pg_backend_pid()", {})[0]
+        os.write(write_end, str(theirs).encode())
+        os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end) as answer:
+        assert int(answer.read()) != ours
+    assert os.waitpid(child, 0)[1] == 0
+    assert database.express.run("SELECT pg_backend_pid()", {})[0] == (ours,)

@@ -117,3 +117,32 @@ def test_I22_rows_come_back_with_the_limits_of_that_moment(memory: Memory) -> No
     AccountRepository(memory.database).change(memory.account_id, limits={"kill_switch": True})
     assert reserve("af-2") == {"kill_switch": True}
     assert reserve("af-2") == {"kill_switch": True}, "seen before, and still told"
+
+
+def test_an_outcome_and_the_stops_that_go_with_it_are_kept_as_one(memory: Memory) -> None:
+    entry = WriteEntry(WriteKind.ORDER, "BTCUSDT", {}, "af-1")
+    reserved = memory.writes.reserve_orders(memory.author, [entry], AT)
+    (number,) = reserved.fresh.values()
+    outcome = {number: (WriteOutcome.ACCEPTED, {"order_id": "77"})}
+    memory.writes.record_outcomes(outcome, AT, [memory.wanted(LOW), memory.wanted(HIGH)])
+    assert [row.outcome for row in memory.rows()] == ["accepted"]
+    assert memory.kept() == [HIGH], "the last wish for a symbol"
+    memory.writes.record_outcomes({}, AT, [memory.wanted(LOW, epoch=6)])
+    assert memory.kept() == [HIGH], "an older epoch's wish changes nothing"
+    memory.writes.record_outcomes({number: (WriteOutcome.UNKNOWN, {})}, AT)
+    assert [row.outcome for row in memory.rows()] == ["accepted"], "never weakened"
+
+
+def test_I1_a_batch_of_new_and_known_ids_says_which_is_which(memory: Memory) -> None:
+    def entries(*names: str) -> list[WriteEntry]:
+        return [WriteEntry(WriteKind.ORDER, "BTCUSDT", {"name": name}, name) for name in names]
+
+    first = memory.writes.reserve_orders(memory.author, entries("af-1", "af-2"), AT)
+    assert set(first.fresh) == {"af-1", "af-2"}
+    numbers = first.fresh
+    memory.writes.record_outcomes({numbers["af-1"]: (WriteOutcome.NOT_SENT, {})}, AT)
+    again = memory.writes.reserve_orders(memory.author, entries("af-1", "af-2", "af-3"), AT)
+    assert set(again.fresh) == {"af-1", "af-3"}, "what was not sent is free again"
+    assert set(again.seen) == {"af-2"}
+    assert again.seen["af-2"].request == {"name": "af-2"}
+    assert memory.writes.sent_since(memory.account_id, AT - timedelta(seconds=1)) == [AT] * 3

@@ -12,8 +12,9 @@ import pytest
 
 from module.db.database import Database
 from module.db.repositories.accounts import AccountRecord, AccountRepository
+from module.db.repositories.order_info import PostgresMirror
 from module.db.repositories.session_specs import spec_from_json, spec_to_json
-from module.db.repositories.sessions import Leader, PostgresMirror, SessionRepository
+from module.db.repositories.sessions import Leader, SessionRepository
 from module.db.repositories.users import Role, UserRepository
 from module.model.accounts import MarginMode, TradeEnv
 from module.model.credentials import SealedCredentials
@@ -282,9 +283,11 @@ def test_the_finwatcher_sees_the_targets_of_the_latest_cycle_that_has_any(
     assert spec.session_id in sessions.active()
 
 
-def test_the_letters_copy_never_goes_back(sessions: SessionRepository, spec: SessionSpec) -> None:
+def test_the_letters_copy_never_goes_back(
+    database: Database, sessions: SessionRepository, spec: SessionSpec
+) -> None:
     sessions.create(spec, sessions_max=1000)
-    mirror = PostgresMirror(sessions, spec.session_id)
+    mirror = PostgresMirror(database, spec.session_id)
     assert mirror.read() is None
     mirror.write({"n": 1}, 42, 9)
     mirror.write({"n": 2}, 43, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -13,7 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from module.files.order_info_file import FILE_NAME, FileOrderInfoStore
+from module.files.order_info_file import (
+    DAMAGED_NAME,
+    FILE_NAME,
+    PREVIOUS_NAME,
+    FileOrderInfoStore,
+)
 from module.model.errors import (
     AifapError,
     InvalidInput,
@@ -22,6 +26,7 @@ from module.model.errors import (
     StaleWriter,
     Unavailable,
 )
+from module.model.sealed import unseal
 
 ROOT = Path(__file__).resolve().parents[3]
 CYCLE = "2026-11-21T11:05:00Z"
@@ -130,13 +135,13 @@ def test_the_file_is_private_and_leaves_no_temporary_file(tmp_path: Path) -> Non
 def test_archived_cycles_are_kept_up_to_a_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("module.files.order_info_file.ARCHIVE_MAX", 3)
+    monkeypatch.setattr("module.files.cycle_archive.ARCHIVE_MAX", 3)
     store = FileOrderInfoStore(tmp_path)
     for minute in range(5):
         store.archive({**document(3, minute), "cycle": f"2026-11-21T11:0{minute}:00Z"})
     kept = sorted(path.name for path in (tmp_path / "archive").iterdir())
     assert kept == ["20261121T110200Z.json", "20261121T110300Z.json", "20261121T110400Z.json"]
-    assert json.loads((tmp_path / "archive" / kept[0]).read_text())["revision"] == 2
+    assert [found["revision"] for found in store.archived(99)] == [2, 3, 4]
 
 
 # --- damage ---------------------------------------------------------------------------------------
@@ -189,12 +194,14 @@ def test_D9_a_link_in_place_of_the_letter_is_not_followed(tmp_path: Path) -> Non
     assert str(store.path) in found.value.message
 
 
-@pytest.mark.parametrize("kind", ["link", "folder"])
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
 def test_D9_a_lock_that_is_no_plain_file_is_refused(tmp_path: Path, kind: str) -> None:
     lock = tmp_path / f"{FILE_NAME}.lock"
     target = tmp_path / "target"
     if kind == "link":
         lock.symlink_to(target)
+    elif kind == "pipe":
+        os.mkfifo(lock)
     else:
         lock.mkdir()
     store = FileOrderInfoStore(tmp_path, lock_timeout_s=0.2)
@@ -202,6 +209,12 @@ def test_D9_a_lock_that_is_no_plain_file_is_refused(tmp_path: Path, kind: str) -
         store.write(document(3, 7), 3, 7)
     assert str(lock) in found.value.message
     assert not target.exists()
+
+
+def test_D9_a_pipe_in_place_of_the_letter_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / FILE_NAME)
+    with pytest.raises(AifapError, match="not a regular file"):
+        FileOrderInfoStore(tmp_path).read()
 
 
 def test_a_folder_in_place_of_the_letter_is_an_error(tmp_path: Path) -> None:
@@ -220,6 +233,7 @@ def test_a_missing_file_is_rebuilt_from_the_mirror(tmp_path: Path) -> None:
     store.write(document(3, 7), 3, 7)
     store.path.unlink()
     assert store.read() == document(3, 7)
+    assert FileOrderInfoStore(tmp_path).read() == document(3, 7)
 
 
 @pytest.mark.parametrize("down", [Unavailable("no Postgres"), OutcomeUnknown("COMMIT was lost")])
@@ -235,11 +249,87 @@ def test_a_mirror_that_is_down_does_not_hold_the_letter_up(
     assert mirror.copy == document(3, 8)
 
 
-def test_a_damaged_file_is_not_papered_over_by_the_mirror(tmp_path: Path) -> None:
-    store = FileOrderInfoStore(tmp_path, MemoryMirror())
+def test_E4_the_mirror_has_every_letter_of_which_something_may_have_been_sent(
+    tmp_path: Path,
+) -> None:
+    mirror = MemoryMirror()
+    store = FileOrderInfoStore(tmp_path, mirror)
+    for revision, stage in enumerate(["requested", "planned"]):
+        store.write({**document(3, revision), "stage": stage}, 3, revision)
+    assert mirror.copy is None
+    for revision, stage in enumerate(["trading", "protecting", "done", "skipped"], start=2):
+        store.write({**document(3, revision), "stage": stage}, 3, revision)
+        assert mirror.copy == store.read()
+
+
+def damaged(folder: Path, mirror: MemoryMirror) -> FileOrderInfoStore:
+    """A store whose second letter can no longer be read."""
+    store = FileOrderInfoStore(folder, mirror)
     store.write(document(3, 7), 3, 7)
+    store.write(document(3, 8), 3, 8)
     store.path.write_text("{")
+    return store
+
+
+def test_D6_a_damaged_file_comes_back_from_a_mirror_that_has_the_same(tmp_path: Path) -> None:
+    store = damaged(tmp_path, MemoryMirror())
+    assert store.read() == document(3, 8)
+    assert FileOrderInfoStore(tmp_path).read() == document(3, 8)
+    assert (tmp_path / DAMAGED_NAME).read_text() == "{"
+
+
+def test_E4_a_damaged_file_is_not_papered_over_by_a_mirror_that_missed_the_last_letter(
+    tmp_path: Path,
+) -> None:
+    mirror = MemoryMirror()
+    store = damaged(tmp_path, mirror)
+    mirror.copy = document(3, 7)
+    for attempt in (store.read, lambda: store.write(document(3, 9), 3, 9)):
+        with pytest.raises(InvariantViolated) as found:
+            attempt()
+        assert str(store.path) in found.value.message
+    assert store.path.read_text() == "{"
+
+
+@pytest.mark.parametrize("down", [Unavailable("no Postgres"), None])
+def test_a_damaged_file_without_a_mirrors_proof_is_an_error(
+    tmp_path: Path, down: AifapError | None
+) -> None:
+    mirror = MemoryMirror()
+    store = damaged(tmp_path, mirror)
+    mirror.down, mirror.copy = down, None
     with pytest.raises(InvariantViolated):
+        store.read()
+
+
+def test_a_damaged_generation_before_proves_nothing(tmp_path: Path) -> None:
+    store = damaged(tmp_path, MemoryMirror())
+    (tmp_path / PREVIOUS_NAME).write_text("{")
+    with pytest.raises(InvariantViolated):
+        store.read()
+
+
+def test_the_generation_before_is_kept(tmp_path: Path) -> None:
+    store = written(tmp_path)
+    store.write(document(3, 8), 3, 8)
+    previous = tmp_path / PREVIOUS_NAME
+    assert unseal(previous.read_bytes(), "previous") == document(3, 7)
+    assert previous.stat().st_mode & 0o777 == 0o600
+
+
+def test_I8_a_missing_file_is_not_begun_anew_below_its_mirror(tmp_path: Path) -> None:
+    mirror = MemoryMirror()
+    store = FileOrderInfoStore(tmp_path, mirror)
+    store.write(document(4, 7), 4, 7)
+    store.path.unlink()
+    with pytest.raises(StaleWriter):
+        FileOrderInfoStore(tmp_path, mirror).write(document(3, 9), 3, 9)
+    assert store.read() == document(4, 7)
+
+
+def test_a_missing_file_is_unknown_while_its_mirror_is_away(tmp_path: Path) -> None:
+    store = FileOrderInfoStore(tmp_path, MemoryMirror(Unavailable("no Postgres")))
+    with pytest.raises(Unavailable):
         store.read()
 
 
@@ -264,10 +354,10 @@ def test_D6_a_writer_killed_at_any_moment_leaves_old_or_new(
 ) -> None:
     store = FileOrderInfoStore(tmp_path)
     revision = -1
-    for kill in range(12):
+    for kill in range(4):
         writer = run_python(processes, WRITER, str(tmp_path), str(revision + 1))
         await_line(writer)
-        select.select([], [], [], 0.004 + kill * 0.0037)
+        select.select([], [], [], 0.004 + kill * 0.0117)
         writer.send_signal(signal.SIGKILL)
         writer.wait(10)
         found = store.read()
