@@ -91,7 +91,7 @@ def add(
             body["base_url"] = base_url
     if env == "live":
         console.print("[bold yellow]live:[/] sessions on this account will trade real money")
-    with _signed_in(data, user, url, token_file) as client:
+    with signed_in(data, user, url, token_file) as client:
         made = client.post("/accounts/paper" if env == "paper" else "/accounts", body)
     console.print(f"[green]added[/] {label}: account {made['account_id']}")
     console.print(f"[dim]look at it: aifap account check {label}[/]")
@@ -108,7 +108,7 @@ def list_accounts(
     token_file: TokenFile = None,
 ) -> None:
     """Show the accounts; of their keys only the last four characters."""
-    with _signed_in(data, user, url, token_file) as client:
+    with signed_in(data, user, url, token_file) as client:
         rows = _accounts(client, everything=everything)
     if not rows:
         Console().print("no accounts yet; aifap account add --label NAME --env paper")
@@ -133,8 +133,8 @@ def check(
     token_file: TokenFile = None,
 ) -> None:
     """Ask the exchange: may it trade, in which modes, what is it worth. Exit code 1: not fit."""
-    with _signed_in(data, user, url, token_file) as client:
-        found = _ask_patiently(client, f"/accounts/{_find(client, account)}/check")
+    with signed_in(data, user, url, token_file) as client:
+        found = _ask_patiently(client, f"/accounts/{find_account(client, account)}/check")
     console = Console()
     table = Table(box=None, show_header=False)
     for title, text in _check_lines(found):
@@ -160,8 +160,8 @@ def rotate_account_keys(
     token_file: TokenFile = None,
 ) -> None:
     """Give an account new keys of the same account at the exchange; sessions trade on."""
-    with _signed_in(data, user, url, token_file) as client:
-        account_id = _find(client, account)
+    with signed_in(data, user, url, token_file) as client:
+        account_id = find_account(client, account)
         client.put(f"/accounts/{account_id}/credentials", {**_read_keys(keys_file), "force": force})
     Console().print(f"[green]saved[/]: {account} uses its new keys; delete the old ones there")
 
@@ -179,8 +179,8 @@ def deactivate(
     token_file: TokenFile = None,
 ) -> None:
     """Switch an account off: no session starts on it. It must be idle and flat."""
-    with _signed_in(data, user, url, token_file) as client:
-        account_id = _find(client, account)
+    with signed_in(data, user, url, token_file) as client:
+        account_id = find_account(client, account)
         if erase_keys:
             client.delete(f"/accounts/{account_id}?force={str(force).lower()}")
         else:
@@ -198,8 +198,8 @@ def activate(
     token_file: TokenFile = None,
 ) -> None:
     """Switch an account on again, once the exchange has confirmed its keys."""
-    with _signed_in(data, user, url, token_file) as client:
-        client.patch(f"/accounts/{_find(client, account)}", {"active": True})
+    with signed_in(data, user, url, token_file) as client:
+        client.patch(f"/accounts/{find_account(client, account)}", {"active": True})
     Console().print(f"[green]on[/]: {account}")
 
 
@@ -214,7 +214,7 @@ def list_key_versions(data: Data = DEFAULT_DATA) -> None:
     from module.gateway.key_rotation import list_keys
     from module.security.key_files import KeyFolder
 
-    settings = _settings(data)
+    settings = settings_of(data)
     database = Database(settings, "finplatform", 1)
     try:
         lines = list_keys(
@@ -244,7 +244,7 @@ def rotate(data: Data = DEFAULT_DATA) -> None:
     from module.security.key_files import KeyFolder
 
     console = Console()
-    settings = _settings(data)
+    settings = settings_of(data)
     database = Database(settings, "finplatform", 2)
     try:
         rows = CredentialKeyRepository(database)
@@ -270,7 +270,7 @@ def rotate(data: Data = DEFAULT_DATA) -> None:
 
 
 @contextmanager
-def _signed_in(
+def signed_in(
     data: Path, user: str | None, url: str | None, token_file: Path | None
 ) -> Iterator[PlatformClient]:
     """A client of the API: of this folder's installation with a token for the moment, or of `url`
@@ -284,11 +284,11 @@ def _signed_in(
     from module.db.database import Database
     from module.db.repositories.users import UserRepository
 
-    settings = _settings(data)
+    settings = settings_of(data)
     database = Database(settings, "finplatform", 1)
     try:
         users = UserRepository(database)
-        owner = _acting_user(users, user)
+        owner = acting_user(users, user)
         clock = SystemClock()
         now = clock.wall()
         token = users.issue_token(owner.user_id, LABEL_OF_TOKENS, now, expires_at=now + TOKEN_LASTS)
@@ -302,7 +302,7 @@ def _signed_in(
         database.close()
 
 
-def _acting_user(users: UserRepository, name: str | None) -> UserRecord:
+def acting_user(users: UserRepository, name: str | None) -> UserRecord:
     from module.db.repositories.users import Role
 
     known = [one for one in users.list_all() if one.active]
@@ -321,7 +321,7 @@ def _accounts(client: PlatformClient, *, everything: bool) -> list[Mapping[str, 
     return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
 
 
-def _find(client: PlatformClient, account: str) -> str:
+def find_account(client: PlatformClient, account: str) -> str:
     """The id of an account that is named by id or label; an active one first."""
     rows = _accounts(client, everything=True)
     named = [row for row in rows if account in (row["account_id"], row["label"])]
@@ -401,7 +401,7 @@ def _asked(word: str, *, hide: bool) -> str:
     return str(typer.prompt(word, hide_input=hide)).strip()
 
 
-def _settings(data: Path) -> Settings:
+def settings_of(data: Path) -> Settings:
     """The settings of the installation in `data` (the environment still wins)."""
     from module.settings import Settings
 

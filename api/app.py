@@ -71,13 +71,15 @@ def _open_platform(app: FastAPI, wiring: ApiWiring) -> None:
         logging,
         results,
         stream,
+        temp,
         upload,
         users,
     )
 
     app.state.doors = build_doors(wiring)
     app.state.stream_slots = stream.StreamSlots()
-    for room in (command, upload, logging, auth, users, accounts, results, stream, dashboard):
+    rooms = (command, upload, logging, temp, auth, users, accounts, results, stream, dashboard)
+    for room in rooms:
         app.include_router(room.router)
 
     @app.get("/openapi.json", include_in_schema=False)

@@ -13,6 +13,9 @@ import typer
 from rich.console import Console
 
 from api.account_commands import account_app, keys_app
+from api.halt_commands import halt, resume
+from api.preview_command import preview
+from api.replay_command import replay
 from module.model.errors import AifapError
 
 if TYPE_CHECKING:
@@ -36,6 +39,10 @@ app.add_typer(user_app, name="user")
 app.add_typer(db_app, name="db")
 app.add_typer(account_app, name="account")
 app.add_typer(keys_app, name="keys")
+app.command("replay")(replay)
+app.command("halt")(halt)
+app.command("resume")(resume)
+app.command("preview")(preview)
 
 Data = Annotated[Path, typer.Option("--data", help="The folder that holds everything.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Where the API listens (on 127.0.0.1).")]
@@ -70,6 +77,7 @@ def run(
     start: Start = None,
     interval: Annotated[str, typer.Option(help="Cycle length: 1m, 5m, 15m, 1h …")] = "5m",
     strategy: Annotated[str, typer.Option(help="A built-in strategy.")] = "momentum",
+    market: Annotated[Literal["futures", "spot"], typer.Option(help="What is traded.")] = "futures",
     balance: Annotated[str, typer.Option(help="USDT on the paper account.")] = "10000",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the positions open.")] = False,
     workers: Annotated[int, typer.Option(min=1, max=8, help="API workers.")] = 1,
@@ -78,6 +86,7 @@ def run(
     from api.demo import RunOptions
     from api.demo import run as show
     from api.standalone import StandaloneOptions
+    from module.model.market import MarketType
 
     _check_candles(candles)
     _check_interval(interval)
@@ -90,6 +99,7 @@ def run(
         interval=interval,
         strategy=strategy,
         keep=keep,
+        market=MarketType(market),
         balance=_money(balance),
     )
     raise typer.Exit(show(options, Console()))

@@ -166,8 +166,6 @@ def dashboard_url(doors: Doors) -> str:
 def _create_session(
     doors: Doors, user: UserRecord, request: RunSystemRequest, session_id: str
 ) -> SessionRecord:
-    if request.trade_type is MarketType.SPOT:
-        raise InvalidInput("tradeType: spot sessions cannot be rebalanced yet; use futures")
     version = doors.strategies.latest(user.user_id, request.strategy_name)
     check_source(version.source.encode())
     config = {**version.config, **request.config}
@@ -183,7 +181,12 @@ def _create_session(
         {"account_id": account.account_id, "strategy": version.name, "digest": version.digest},
     )
     try:
-        return doors.sessions.create(spec, sessions_max=doors.settings.sessions_max, audit=audit)
+        return doors.sessions.create(
+            spec,
+            sessions_max=doors.settings.sessions_max,
+            audit=audit,
+            order_info_store=doors.settings.order_info_store,
+        )
     except OutcomeUnknown:
         found = doors.sessions.find(session_id)
         if found is None:
@@ -218,6 +221,9 @@ def _spec(
         allocated=request.allocated,
         compounding=request.compounding,
         threshold=request.threshold,
+        threshold_relative=request.threshold_relative,
+        no_trade_band=request.no_trade_band,
+        turnover_max=request.turnover_max,
         default_stop_loss_pct=request.default_stop_loss_pct,
         target_volatility=request.target_volatility,
         on_end=request.on_end,

@@ -86,6 +86,7 @@ def _platform(
     probes: dict[str, Callable[[], bool | None]],
     background: list[Background],
 ) -> Platform:
+    from api.preview_wiring import GatewayPreviews
     from module.alerts.dispatcher import build_dispatcher
     from module.clock import SystemClock as RealClock
     from module.db.repositories.alerts import AlertRepository
@@ -106,6 +107,7 @@ def _platform(
         launcher=launcher,
         accounts=admin,
         alerts=alerts,
+        previews=GatewayPreviews(settings, finplatform, clock),
     )
 
 

@@ -25,6 +25,7 @@ from api.standalone import Standalone, StandaloneOptions
 from module.clock import SystemClock
 from module.launch.processes import ProcessRecord
 from module.model.errors import AifapError, Conflict
+from module.model.market import MarketType
 from trading.bootstrap import build_clock
 
 START_WAIT_S = 30.0
@@ -44,6 +45,7 @@ class RunOptions:
     interval: str
     strategy: str
     keep: bool
+    market: MarketType = MarketType.FUTURES
     balance: Decimal = Decimal(10_000)
 
 
@@ -113,12 +115,12 @@ def _start_session(
     with contextlib.closing(build_clock(stack.settings, CONDUCTOR)):
         account = client.post(
             "/accounts/paper",
-            {"label": "run", "market": "futures", "balance": str(options.balance)},
+            {"label": "run", "market": options.market, "balance": str(options.balance)},
         )
         answer = client.post(
             "/command/run-system",
             {
-                "tradeType": "futures",
+                "tradeType": options.market,
                 "strategy_name": options.strategy,
                 "trade_mode": "rebalancing",
                 "trade_env": "paper",

@@ -28,6 +28,7 @@ from api.problems import invalid_fields
 from module.db.repositories.accounts import AccountRecord, AccountRepository
 from module.db.repositories.alerts import AlertRepository
 from module.db.repositories.audit import AuditEntry, AuditRepository
+from module.db.repositories.halts import HaltRepository
 from module.db.repositories.idempotency import IdempotencyRepository
 from module.db.repositories.results import ResultsRepository
 from module.db.repositories.sessions import SessionRecord, SessionRepository
@@ -48,6 +49,7 @@ from module.security.tokens import bearer_token, read_grant
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from api.preview_wiring import PreviewPorts
     from api.wiring import AccountAdmin, ApiWiring
     from module.ports import Clock, SessionLauncher
     from module.settings import Settings
@@ -67,12 +69,14 @@ class Doors:
     sessions: SessionRepository
     accounts: AccountRepository
     audit: AuditRepository
+    halts: HaltRepository
     idempotency: IdempotencyRepository
     results: ResultsRepository
     alerts: AlertRepository
     strategies: StrategyStore
     launcher: SessionLauncher
     gateway: AccountAdmin
+    previews: PreviewPorts | None = None
 
 
 def build_doors(wiring: ApiWiring) -> Doors:
@@ -87,12 +91,14 @@ def build_doors(wiring: ApiWiring) -> Doors:
         sessions=SessionRepository(platform.finplatform),
         accounts=AccountRepository(platform.finplatform),
         audit=AuditRepository(platform.finplatform),
+        halts=HaltRepository(platform.finplatform),
         idempotency=IdempotencyRepository(platform.finplatform),
         results=ResultsRepository(platform.finwatcher),
         alerts=AlertRepository(platform.finplatform),
         strategies=StrategyStore(wiring.settings.data_dir),
         launcher=platform.launcher,
         gateway=platform.accounts,
+        previews=platform.previews,
     )
 
 

@@ -110,6 +110,8 @@ async def _on_our_error(_request: Request, error: Exception) -> Problem:
         return await _on_unexpected(_request, error)
     if isinstance(error, InvariantViolated):
         _log.error("invariant violated: %s", error.message, exc_info=error)
+        if error.code != InvariantViolated.code:  # said on purpose, to whom it concerns
+            return problem(error)
         return problem(InvariantViolated("something that cannot be has happened; it was logged"))
     return problem(error)
 

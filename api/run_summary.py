@@ -19,7 +19,9 @@ from module.db.repositories.accounts import AccountRepository
 from module.db.repositories.results import ResultsRepository
 from module.db.repositories.sessions import SessionRecord, SessionRepository
 from module.model.errors import Unavailable
+from module.model.market import MarketType
 from module.model.money import plain
+from module.model.results import PortfolioRow
 from module.model.sessions import SessionState
 from module.ports import CycleRecord
 from module.settings import Settings
@@ -28,6 +30,7 @@ CYCLES_READ_MAX = 10_000
 FILLS_READ_MAX = 2_000
 FLAT_DIGEST = "flat"
 DIGEST_SHOWN = 16
+SPOT_STOP_PREFIX = "af-stop-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,30 +128,52 @@ def _summary(
         "seconds": round(seconds, 1),
         "ledger": ledger.digest,
     }
-    stored = None if portfolio is None else portfolio.current_pv
+    check = _check_coins if record.spec.market is MarketType.SPOT else _check_futures
     return RunSummary(
         session_id=record.session_id,
         state=record.state,
         reason=record.reason,
         line=line,
-        checks=_checks(ledger.account, sent, len(fills), stored),
+        checks=tuple(check(ledger.account, sent, len(fills), portfolio)),
     )
 
 
-def _checks(
-    ledger: Mapping[str, object], sent: set[str], fills: int, stored: Decimal | None
-) -> tuple[tuple[str, bool, str], ...]:
-    orders = {str(mapping(item).get("clientOid")) for item in items(ledger.get("orders"))}
-    known = len(items(ledger.get("fills")))
-    positions = len(items(ledger.get("positions")))
-    checks = [
+Check = tuple[str, bool, str]
+
+
+def _check_futures(
+    ledger: Mapping[str, object], sent: set[str], fills: int, stored: PortfolioRow | None
+) -> list[Check]:
+    checks = _check_orders(ledger, ("orders", "fills"), sent, fills)
+    if not items(ledger.get("positions")) and stored is not None:
+        equity = Decimal(str(mapping(ledger.get("futures")).get("accountEquity")))
+        agrees = equity == stored.current_pv
+        checks.append(("PV to the last decimal", agrees, f"{equity} USDT"))
+    return checks
+
+
+def _check_coins(
+    ledger: Mapping[str, object], sent: set[str], fills: int, stored: PortfolioRow | None
+) -> list[Check]:
+    checks = _check_orders(ledger, ("spot_orders", "spot_fills"), sent, fills)
+    rows = [mapping(item) for item in items(ledger.get("spot"))]
+    money = sum((Decimal(str(r["available"])) for r in rows if r["coin"] == "USDT"), Decimal(0))
+    if stored is not None:
+        checks.append(("money to the last decimal", money == stored.cash, f"{money} USDT"))
+    return checks
+
+
+def _check_orders(
+    ledger: Mapping[str, object], names: tuple[str, str], sent: set[str], fills: int
+) -> list[Check]:
+    """A spot stop that fired is an order too; the gateway's id says which it is."""
+    ids = {str(mapping(item).get("clientOid")) for item in items(ledger.get(names[0]))}
+    orders = {client_id for client_id in ids if not client_id.startswith(SPOT_STOP_PREFIX)}
+    known = len(items(ledger.get(names[1])))
+    return [
         ("every order is ours, none twice", orders == sent, f"{len(orders)} orders"),
         ("fills", known == fills, f"{known} fills"),
     ]
-    if positions == 0 and stored is not None:
-        equity = Decimal(str(mapping(ledger.get("futures")).get("accountEquity")))
-        checks.append(("PV to the last decimal", equity == stored, f"{equity} USDT"))
-    return tuple(checks)
 
 
 def _slices(cycle: CycleRecord) -> Sequence[Mapping[str, object]]:

@@ -31,6 +31,9 @@ from module.model.sessions import EndState, TradeMode
 
 LEVERAGE_MAX: Final = 125
 THRESHOLD_MAX: Final = Decimal("0.5")
+THRESHOLD_RELATIVE_MAX: Final = Decimal(1)
+NO_TRADE_BAND_MAX: Final = Decimal(10)
+TURNOVER_MAX: Final = Decimal(2)
 STOP_LOSS_PCT_MAX: Final = Decimal(99)
 TARGET_VOLATILITY_MAX: Final = Decimal(10)
 TRADING_HOURS_MAX: Final = 10 * 366 * 24
@@ -107,6 +110,15 @@ class RunSystemRequest(Sent):
     )
     compounding: StrictBool = Field(False, description="Size by what the account is worth now.")
     threshold: Annotated[Exact, Field(ge=0, le=THRESHOLD_MAX)] = Decimal("0.01")
+    threshold_relative: Annotated[Exact, Field(gt=0, le=THRESHOLD_RELATIVE_MAX)] | None = Field(
+        None, description="Differences under this fraction of the target are not traded either."
+    )
+    no_trade_band: Annotated[Exact, Field(gt=0, le=NO_TRADE_BAND_MAX)] | None = Field(
+        None, description="Widens (over 1) or narrows the band of weights in which nothing trades."
+    )
+    turnover_max: Annotated[Exact, Field(gt=0, le=TURNOVER_MAX)] | None = Field(
+        None, description="Fraction of the base that one cycle may trade; closes always may."
+    )
     trading_hours: Annotated[Exact, Field(gt=0, le=TRADING_HOURS_MAX)] = Decimal(720)
     default_stop_loss_pct: Annotated[Exact, Field(gt=0, le=STOP_LOSS_PCT_MAX)] | None = Field(
         None, description="Stop in percent of the entry, where the strategy gives none."
@@ -118,7 +130,9 @@ class RunSystemRequest(Sent):
     apply_account_settings: StrictBool = Field(
         False, description="May set leverage and margin mode of flat symbols."
     )
-    adopt_existing: StrictBool = Field(False, description="Positions that are there become its.")
+    adopt_existing: StrictBool = Field(
+        False, description="Positions (on spot: coins) that are there become its."
+    )
     config: Config = Field(default_factory=dict, description="Overrides the strategy's own.")
     cycles: Annotated[int, Field(strict=True, ge=1, le=CYCLES_MAX)] | None = Field(
         None, description="End after so many cycles."
@@ -236,3 +250,27 @@ class Deposit(Sent):
     """A transfer into a paper account."""
 
     amount: Annotated[Exact, Field(gt=0, le=PAPER_BALANCE_MAX)]
+
+
+class ResumeRequest(Sent):
+    """Which accounts may open again; without a field all of one's own."""
+
+    account_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    everything: StrictBool = Field(
+        False, alias="all", description="Every account of the installation; supervisors only."
+    )
+
+    @model_validator(mode="after")
+    def one_of_both(self) -> Self:
+        """One account and all accounts are two wishes."""
+        if self.everything and self.account_id is not None:
+            raise ValueError("give account_id or all, not both")
+        return self
+
+
+class HaltRequest(ResumeRequest):
+    """Which accounts open nothing more; without a field all of one's own."""
+
+    reason: Annotated[str, Field(max_length=200)] = Field(
+        "", description="Shown to people, and with every refused order."
+    )

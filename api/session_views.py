@@ -9,6 +9,7 @@ from typing import Final
 from api.answers import spelled_object
 from api.dependencies import Doors
 from module.db.repositories.accounts import AccountRecord
+from module.db.repositories.halts import HALT_REASON, HALTED_AT, KILL_SWITCH
 from module.db.repositories.results import StoredRow
 from module.db.repositories.sessions import SessionRecord
 from module.db.repositories.users import Role, UserRecord
@@ -40,6 +41,7 @@ def session_view(
         "heartbeat_age_s": None if beat is None else max(0.0, (wall - beat).total_seconds()),
         "account_id": record.account_id,
         "account": "" if account is None else account.label,
+        "halted": None if account is None else halted_view(account),
         "trade_env": spec.trade_env,
         "tradeType": spec.market,
         "strategy_name": spec.strategy_name,
@@ -47,11 +49,25 @@ def session_view(
         "trade_mode": spec.trade_mode,
         "interval_s": int(spec.interval.total_seconds()),
         "leverage": spec.leverage,
+        "threshold": spec.threshold,
+        "threshold_relative": spec.threshold_relative,
+        "no_trade_band": spec.no_trade_band,
+        "turnover_max": spec.turnover_max,
+        "target_volatility": spec.target_volatility,
+        "adopt_existing": spec.adopt_existing,
         "started_at": spec.started_at,
         "ends_at": spec.ends_at,
         "ended_at": record.ended_at,
         "restarts": record.restarts,
     }
+
+
+def halted_view(account: AccountRecord) -> dict[str, object] | None:
+    """The kill switch of the account: why, since when; None while it may open."""
+    limits = account.limits
+    if limits.get(KILL_SWITCH) is not True:
+        return None
+    return {"reason": str(limits.get(HALT_REASON, "")), "since": limits.get(HALTED_AT)}
 
 
 def session_views(doors: Doors, records: Sequence[SessionRecord]) -> list[dict[str, object]]:

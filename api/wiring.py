@@ -18,6 +18,7 @@ from module.ports import AlertSink, Clock, SessionLauncher
 from module.settings import Settings
 
 if TYPE_CHECKING:
+    from api.preview_wiring import PreviewPorts
     from module.gateway.service import Gateway
     from module.market.service import MarketService
 
@@ -90,6 +91,7 @@ class Platform:
     launcher: SessionLauncher
     accounts: AccountAdmin
     alerts: AlertSink
+    previews: PreviewPorts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,25 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from api.answers import answer
 from api.commands import Key, run_system, terminate
-from api.dependencies import AtDoors, SignedIn, body_sha256, json_body, json_document, own_session
-from api.schemas import RunSystemRequest
+from api.dependencies import (
+    AtDoors,
+    Doors,
+    SignedIn,
+    body_sha256,
+    json_body,
+    json_document,
+    own_session,
+)
+from api.halts import HaltPorts, HaltWish, halt, halt_ports, resume
+from api.schemas import HaltRequest, ResumeRequest, RunSystemRequest
 from api.session_views import session_views, visible_owner
+from module.db.repositories.users import UserRecord
 from module.model.sessions import EndState
 
 router = APIRouter(prefix="/command", tags=["command"])
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key")]
+HaltBody = Annotated[HaltRequest, Depends(json_body(HaltRequest))]
+ResumeBody = Annotated[ResumeRequest, Depends(json_body(ResumeRequest))]
 RunBody = Annotated[RunSystemRequest, Depends(json_body(RunSystemRequest))]
 
 
@@ -110,3 +122,30 @@ def post_terminate(
     """The same."""
     found = terminate(doors, user, session_id, mode)
     return answer(found.document, found.status)
+
+
+@router.post("/halt", openapi_extra=json_document(HaltRequest))
+def post_halt(doors: AtDoors, user: SignedIn, body: HaltBody) -> Response:
+    """The kill switch: these accounts open nothing more. Answers when that is true."""
+    wish = _wish(doors, user, body.account_id, everything=body.everything, reason=body.reason)
+    found = halt(_halt_ports(doors), user, wish)
+    return answer(found.document, found.status)
+
+
+@router.post("/resume", openapi_extra=json_document(ResumeRequest))
+def post_resume(doors: AtDoors, user: SignedIn, body: ResumeBody) -> Response:
+    """Lift the kill switch."""
+    wish = _wish(doors, user, body.account_id, everything=body.everything)
+    found = resume(_halt_ports(doors), user, wish)
+    return answer(found.document, found.status)
+
+
+def _halt_ports(doors: Doors) -> HaltPorts:
+    return halt_ports(doors.settings, doors.halts, doors.alerts, doors.clock)
+
+
+def _wish(
+    doors: Doors, user: UserRecord, account_id: str | None, *, everything: bool, reason: str = ""
+) -> HaltWish:
+    mine = doors.accounts.list_for_owner(user.user_id)
+    return HaltWish(account_id, everything, [one.account_id for one in mine], reason)
