@@ -13,7 +13,7 @@ RUN_OPTIONS := $(if $(CANDLES),--candles "$(CANDLES)") $(if $(CYCLES),--cycles $
 	$(if $(SEED),--seed $(SEED)) $(if $(START),--start $(START)) $(if $(KEEP),--keep) $(if $(PORT),--port $(PORT)) \
 	$(if $(DATA),--data "$(DATA)")
 
-.PHONY: run up test check contract bench simulate clean install lock
+.PHONY: run up test check contract bench simulate self-check clean install lock
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
@@ -31,11 +31,18 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Sessions whose processes are killed at seeded random moments; with FAULTS=1 (or FAULTS=A1,B6/moved)
-# sessions whose exchange misbehaves. The exchange's ledger is the judge.
+# Whole sessions through simulated days in which everything goes wrong (docs/simulation.md); with
+# SEED=7 one day again, with SWEEP=1 kills at every point of a cycle. KILLS=20: real processes, killed
+# at random moments; FAULTS=1 (or FAULTS=A1,B6/moved): real processes whose exchange misbehaves.
 simulate: $(STAMP)
-	$(BIN)/python -m tests.simulation $(if $(FAULTS),--faults \
-		$(if $(filter 1,$(FAULTS)),all --fault-seeds 10,$(FAULTS)),--seeds $(SEEDS))
+	$(BIN)/python -m tests.simulation$(if $(FAULTS)$(KILLS),.processes) \
+		$(if $(FAULTS),--faults $(if $(filter 1,$(FAULTS)),all --fault-seeds 10,$(FAULTS)), \
+		$(if $(KILLS),--kills $(KILLS), \
+		$(if $(SWEEP),--sweep,$(if $(SEED),--seed $(SEED),--seeds $(SEEDS))) --workers $(TEST_WORKERS)))
+
+# Plants known bugs into the running code, one at a time: each must be caught by the simulation.
+self-check: $(STAMP)
+	$(BIN)/python -m tests.simulation.self_check --workers $(TEST_WORKERS)
 
 # Every endpoint of the paper exchange and its tested cases; fails where one has none.
 contract: $(STAMP)

@@ -53,6 +53,11 @@ class Settings(BaseSettings):
     database_pool_size: int = 5
     database_statement_timeout_ms: int = 5000
 
+    order_info_store: Literal["file", "postgres"] = Field(
+        "file",
+        description="Where the letters of new sessions live; postgres: no lasting disk is needed.",
+    )
+
     services: tuple[Literal["platform", "gateway", "market"], ...] = Field(
         ("platform",), description="Which doors this API process opens."
     )

@@ -14,12 +14,11 @@ from dataclasses import dataclass, fields, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
-from module.model.accounts import AccountSnapshot, MarginMode, Position, SpotBalance
+from module.model.accounts import AccountSnapshot, Position, SpotBalance
 from module.model.canonical import instant_text, parse_instant
 from module.model.errors import InvariantViolated, require
-from module.model.market import MarketType, Quote
-from module.model.money import ONE, ZERO
-from module.model.orders import NO_STOPS
+from module.model.market import MarketType
+from module.model.money import ZERO
 from module.model.results import (
     CurvePoint,
     IndicatorRow,
@@ -127,43 +126,13 @@ def measure_portfolio(
         funding=_total(item.funding for item in totals.by_symbol.values()),
         positions=len(snapshot.positions),
         open_orders=len(snapshot.open_orders),
-        unprotected=sum(1 for item in snapshot.positions if item.stops.stop_loss is None),
+        unprotected=sum(
+            1 for item in snapshot.positions if item.free_size and item.stops.stop_loss is None
+        ),
         measured_at=snapshot.at,
         late=late,
         flags=_joined(notes),
     )
-
-
-def spot_holdings(snapshot: AccountSnapshot, quotes: Mapping[str, Quote]) -> tuple[Position, ...]:
-    """The coins of a spot account that have a price, as positions at L = 1, by symbol.
-
-    What a coin once cost is not known: its entry price is its price now, its unrealised PnL 0.
-    """
-    held = []
-    for balance in snapshot.balances:
-        quote = quotes.get(balance.asset + QUOTE_ASSET)
-        size = balance.free + balance.locked
-        if quote is None or size == 0:
-            continue
-        held.append(
-            Position(
-                symbol=quote.symbol,
-                size=size,
-                entry_price=quote.mark,
-                mark_price=quote.mark,
-                margin_size=size * quote.mark,
-                unrealized_pnl=ZERO,
-                realized_pnl=ZERO,
-                fees=ZERO,
-                funding=ZERO,
-                leverage=ONE,
-                margin_mode=MarginMode.CROSSED,
-                liquidation_price=None,
-                stops=NO_STOPS,
-                opened_at=snapshot.at,
-            )
-        )
-    return tuple(sorted(held, key=lambda position: position.symbol))
 
 
 def _quote_balance(balances: Iterable[SpotBalance]) -> Decimal:

@@ -245,13 +245,6 @@ class Finwatcher:
             self._known_gaps[minute] = snapshot
             return Kept.NOWHERE
         flags = self._collect_history(session)
-        stacks, looked = self._parts(session), snapshot
-        complete = self._guard(
-            stacks.result.name, lambda: stacks.result.complete(looked, self._exchange)
-        )
-        if complete is None:
-            flags = (*flags, "holdings-unvalued")
-        snapshot = complete or snapshot
         rows = self._rows(session, minute, snapshot, flags, final=final)
         outcome = self._store(session, rows)
         if outcome is Kept.NOWHERE:

@@ -6,7 +6,7 @@ Each part measures from what was gathered and knows nothing of the others, so th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
@@ -23,13 +23,11 @@ from module.model.results import (
 from module.ports import Exchange
 from monitoring.ledger import HistoryLedger
 from monitoring.metrics import (
-    QUOTE_ASSET,
     IndicatorState,
     Totals,
     advance_or_begin,
     measure_portfolio,
     measure_symbols,
-    spot_holdings,
 )
 
 
@@ -42,10 +40,6 @@ class StackFuturesResult:
     def name(self) -> str:
         """The part's name in alerts."""
         return type(self).__name__
-
-    def complete(self, snapshot: AccountSnapshot, exchange: Exchange) -> AccountSnapshot:
-        """The snapshot with everything held as positions."""
-        return snapshot
 
     def measure(
         self, snapshot: AccountSnapshot, session: WatchedSession, totals: Totals
@@ -158,23 +152,6 @@ class StackSpotResult(StackFuturesResult):
     """`spot_result_1min`: coins at their price; a coin without a USDT pair has no row."""
 
     table = "spot_result_1min"
-
-    def __init__(self) -> None:
-        self._listed: frozenset[str] = frozenset()
-        self._known: frozenset[str] = frozenset()
-
-    def complete(self, snapshot: AccountSnapshot, exchange: Exchange) -> AccountSnapshot:
-        """The snapshot with its coins as positions."""
-        symbols = frozenset(
-            item.asset + QUOTE_ASSET
-            for item in snapshot.balances
-            if item.asset != QUOTE_ASSET and item.free + item.locked
-        )
-        if not symbols <= self._known:
-            self._listed = frozenset(exchange.instruments())
-            self._known |= symbols
-        quotes = exchange.quotes(sorted(symbols & self._listed))
-        return replace(snapshot, positions=spot_holdings(snapshot, quotes))
 
 
 class StackSpotPfResult(StackFuturesPfResult):

@@ -7,6 +7,7 @@ Alerts are made here and handed to the `AlertSink`; the channels spell them. Tex
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -144,6 +145,23 @@ def exchange_away(subject: Subject, detail: str, at: datetime) -> Alert:
             ("", detail),
         ),
         cause=f"exchange-away:{subject.session_id}",
+        at=at,
+    )
+
+
+def account_changed(
+    subject: Subject, found: Sequence[tuple[str, str]], *, severe: bool, at: datetime
+) -> Alert:
+    """Something other is held than the session's orders lead to; `found`: (cause, what) of each."""
+    told = [(cause.replace("_", " "), what) for cause, what in found]
+    causes = ",".join(f"{cause}:{what.split(' ')[0]}" for cause, what in found)
+    return _alert(
+        subject,
+        kind="account-changed",
+        severity=CRITICAL if severe else WARNING,
+        title="The Account Was Changed From Outside",
+        lines=(("User", subject.user), *told),
+        cause=f"account-changed:{subject.session_id}:{causes}",
         at=at,
     )
 

@@ -1,6 +1,6 @@
 """The paper exchange misbehaves in the middle of a session; its own ledger is the judge.
 
-A few of the cases of `python -m tests.simulation --faults all`: those that once found something.
+A few of the cases of `python -m tests.simulation.processes --faults all`: those that once found something.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.simulation.fault_cases import chosen
-from tests.simulation.faults import Laboratory, laboratory
+from tests.simulation.processes.fault_cases import chosen
+from tests.simulation.processes.faults import Laboratory, laboratory
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -162,3 +162,32 @@ def test_a_protected_end_keeps_positions_with_their_stops(installation: Installa
     assert len(ledger["positions"]) >= 4
     assert all(position["stopLoss"] for position in ledger["positions"])
     assert all(position["takeProfit"] for position in ledger["positions"])
+
+
+def test_leverage_multiplies_the_notional_and_is_never_switched_silently(
+    installation: Installation,
+) -> None:
+    """Notional = weight × base × L; margin = weight × base. Another leverage at the exchange stops
+    the session before its first order, unless it may set it."""
+    account = installation.paper_account("levered")
+    words: dict[str, Any] = {"leverage": 3, "cycles": 1, "config": {"gross": 0.6}}
+    refused = installation.start(
+        account, "equal_weight", timedelta(minutes=2), apply_account_settings=False, **words
+    )
+    view = installation.wait_over(refused)
+    assert view["state"] == "failed"
+    assert "leverage" in view["reason"]
+    assert "apply_account_settings" in view["reason"]
+    assert installation.ledger(account)["orders"] == []
+    session = installation.start(account, "equal_weight", timedelta(minutes=2), **words)
+    view = installation.wait_over(session)
+    assert view["state"] == "ended", view["reason"]
+    positions = installation.ledger(account)["positions"]
+    assert {position["leverage"] for position in positions} == {"3"}
+    for position in positions:
+        notional = Decimal(position["total"]) * Decimal(position["openPriceAvg"])
+        assert notional == pytest.approx(Decimal(6_000), rel=Decimal("0.02")), position["symbol"]
+    rows: Any = installation.client.get(f"/results/{session}/symbols?limit=100")["rows"]
+    held = [row for row in rows if Decimal(row["size"]) > 0]
+    assert held
+    assert all(row["weight"] == pytest.approx(0.2, rel=0.05) for row in held)

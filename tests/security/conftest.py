@@ -9,11 +9,12 @@ import pytest
 
 from module.settings import Settings
 from tests.fakes.platform import FakePlatform, fake_platform
+from tests.fakes.previews import FakePreviews
 
 
 @pytest.fixture
 def platform(postgres: Settings, tmp_path: Path) -> Iterator[FakePlatform]:
     """The platform API, its fakes, and an empty data folder."""
-    made = fake_platform(postgres, tmp_path)
+    made = fake_platform(postgres, tmp_path, FakePreviews())
     yield made
     made.close()

@@ -35,6 +35,7 @@ class Owned:
     account_id: str
     token_id: str
     strategy: str
+    plan_hash: str = "0" * 64
 
 
 def name_of_now() -> str:
@@ -51,7 +52,9 @@ def somebody(platform: FakePlatform, role: Role = Role.TRADER) -> Owned:
     client.post(
         "/upload/strategies", {"name": "mine", "source": "def strategy(a, b):\n    return {}\n"}
     )
-    return Owned(user, client, session_id, account_id, token["token_id"], "mine")
+    plan = client.post("/temp/preview", {"account_id": account_id, "weights": {}}).json()
+    plan_hash = plan["plan_hash"]
+    return Owned(user, client, session_id, account_id, token["token_id"], "mine", plan_hash)
 
 
 def calls(platform: FakePlatform) -> list[tuple[RoutePolicy, str]]:
@@ -65,8 +68,11 @@ def calls(platform: FakePlatform) -> list[tuple[RoutePolicy, str]]:
 
 BODIES: dict[str, dict[str, object]] = {
     "/command/run-system": SEED_FIELDS,
+    "/command/halt": {},
+    "/command/resume": {},
     "/upload/strategies": {"name": "mine", "source": "def strategy(a, b):\n    return {}\n"},
     "/auth/tokens": {"label": "made"},
+    "/temp/preview": {"weights": {}},
     "/users": {"name": "made"},
     "/users/{user_id}": {"active": True},
     "/users/{user_id}/tokens": {"label": "made"},
@@ -91,12 +97,14 @@ def ask(client: AsgiClient, route: RoutePolicy, method: str, owned: Owned) -> Ca
         .replace("{account_id}", owned.account_id)
         .replace("{token_id}", owned.token_id)
         .replace("{user_id}", owned.user.user_id)
+        .replace("{plan_hash}", owned.plan_hash)
         .replace("{part}", "leader")
         .replace("{name}", "index.html" if "dashboard" in route.path else owned.strategy)
     )
     if route.path == "/command/terminate":
         path += f"?session_id={owned.session_id}"
-    body = BODIES.get(route.path) if method in ("POST", "PATCH", "PUT") else None
+    bodies = {**BODIES, "/temp/execute": {"plan_hash": owned.plan_hash}}
+    body = bodies.get(route.path) if method in ("POST", "PATCH", "PUT") else None
     return client.call(method, path, document=body)
 
 
@@ -184,7 +192,13 @@ def test_S10_the_matrix_somebody_elses_things_are_not_found(platform: FakePlatfo
             continue
         tried += 1
         foreign = Owned(
-            owned.user, owned.client, owned.session_id, owned.account_id, owned.token_id, "nothing"
+            owned.user,
+            owned.client,
+            owned.session_id,
+            owned.account_id,
+            owned.token_id,
+            "nothing",
+            owned.plan_hash,
         )
         seen = ask(stranger.client, route, method, foreign)
         absent = ask(stranger.client, route, method, missing)

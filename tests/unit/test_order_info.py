@@ -166,7 +166,7 @@ def test_the_plan_digest_is_of_the_decision_not_of_its_progress() -> None:
         (("skipped", 0, "reason"), "no_price"),
         (("stops", "SOLUSDT", "stop_loss"), "161"),
         (("plan_digest",), "0" * 64),
-        (("version",), 2),
+        (("version",), 3),
         (("legs", 0, "leg", "size"), 39.6),
         (("legs", 0, "leg", "size"), "NaN"),
         (("legs", 0, "slices"), None),

@@ -36,7 +36,7 @@ from module.simulator.engine.order_entry import find_order
 from module.simulator.engine.settings_rules import leverage_view
 from module.simulator.engine.spot_trading import spot_available, spot_frozen
 from module.simulator.engine.stops import find_plan
-from module.simulator.engine.valuation import futures_balance, position_view
+from module.simulator.engine.valuation import crossed_risk, futures_balance, position_view
 from module.simulator.engine.world import World
 from module.simulator.prices.instruments import FuturesInstrument, SpotInstrument
 from module.simulator.prices.market_source import (
@@ -224,8 +224,9 @@ class EngineQueries:
         """Open positions valued now, in order of opening."""
         world = self._world
         account = world.account(account_id)
+        risk = crossed_risk(world, account) if account.positions else None
         return [
-            position_view(world, account, position)
+            position_view(world, account, position, risk)
             for position in account.positions.values()
             if symbol in (None, position.symbol)
         ]

@@ -8,6 +8,7 @@ else; crossed ones share the rest of the wallet.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -143,10 +144,11 @@ def _ratio(required: Decimal, equity: Decimal) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class CrossedRisk:
-    """A crossed account against its requirement."""
+    """A crossed account against its requirement; `by_symbol` adds up to `required`."""
 
     equity: Decimal
     required: Decimal
+    by_symbol: Mapping[str, Decimal]
 
     @property
     def must_liquidate(self) -> bool:
@@ -162,7 +164,8 @@ def crossed_risk(world: World, account: AccountState) -> CrossedRisk:
             equity += unrealized(position, mark_of(world, position.symbol))
         else:
             equity -= position.isolated_margin
-    return CrossedRisk(equity, sum(crossed_requirements(world, account).values(), ZERO))
+    required = crossed_requirements(world, account)
+    return CrossedRisk(equity, sum(required.values(), ZERO), required)
 
 
 def isolated_must_liquidate(world: World, position: PositionRecord) -> bool:
@@ -173,10 +176,16 @@ def isolated_must_liquidate(world: World, position: PositionRecord) -> bool:
     return position.isolated_margin + unrealized(position, mark) <= required
 
 
-def liquidation_price(world: World, account: AccountState, position: PositionRecord) -> Decimal:
+def liquidation_price(
+    world: World,
+    account: AccountState,
+    position: PositionRecord,
+    risk: CrossedRisk | None = None,
+) -> Decimal:
     """Mark price at which the position would be liquidated, all other prices unchanged.
 
-    Both legs of a crossed hedge have the same one: the larger leg's tier counts.
+    Both legs of a crossed hedge have the same one: the larger leg's tier counts. `risk` is the
+    account's at the marks of now, where somebody has it already.
     """
     mark = mark_of(world, position.symbol)
     if position.margin_mode is MarginMode.ISOLATED:
@@ -185,8 +194,7 @@ def liquidation_price(world: World, account: AccountState, position: PositionRec
         return margin.isolated_liquidation_price(
             position.size, position.entry_price, direction, position.isolated_margin, rate
         )
-    risk = crossed_risk(world, account)
-    required = crossed_requirements(world, account)
+    risk = risk or crossed_risk(world, account)
     legs = [
         leg
         for leg in account.positions_of(position.symbol)
@@ -198,13 +206,18 @@ def liquidation_price(world: World, account: AccountState, position: PositionRec
         largest=largest,
         mark=mark,
         equity=risk.equity,
-        others=risk.required - required[position.symbol],
+        others=risk.required - risk.by_symbol[position.symbol],
         rate=requirement_rate(world, position.symbol, mark * largest),
     )
 
 
-def position_view(world: World, account: AccountState, position: PositionRecord) -> PositionView:
-    """Everything that the exchange shows of a position."""
+def position_view(
+    world: World,
+    account: AccountState,
+    position: PositionRecord,
+    risk: CrossedRisk | None = None,
+) -> PositionView:
+    """Everything that the exchange shows of a position; `risk` as for `liquidation_price`."""
     mark = mark_of(world, position.symbol)
     notional = mark * position.size
     rate = requirement_rate(world, position.symbol, notional)
@@ -213,7 +226,7 @@ def position_view(world: World, account: AccountState, position: PositionRecord)
         own = position.isolated_margin + unrealized(position, mark)
         ratio = _ratio(notional * rate, own)
     else:
-        risk = crossed_risk(world, account)
+        risk = risk or crossed_risk(world, account)
         ratio = _ratio(risk.required, risk.equity)
     stops = {
         plan.plan_type: plan
@@ -226,7 +239,7 @@ def position_view(world: World, account: AccountState, position: PositionRecord)
         mark_price=mark,
         unrealized=unrealized(position, mark),
         margin_size=position_margin(position, mark),
-        liquidation_price=liquidation_price(world, account, position),
+        liquidation_price=liquidation_price(world, account, position, risk),
         maintenance_rate=rate - taker,
         margin_ratio=ratio,
         break_even_price=margin.break_even(position.entry_price, position.side.sign, taker),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -25,7 +26,6 @@ from monitoring.metrics import (
     rebalance_base,
     replay,
 )
-from monitoring.stacks import StackSpotResult
 from tests.fakes.watched_account import (
     MINUTE,
     START,
@@ -75,22 +75,31 @@ def test_short_positions_are_negative_and_gross_counts_both_sides() -> None:
     assert row.unprotected == 1
 
 
-def test_spot_coins_are_positions_at_their_price_and_add_up_to_pv() -> None:
-    exchange = AccountExchange(WatchClock(START), Decimal("10037.5"))
-    exchange.balances = (
-        SpotBalance("BTC", Decimal("0.05"), Decimal("0.01")),
-        SpotBalance("DUST", Decimal(3), Decimal(0)),
-        SpotBalance("USDT", Decimal("6000"), Decimal("317.5")),
+def test_spot_coins_and_money_add_up_to_pv_and_dust_needs_no_stop() -> None:
+    coin = replace(
+        position("BTCUSDT", "0.06", "62000", "3720", "0", stop_loss="58000"),
+        leverage=Decimal(1),
     )
-    exchange.marks = {"BTCUSDT": Decimal(62_000)}
-    snapshot = StackSpotResult().complete(exchange.snapshot(), exchange)
+    dust = replace(
+        position("ADAUSDT", "0.7", "0.5", "0.35", "0", stop_loss=None), locked=Decimal("0.7")
+    )
+    snapshot = replace(
+        look("10037.85", coin, dust),
+        balances=(
+            SpotBalance("ADA", Decimal("0.7"), Decimal(0)),
+            SpotBalance("BTC", Decimal("0.05"), Decimal("0.01")),
+            SpotBalance("USDT", Decimal("6000"), Decimal("317.5")),
+        ),
+    )
     watched = session(market=MarketType.SPOT, leverage=Decimal(1))
     row = measure_portfolio(snapshot, watched, NOTHING)
-    assert (row.cash, row.position_value) == (Decimal("6317.5"), Decimal(3_720))
+    assert (row.cash, row.position_value) == (Decimal("6317.5"), Decimal("3720.35"))
     assert row.cash + row.position_value == row.current_pv
-    (coin,) = measure_symbols(snapshot, watched, NOTHING)
-    assert (coin.size, coin.entry_price) == (Decimal("0.06"), None)
-    assert coin.weight == 0.372
+    assert row.unprotected == 0
+    ada, bitcoin = measure_symbols(snapshot, watched, NOTHING)
+    assert (bitcoin.size, bitcoin.entry_price) == (Decimal("0.06"), None)
+    assert bitcoin.weight == 0.372
+    assert ada.size == Decimal("0.7"), "dust is visible"
 
 
 def test_symbols_are_those_held_or_wanted_with_weight_and_target() -> None:

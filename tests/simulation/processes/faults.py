@@ -1,4 +1,4 @@
-"""`python -m tests.simulation --faults all`: sessions while the paper exchange misbehaves.
+"""`python -m tests.simulation.processes --faults all`: sessions while the exchange misbehaves.
 
     case ─► fresh account and session ─► fault armed ─► cycles under it ─► faults off
          ─► the world is held in the middle of a cycle: stops, targets ─► ended flat
@@ -33,8 +33,8 @@ from module.model.errors import AifapError
 from module.model.sessions import boundary_at_or_after
 from tests.e2e.installation import Installation, pid_listening_at
 from tests.fakes.webhook_server import WebhookServer
-from tests.simulation.fault_cases import ADDRESS_WIDE, MAY_END, Arm, Case, chosen
-from tests.simulation.ledger_judge import (
+from tests.simulation.processes.fault_cases import ADDRESS_WIDE, MAY_END, Arm, Case, chosen
+from tests.simulation.processes.ledger_judge import (
     judge_orders,
     judge_reductions,
     judge_stops,

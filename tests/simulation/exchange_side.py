@@ -1,0 +1,344 @@
+"""The paper exchange inside a simulated world, and the wire to it: no socket, no thread.
+
+    gateway's venue (production) ─► InProcessWire ─► latency ─► BitgetApp.serve ─► latency ─► answer
+    hub ─► Exchange.advance_to: every event of the engine at its own moment, the judge after each
+
+The exchange never dies and never lies to the judge: what is judged is the engine's own state.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import cache
+from random import Random
+from typing import Any, Generic, ParamSpec, TypeVar, cast
+from urllib.parse import urlencode
+
+from module.exchange.bitget_account import BitgetAccount
+from module.exchange.bitget_venue import CcxtVenues
+from module.exchange.bitget_wire import BitgetWire, Endpoint, RawAnswer
+from module.exchange.venue import RequestGate, Venue, VenueAccess
+from module.model.credentials import Credentials
+from module.model.errors import OutcomeUnknown, Unavailable
+from module.ports import Clock
+from module.simulator.engine.account_state import AccountState
+from module.simulator.engine.engine import Engine
+from module.simulator.engine.engine_types import EngineSettings
+from module.simulator.faults.fault_words import parse_words
+from module.simulator.faults.faults import FaultEdit, FaultRule, FaultWords, names
+from module.simulator.prices.market_source import MarketSource
+from module.simulator.venue import NewAccount
+from module.simulator.venue import Venue as ExchangeVenue
+from module.simulator.wire.bitget_app import BitgetApp, WireRequest
+from module.simulator.wire.bitget_auth import SignedRequest
+from module.simulator.wire.bitget_table import ENDPOINTS
+from module.simulator.wire.wire_answer import Ending, Reply
+from tests.simulation.hub import EPOCH, Hub, Process
+
+KEYS = Credentials("key-of-the-day", "secret-of-the-day", "phrase-of-the-day")
+ADDRESS = "10.0.0.7"
+TIMEOUT_MS = 10_000
+LOOK_PATHS = ("/api/v2/mix/position/all-position", "/api/v2/mix/order/orders-plan-pending")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """One request as the exchange side saw it; `reply` is what left for the client."""
+
+    sent_ms: int
+    served_ms: int
+    process: Process
+    method: str
+    path: str
+    params: Mapping[str, object]
+    reply: Reply
+
+    @property
+    def arrives(self) -> bool:
+        """Whether the client reads a whole answer."""
+        return self.reply.ending is Ending.ANSWERED and self.reply.delay_s * 1000 < TIMEOUT_MS
+
+
+class Exchange:
+    """One venue with the account of the day. `watch` is told of every request and every change."""
+
+    def __init__(self, hub: Hub, market: MarketSource, seed: int, balance: Decimal) -> None:
+        self._hub = hub
+        engine = Engine(market, EngineSettings(), hub.now_ms)
+        self.venue = ExchangeVenue(engine, ENDPOINTS)
+        self.broken: list[BaseException] = []
+        self._app = BitgetApp(self.venue, self, self._time, failed=self.broken.append)
+        self._chance = Random(f"latency:{seed}")
+        self.account_id = self.venue.open_account(
+            NewAccount(KEYS.api_key, KEYS.api_secret, KEYS.passphrase, futures_usdt=balance)
+        )
+        self.on_request: Callable[[Carried], None] = lambda carried: None
+        self.on_change: Callable[[], None] = lambda: None
+        self.on_version: Callable[[], None] = lambda: None
+        self.on_answer: Callable[[Carried], None] = lambda carried: None
+        self.given: list[FaultRule] = []
+        self.was_spoiled = False
+        """Whether a scripted fault changed the request that is served now."""
+        self.requests = 0
+        self.version = 0
+        """Grows with every change of the account, whoever made it."""
+        self._shape: tuple[int, ...] = ()
+        self._fired_before = 0
+        hub.advance = self.advance_to
+
+    @property
+    def engine(self) -> Engine:
+        """What really happened."""
+        return self.venue.engine
+
+    @property
+    def account(self) -> AccountState:
+        """The account's own state: positions, orders, plans, fills, bills."""
+        return self.engine.world.accounts[self.account_id]
+
+    def sync(self) -> int:
+        """World time, as the application asks for it."""
+        return self.venue.now_ms
+
+    def advance_to(self, when_ms: int) -> None:
+        """Let the world's time move; whatever the engine does on the way is seen at its moment."""
+        while (due_ms := self.venue.next_event_ms()) <= when_ms:
+            self._hub.now_ms = max(due_ms, self._hub.now_ms)
+            self.venue.advance_to(self._hub.now_ms)
+            self._moved()
+        self._hub.now_ms = when_ms
+        self.venue.advance_to(when_ms)
+
+    def _moved(self, *, surely: bool = False) -> None:
+        """Something may have changed: the judge looks, and looks of the guard are due."""
+        account = self.account
+        shape = (
+            len(account.fills),
+            len(account.orders),
+            len(account.open_orders),
+            len(account.plans),
+            len(account.plan_history),
+            len(account.positions),
+            len(account.bills),
+        )
+        if surely or shape != self._shape:
+            self._shape = shape
+            self.version += 1
+            self.on_change()
+            self.on_version()
+
+    def act(self, deed: Callable[[Engine], object]) -> object:
+        """Somebody else does something at the exchange: by hand, on its web page."""
+        done = deed(self.engine)
+        self._moved(surely=True)
+        return done
+
+    def fault(self, words: Mapping[str, object]) -> FaultRule:
+        """One rule of the fault desk, in the words of docs/faults.md."""
+        rule = self.venue.faults.add(parse_words(words, self.venue.now_ms))
+        self.given.append(rule)
+        self._moved(surely=True)
+        return rule
+
+    @property
+    def fired(self) -> int:
+        """How often scripted faults have changed something, of those that still may."""
+        return sum(rule.fired for rule in self.venue.faults.plan.rules) + self._fired_before
+
+    @property
+    def may_disturb_a_look(self) -> bool:
+        """Whether a scripted fault may act on what the guard reads, or at the next moment."""
+        now_ms = self.venue.now_ms
+        return any(
+            not rule.is_over and not rule.has_ended(now_ms) and _meets_a_look(rule.words)
+            for rule in self.venue.faults.plan.rules
+        )
+
+    def forget_ended_faults(self) -> None:
+        """Rules that are over cost time at every request; what they did stays counted."""
+        plan, now_ms = self.venue.faults.plan, self.venue.now_ms
+        over = [
+            rule
+            for rule in plan.rules
+            if rule.is_over
+            or rule.has_ended(now_ms)
+            or (rule.words.at_ms is not None and rule.seen)
+        ]
+        self._fired_before += sum(rule.fired for rule in over)
+        for rules in (plan._rules, plan._of_clock, plan._of_triggers, plan._timed):
+            rules[:] = [rule for rule in rules if rule not in over]
+
+    def latency_ms(self) -> int:
+        """One way of a request."""
+        return 4 + int(self._chance.random() ** 3 * 60)
+
+    def carry(
+        self,
+        process: Process,
+        method: str,
+        path: str,
+        params: Mapping[str, object],
+        headers: Mapping[str, str],
+        query: str,
+        body: bytes,
+    ) -> Carried:
+        """A request goes there, is served, and its answer comes back, in world time.
+
+        Once it has left it arrives, whatever becomes of the process that sent it.
+        """
+        sent_ms = self._hub.now_ms
+        arrives_ms = sent_ms + self.latency_ms()
+        request = WireRequest(SignedRequest(method, path, query, body, headers), ADDRESS, None)
+        served: list[Carried] = []
+
+        def serve() -> None:
+            before = self.fired
+            reply = self._app.serve(request)
+            self.was_spoiled = self.fired != before
+            if self.broken:
+                raise self.broken[0]
+            self.requests += 1
+            served.append(Carried(sent_ms, self._hub.now_ms, process, method, path, params, reply))
+            self.on_request(served[0])
+            self._moved(surely=method != "GET")
+
+        self._hub.at(arrives_ms, serve)
+        self._hub.wait((), arrives_ms)
+        (carried,) = served
+        reply = carried.reply
+        back_ms = carried.served_ms + self.latency_ms() + int(reply.delay_s * 1000)
+        if reply.ending is Ending.SILENT or reply.delay_s * 1000 >= TIMEOUT_MS:
+            back_ms = carried.served_ms + TIMEOUT_MS
+        self._hub.wait((), back_ms)
+        if carried.arrives:
+            self.on_answer(carried)
+        return carried
+
+    def _time(self) -> datetime:
+        return EPOCH + timedelta(milliseconds=self._hub.now_ms)
+
+
+def _meets_a_look(words: FaultWords) -> bool:
+    if words.edit is FaultEdit.SKEW or words.at_ms is not None:
+        return True
+    return any(names(words.operation, path) for path in LOOK_PATHS)
+
+
+class InProcessWire(BitgetWire):
+    """The production wire with the exchange at its other end instead of ccxt and a socket.
+
+    Signing is ours (ccxt's own is proven by the contract tests); admission, codes, penalties,
+    circuits and what a lost answer means are production's.
+    """
+
+    exchange: Exchange
+    process: Process
+
+    def _exchange(self, target: Endpoint, params: Mapping[str, object]) -> RawAnswer:
+        self.process.require_alive()
+        method, path = route_of(target.method)
+        stamp = str(self._timestamp_ms())
+        query = urlencode(params) if method == "GET" else ""
+        body = json.dumps(params, separators=(",", ":")).encode() if method == "POST" else b""
+        headers: dict[str, str] = {}
+        if self._credentials is not None and target.kind.private:
+            text = f"{stamp}{method}{path}{'?' + query if query else ''}".encode() + body
+            secret = self._credentials.api_secret.encode()
+            headers = {
+                "access-key": self._credentials.api_key,
+                "access-sign": base64.b64encode(
+                    hmac.new(secret, text, hashlib.sha256).digest()
+                ).decode(),
+                "access-timestamp": stamp,
+                "access-passphrase": self._credentials.passphrase,
+            }
+        carried = self.exchange.carry(self.process, method, path, params, headers, query, body)
+        if carried.arrives:
+            answer = carried.reply.answer
+            return RawAnswer(answer.status, answer.headers, answer.body.decode("utf-8", "replace"))
+        if target.is_write:
+            raise OutcomeUnknown(
+                f"{target.method}: {carried.reply.ending}; it may have happened, ask the exchange"
+            )
+        raise Unavailable(f"{target.method}: {carried.reply.ending}; ask again", retry_after_s=0.5)
+
+
+class TaskPool:
+    """Stands for the venue's thread pool: calls side by side are tasks of the gateway."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Later[T]:
+        """Begin `call`; its future."""
+        return Later(self._process, lambda: call(*args, **kwargs))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """There is nothing to end."""
+
+
+class Later(Generic[T]):
+    """The future of a call that runs in a task of its own."""
+
+    def __init__(self, process: Process, call: Callable[[], T]) -> None:
+        self._process = process
+        self._call = call
+        self._value: T | None = None
+        self._error: Exception | None = None
+        self._task = process.spawn(self._run, "side by side")
+
+    def _run(self) -> None:
+        try:
+            self._value = self._call()
+        except Exception as error:
+            self._error = error
+
+    def exception(self) -> Exception | None:
+        """What it raised; waits for its end."""
+        waiting = self._process.hub.current
+        if not self._task.over and waiting is not None:
+            self._task.on_end.append(lambda: self._process.hub.make_ready(waiting))
+            while not self._task.over:
+                self._process.hub.block()
+        return self._error
+
+    def result(self) -> T:
+        """What it returned."""
+        return cast(T, self._value)
+
+
+class SimVenues(CcxtVenues):
+    """`CcxtVenues` of one gateway process, wired to the exchange of its world."""
+
+    def __init__(self, clock: Clock, exchange: Exchange, process: Process) -> None:
+        class Wire(InProcessWire):
+            pass
+
+        Wire.exchange, Wire.process = exchange, process
+        super().__init__(clock, wire=Wire)
+        self._process = process
+
+    def open_venue(self, venue: str, access: VenueAccess, gate: RequestGate) -> Venue:
+        opened = super().open_venue(venue, access, gate)
+        if isinstance(opened, BitgetAccount):
+            opened._threads.shutdown(wait=False)
+            opened._threads = cast(Any, TaskPool(self._process))
+        return opened
+
+
+@cache
+def route_of(method: str) -> tuple[str, str]:
+    """HTTP method and path of one of ccxt's implicit calls."""
+    from ccxt.abstract.bitget import ImplicitAPI
+
+    entry = ImplicitAPI.__dict__[method]
+    return str(entry.method), f"/api/{entry.path}"

@@ -1,0 +1,138 @@
+"""I2 and what belongs to it: how long positions had no stop, and stops without a position.
+
+Looked at after every change at the exchange. A position counts when a session of ours wants it (the
+newest letter with a plan has a target of its sign, with a stop loss). Two clocks run while it has
+no live stop loss: all of the time, and the time in which the exchange answered truly (no scripted
+fault has changed anything in the last ANSWERS_AFTER_S seconds).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from module.simulator.engine.account_state import AccountState
+from module.simulator.engine.engine_types import PlanType, PositionSide
+from tests.simulation.letters_seen import Document
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+ANSWERS_AFTER_MS = 5_000
+UNPROTECTED_MAX_S = 10.0
+ORPHAN_MAX_S = 90.0
+
+
+@dataclass(slots=True)
+class _Bare:
+    """A position without its stop, since when, and for how long while the exchange answered."""
+
+    since_ms: int
+    answering_ms: int = 0
+    told: bool = False
+
+
+class ProtectionWatch:
+    """See the module's docstring."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._bare: dict[str, _Bare] = {}
+        self._orphans: dict[str, _Bare] = {}
+        self._seen_ms = world.hub.now_ms
+        self._fired = 0
+        self._fired_ms = -ANSWERS_AFTER_MS
+        self.unprotected_s: list[float] = []
+        self.answering_s: list[float] = []
+        self.longest: list[tuple[float, float, float, str]] = []
+
+    def look(self, decided: Document | None) -> None:
+        """What is bare now; clocks run on from the last look."""
+        now_ms = self._world.hub.now_ms
+        self._let_clocks_run(now_ms)
+        account = self._world.exchange.account
+        bare: set[str] = set()
+        held: set[tuple[str, PositionSide]] = set()
+        for (symbol, side), position in account.positions.items():
+            held.add((symbol, side))
+            if not self._is_wanted(decided, symbol, position.signed_size > 0):
+                continue
+            if not has_stop(account, symbol, side):
+                bare.add(symbol)
+                self._bare.setdefault(symbol, _Bare(now_ms))
+        for symbol in [name for name in self._bare if name not in bare]:
+            self._over(symbol, self._bare.pop(symbol), now_ms)
+        orphans = {
+            plan.plan_id
+            for plan in account.plans.values()
+            if plan.protects is not None and (plan.symbol, plan.protects) not in held
+        }
+        for plan_id in orphans:
+            self._orphans.setdefault(plan_id, _Bare(now_ms))
+        for plan_id in [name for name in self._orphans if name not in orphans]:
+            del self._orphans[plan_id]
+        self._judge()
+
+    @property
+    def misbehaved_lately(self) -> bool:
+        """Whether a scripted fault changed something within the last seconds."""
+        return self._world.hub.now_ms - self._fired_ms < ANSWERS_AFTER_MS
+
+    def end(self) -> None:
+        """The day is over: what is bare still is counted as it is."""
+        now_ms = self._world.hub.now_ms
+        self._let_clocks_run(now_ms)
+        for symbol, bare in self._bare.items():
+            self._over(symbol, bare, now_ms)
+        self._bare.clear()
+
+    def _is_wanted(self, decided: Document | None, symbol: str, is_long: bool) -> bool:
+        if decided is None:
+            return False
+        target = decided["targets"].get(symbol)
+        if target is None or "presetStopLossPrice" not in target:
+            return False
+        weight = str(target["weight"])
+        return (not weight.startswith("-")) == is_long
+
+    def _let_clocks_run(self, now_ms: int) -> None:
+        fired = self._world.exchange.fired
+        if fired != self._fired:
+            self._fired, self._fired_ms = fired, now_ms
+        passed_ms, self._seen_ms = now_ms - self._seen_ms, now_ms
+        quiet_since_ms = self._fired_ms + ANSWERS_AFTER_MS
+        counted_ms = min(passed_ms, max(0, now_ms - quiet_since_ms))
+        for bare in (*self._bare.values(), *self._orphans.values()):
+            bare.answering_ms += min(counted_ms, now_ms - bare.since_ms)
+
+    def _over(self, symbol: str, bare: _Bare, now_ms: int) -> None:
+        total_s = (now_ms - bare.since_ms) / 1000
+        self.unprotected_s.append(total_s)
+        self.answering_s.append(bare.answering_ms / 1000)
+        if total_s:
+            found = (bare.answering_ms / 1000, total_s, self._world.second, symbol)
+            self.longest = sorted([*self.longest, found], reverse=True)[:5]
+
+    def _judge(self) -> None:
+        for symbol, bare in self._bare.items():
+            if bare.answering_ms / 1000 > UNPROTECTED_MAX_S and not bare.told:
+                bare.told = True
+                self._world.judge.violate(
+                    "I2",
+                    f"{symbol} has had no stop for over {UNPROTECTED_MAX_S:g} s while the "
+                    "exchange answered",
+                )
+        for plan_id, orphan in self._orphans.items():
+            if orphan.answering_ms / 1000 > ORPHAN_MAX_S and not orphan.told:
+                orphan.told = True
+                self._world.judge.violate(
+                    "I2", f"stop {plan_id} is left behind without its position"
+                )
+
+
+def has_stop(account: AccountState, symbol: str, side: PositionSide) -> bool:
+    """Whether the position has a live stop loss for all of it."""
+    return any(
+        plan.symbol == symbol and plan.plan_type is PlanType.POS_LOSS and plan.protects is side
+        for plan in account.plans.values()
+    )

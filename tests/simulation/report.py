@@ -1,0 +1,141 @@
+"""What `make simulate` prints: a line per violation, the faults that were hit, how long positions
+were bare, and one JSON object at the end."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tests.simulation.day_plan import possible_ids
+from tests.simulation.fault_draws import EXCUSED
+from tests.simulation.judge import Violation
+
+FAULTS_A_DAY = 30
+
+
+@dataclass
+class DayResult:
+    """One day, as a worker process hands it over. `crash`: the harness itself broke."""
+
+    seed: int
+    days: float
+    sessions: int = 0
+    cycles: int = 0
+    orders: int = 0
+    hits: Counter[str] = field(default_factory=Counter)
+    violations: list[Violation] = field(default_factory=list)
+    digest: str = ""
+    bare_s: list[float] = field(default_factory=list)
+    bare_answering_s: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    crash: str = ""
+
+    @property
+    def faults(self) -> int:
+        """Faults that really changed something."""
+        return sum(self.hits.values())
+
+
+@dataclass
+class Totals:
+    """All days of a run."""
+
+    days: list[DayResult] = field(default_factory=list)
+    wall_s: float = 0.0
+
+    @property
+    def hits(self) -> Counter[str]:
+        """By catalogue id."""
+        total: Counter[str] = Counter()
+        for day in self.days:
+            total.update(day.hits)
+        return total
+
+    @property
+    def violations(self) -> int:
+        """Broken promises, and days that could not be lived to their end."""
+        return sum(len(day.violations) + bool(day.crash) for day in self.days)
+
+    def never_hit(self) -> list[str]:
+        """Ids that no day of this run met and that nobody excuses."""
+        hits = self.hits
+        return [fault for fault in possible_ids() if not hits[fault]]
+
+
+def day_lines(day: DayResult, *, verbose: bool) -> list[str]:
+    """What is printed of one day: nothing while all is well, unless `verbose`."""
+    again = f"python -m tests.simulation --seed {day.seed}"
+    lines = []
+    if day.crash:
+        lines.append(f"seed {day.seed}  CRASH  {day.crash}  again: {again}")
+    for item in day.violations:
+        lines.append(
+            f"seed {day.seed}  VIOLATION {item.invariant} at {item.second:.3f} s: {item.what}  "
+            f"again: {again}"
+        )
+    if verbose and not lines:
+        lines.append(
+            f"seed {day.seed}  ok  {day.cycles} cycles, {day.sessions} sessions, {day.orders} "
+            f"orders, {day.faults} faults, {day.seconds:.1f} s, log {day.digest}"
+        )
+    return lines
+
+
+def summary_lines(totals: Totals) -> list[str]:
+    """The tables and, last, the JSON object."""
+    hits = totals.hits
+    lines = ["", "faults that changed something, by catalogue id"]
+    known = sorted(hits, key=lambda fault: (fault[0], int(fault[1:])))
+    for group in sorted({fault[0] for fault in known}):
+        row = "  ".join(f"{fault} {hits[fault]}" for fault in known if fault[0] == group)
+        lines.append(f"  {row}")
+    missed = totals.never_hit()
+    if missed:
+        lines.append(f"  not met in this run: {' '.join(missed)}")
+    lines.append("excused (a simulated day cannot meet them)")
+    lines += [f"  {fault:4} {why}" for fault, why in EXCUSED.items()]
+    bare = sorted(seconds for day in totals.days for seconds in day.bare_s)
+    answering = sorted(seconds for day in totals.days for seconds in day.bare_answering_s)
+    lines.append(f"positions without their stop, {len(bare)} times, in seconds")
+    lines.append(f"  while the exchange answers  {percentiles(answering)}")
+    lines.append(f"  in all                      {percentiles(bare)}")
+    simulated = sum(day.days for day in totals.days)
+    calm = [day.seed for day in totals.days if day.faults < FAULTS_A_DAY * day.days]
+    if calm:
+        lines.append(f"fewer than {FAULTS_A_DAY} faults a day: seeds {calm[:20]}")
+    lines.append(
+        json.dumps(
+            {
+                "sessions": sum(day.sessions for day in totals.days),
+                "simulated_days": round(simulated, 3),
+                "faults": sum(hits.values()),
+                "violations": totals.violations,
+                "days_per_second": round(simulated / max(totals.wall_s, 0.001), 3),
+                "cycles": sum(day.cycles for day in totals.days),
+                "orders": sum(day.orders for day in totals.days),
+                "fault_ids": len(hits),
+                "faults_per_day_min": min((day.faults for day in totals.days), default=0),
+                "unprotected_p99_s": at_share(answering, 0.99),
+                "unprotected_max_s": at_share(answering, 1.0),
+                "seconds": round(totals.wall_s, 1),
+            }
+        )
+    )
+    return lines
+
+
+def percentiles(values: Sequence[float]) -> str:
+    """p50, p99 and max of sorted values."""
+    return (
+        f"p50 {at_share(values, 0.5):.2f}  p99 {at_share(values, 0.99):.2f}  "
+        f"max {at_share(values, 1.0):.2f}"
+    )
+
+
+def at_share(values: Sequence[float], share: float) -> float:
+    """The value at that share of sorted values; 0 of none."""
+    if not values:
+        return 0.0
+    return round(values[min(len(values) - 1, int(share * len(values)))], 3)
