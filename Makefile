@@ -13,7 +13,7 @@ RUN_OPTIONS := $(if $(CANDLES),--candles "$(CANDLES)") $(if $(CYCLES),--cycles $
 	$(if $(SEED),--seed $(SEED)) $(if $(START),--start $(START)) $(if $(KEEP),--keep) $(if $(PORT),--port $(PORT)) \
 	$(if $(DATA),--data "$(DATA)")
 
-.PHONY: run up test check contract bench simulate self-check clean install lock
+.PHONY: run up test check contract bench simulate self-check mutation clean install lock
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
@@ -50,6 +50,21 @@ contract: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+# Small changes of the planning and trading code, one at a time: each must be noticed by a test
+# (docs/mutation.md). ROOM=rebalance or execution; SAMPLE=300 SEED=1: so many of each; AGAIN=1: also
+# what survived before; REPORT=1: what is known already. The tool has an environment of its own.
+MUTATION := .venv-mutation
+mutation: $(MUTATION)/.installed
+	@$(MUTATION)/bin/python -m tests.mutation $(if $(ROOM),--room $(ROOM)) $(if $(SAMPLE),--sample $(SAMPLE)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(AGAIN),--again) $(if $(REPORT),--report)
+
+$(MUTATION)/.installed: tests/mutation/requirements.txt $(STAMP)
+	$(BIN)/python -m venv $(MUTATION)
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> $$($(MUTATION)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth
+	$(MUTATION)/bin/python -m pip install --disable-pip-version-check -q -r tests/mutation/requirements.txt
+	@touch $@
 
 clean:
 	rm -rf .aifap .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

@@ -223,7 +223,7 @@ def _gather_at(at: datetime, ports: PreviewPorts, tools: PreviewTools, subject: 
         held.update(sizes_of(snapshot.positions))
         return tools.own(snapshot, named)
 
-    market = SeenMarket(tools.market, (), at)
+    market = SeenMarket(tools.market)
     answer = subject.answer
     if answer is None:
         answer = tools.runner.run(subject.source, subject.spec.config, at, market).targets

@@ -1,7 +1,7 @@
 """Gathers what a plan depends on: the effects before `decide`, for sessions and previews.
 
-    market ─► SeenMarket ─► runner (the user's function) ─► answer ┐
-    exchange: instruments, snapshot, quotes ───────────────────────┴─► CycleInputs ─► decide (pure)
+    exchange: instruments, snapshot, quotes (while the bar is on its way) ─┐
+    market ─► SeenMarket ─► runner (the user's function) ─► answer ────────┴─► CycleInputs ─► decide
 
 Everything that was read is in the inputs, or named there by a digest.
 """
@@ -23,14 +23,13 @@ from module.model.accounts import AccountSnapshot
 from module.model.errors import (
     InvalidInput,
     NotFound,
-    Rejected,
     Retryable,
     Unavailable,
 )
 from module.model.market import Candle, Frequency, Instrument, Quote
 from module.model.money import ONE, ZERO, decimal_from_float
 from module.model.sessions import SessionSpec, TradeMode
-from module.ports import Exchange, MarketData, WindowRequest
+from module.ports import Exchange, MarketData
 from trading.rebalance.bars_seen import BarsSeen, see_bars, see_refusal
 from trading.rebalance.decision import AccountInputs, CycleInputs, StrategyCall
 from trading.rebalance.plan import Policy
@@ -69,6 +68,16 @@ def everything(snapshot: AccountSnapshot, _named: Collection[str]) -> AccountSna
 
 
 @dataclass(frozen=True, slots=True)
+class AccountReading:
+    """What the exchange said at one time: rules, the whole account, quotes of what was likely to be
+    needed."""
+
+    instruments: Mapping[str, Instrument]
+    snapshot: AccountSnapshot
+    quotes: Mapping[str, Quote]
+
+
+@dataclass(frozen=True, slots=True)
 class Gatherer:
     """Gathers for one session (or for what would be one). `initial_balance`: the equity at its
     start. `own`: a snapshot with only what the session may touch, the symbols that it names being
@@ -81,22 +90,38 @@ class Gatherer:
     house: House = UNNAMED
     own: OwnPart = everything
 
+    def read_account(self, likely: Collection[str]) -> AccountReading:
+        """What does not depend on the strategy's answer; `likely`: the symbols that it may name.
+
+        ExchangeAway while the account cannot be read.
+        """
+        instruments = _asked(self.exchange.instruments)
+        snapshot = _asked(self.exchange.snapshot)
+        named = _named(likely, snapshot) & set(instruments)
+        return AccountReading(instruments, snapshot, self._quotes(snapshot, sorted(named)))
+
     def gather(
-        self, at: datetime, answer: Mapping[str, Mapping[str, str]], market: SeenMarket
+        self,
+        at: datetime,
+        answer: Mapping[str, Mapping[str, str]],
+        market: SeenMarket,
+        reading: AccountReading | None = None,
     ) -> CycleInputs:
         """The inputs of the plan for `at`, `answer` being what the strategy returned through
-        `market` (or weights given by hand).
+        `market` (or weights given by hand). `reading`: the account as read a moment ago; None: it
+        is read now.
 
         StrategyFailed when the answer cannot be used; ExchangeAway while the account cannot be
         read; NotYet and Unavailable as the market raises them.
         """
         strategy_bars = len(market.seen)
-        instruments = _asked(self.exchange.instruments)
-        snapshot = _asked(lambda: self.own(self.exchange.snapshot(), set(answer)))
+        read = self.read_account(answer) if reading is None else reading
+        instruments = read.instruments
+        snapshot = _asked(lambda: self.own(read.snapshot, set(answer)))
         spec, policy = self.spec, self.policy
         measured = measure_volatility(answer, instruments, policy, market, at)
         named = _named(answer, snapshot)
-        quotes = self._quotes(snapshot, sorted(named))
+        quotes = self._quotes(snapshot, sorted(named), read.quotes)
         return CycleInputs(
             session_id=spec.session_id,
             cycle=at,
@@ -125,26 +150,32 @@ class Gatherer:
             spec.owner_id, spec.strategy_name, spec.strategy_digest, config, self.house.timezone
         )
 
-    def _quotes(self, snapshot: AccountSnapshot, named: Sequence[str]) -> dict[str, Quote]:
+    def _quotes(
+        self,
+        snapshot: AccountSnapshot,
+        named: Sequence[str],
+        known: Mapping[str, Quote] | None = None,
+    ) -> dict[str, Quote]:
         """Quotes of what the snapshot does not price, and with bands of everything; one that has
         none (it was delisted, A20) is left out: the plan skips it with a reason, and the others are
-        traded."""
+        traded. Those in `known` are not asked for again."""
         held = {position.symbol for position in snapshot.positions}
         needs_spread = self.policy.no_trade_band is not None
-        wanted = [symbol for symbol in named if needs_spread or symbol not in held]
+        needed = [symbol for symbol in named if needs_spread or symbol not in held]
+        found = {symbol: known[symbol] for symbol in needed if known and symbol in known}
+        wanted = [symbol for symbol in needed if symbol not in found]
         if not wanted:
-            return {}
+            return found
         try:
-            return dict(_asked(partial(self.exchange.quotes, wanted)))
+            return {**found, **_asked(partial(self.exchange.quotes, wanted))}
         except NotFound:
-            found: dict[str, Quote] = {}
             for symbol in wanted:
                 with contextlib.suppress(NotFound):
                     found.update(_asked(partial(self.exchange.quotes, [symbol])))
             return found
 
 
-def _named(answer: Mapping[str, Mapping[str, str]], snapshot: AccountSnapshot) -> set[str]:
+def _named(answer: Collection[str], snapshot: AccountSnapshot) -> set[str]:
     """Every symbol that a plan may speak of: returned, held, or with an order that waits."""
     held = {position.symbol for position in snapshot.positions}
     return set(answer) | held | {order.symbol for order in snapshot.open_orders}
@@ -177,24 +208,11 @@ def _asked(read: Callable[[], T]) -> T:
 
 
 class SeenMarket:
-    """The market as one cycle sees it: every request is answered once, and remembered.
+    """The market as one cycle sees it: every request is answered once, and remembered."""
 
-    The windows of the last cycle are fetched ahead, before the user's code runs.
-    """
-
-    def __init__(self, market: MarketData, windows: Sequence[WindowRequest], at: datetime) -> None:
+    def __init__(self, market: MarketData) -> None:
         self._market = market
-        self._ready: dict[tuple[tuple[str, ...], Frequency, int], Mapping[str, Sequence[Candle]]]
-        self._ready = {}
         self._seen: dict[tuple[tuple[str, ...], Frequency, int], BarsSeen] = {}
-        for window in windows:
-            key = (window.assets, window.frequency, window.window)
-            if key in self._ready:
-                continue
-            with contextlib.suppress(Rejected):  # if the strategy asks again, it reads why
-                self._ready[key] = market.closed_bars(
-                    window.assets, window.frequency, window.window, at
-                )
 
     @property
     def seen(self) -> tuple[BarsSeen, ...]:
@@ -204,15 +222,13 @@ class SeenMarket:
     def closed_bars(
         self, symbols: Sequence[str], frequency: Frequency, window: int, end: datetime
     ) -> Mapping[str, Sequence[Candle]]:
-        """From what was seen or is ready, else from the market."""
+        """From what was seen, else from the market."""
         key = (tuple(symbols), frequency, window)
         known = self._seen.get(key)
         if known is not None and not known.asked.refusal:
             return known.bars
-        bars = self._ready.get(key)
         try:
-            if bars is None:
-                bars = self._market.closed_bars(symbols, frequency, window, end)
+            bars = self._market.closed_bars(symbols, frequency, window, end)
         except (NotFound, InvalidInput) as error:
             self._seen[key] = see_refusal(symbols, frequency, window, error)
             raise

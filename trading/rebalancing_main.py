@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import enum
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -31,7 +31,7 @@ from module.model.errors import (
     StaleWriter,
     Unavailable,
 )
-from module.model.market import Instrument, MarketType
+from module.model.market import MarketType
 from module.model.sessions import (
     DesiredState,
     EndState,
@@ -52,6 +52,7 @@ from trading.account_watch import AccountWatch
 from trading.execution.auto_trade import (
     ExecutionPorts,
     ExecutionRules,
+    Known,
     auto_trade,
     is_stale,
     settle_open_slices,
@@ -139,7 +140,7 @@ class _Leader:
         self._epoch = 0
         self._cycles_done = 0
         self._failures = 0
-        self._instruments: Mapping[str, Instrument] | None = None
+        self._known: Known | None = None
         self._announcer = Announcer(wiring.spec, wiring.user, wiring.alerts, wiring.clock)
         self._vigil = Vigil(
             wiring.spec.session_id,
@@ -186,12 +187,13 @@ class _Leader:
     def _warm_up(self) -> None:
         """Read what the cycle will ask for; whatever goes wrong here is met again in the cycle."""
         exchange, last = self._wiring.exchange, self._letters.last
-        self._instruments = None
+        at = self._clock.now()
         try:
-            self._instruments = exchange.instruments()
-            named = sorted(set(last.targets if last else ()) & set(self._instruments))
-            if named and self._spec.market is MarketType.FUTURES:
-                exchange.symbol_settings(named)
+            instruments = exchange.instruments()
+            named = sorted(set(last.targets if last else ()) & set(instruments))
+            is_futures = self._spec.market is MarketType.FUTURES
+            settings = exchange.symbol_settings(named) if named and is_futures else {}
+            self._known = Known(at, instruments, settings)
         except (*PASSING, Rejected) as error:
             log.info("not warm for the next cycle", detail=error.message)
 
@@ -293,8 +295,9 @@ class _Leader:
 
     def _trade(self, info: OrderInfo) -> OrderInfo:
         """Carry out the letter; when the exchange goes away in the middle, wait and take it up."""
+        known, self._known = self._known, None
         try:
-            done = auto_trade(info, self._ports(), self._rules(info), self._instruments)
+            done = auto_trade(info, self._ports(), self._rules(info), known)
         except PASSING as error:
             self._vigil.note_away(error.message)
             self._vigil.let_pass(AWAY_PAUSE_FIRST_S)

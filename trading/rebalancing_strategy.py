@@ -1,7 +1,8 @@
 """The strategy process: gathers, asks the runner, plans, writes the letter, rings.
 
-    rebalance_start ─► read the letter (which cycle?) ─► user's function in the runner ─► gather
-                    ─► decide (pure) ─► letter (planned | skipped) ─► strategy_done
+    rebalance_start ─► read the letter (which cycle?) ─► the account, while the bar is on its way
+                    ─► user's function in the runner ─► gather ─► decide (pure)
+                    ─► letter (planned | skipped) ─► strategy_done
                     ─► the bars it saw, for the archive
     autotrade_done  ─► rebalance_done
 
@@ -10,8 +11,9 @@ Trusted: it holds a token for one account, never an exchange key. The user's cod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import Decimal
 
 from module.logs import get_logger
@@ -31,7 +33,6 @@ from module.ports import (
     MarketData,
     OrderInfoStore,
     StrategyRunner,
-    WindowRequest,
 )
 from trading.gathering import (
     AWAY,
@@ -59,7 +60,9 @@ __all__ = [
     "run_strategy",
 ]
 
-TRADED_WAIT_S = 3600.0
+READING_AGE_MAX = timedelta(seconds=2.5)
+"""World time after which the account is read again once the strategy has answered. Shorter than
+what the leader trades without a further look (`freshness.LOOK_AGAIN_S`)."""
 
 log = get_logger("trading.strategy")
 
@@ -87,17 +90,15 @@ class StrategyWiring:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one request became. `windows`: what to fetch ahead next time; `market`: what was seen,
-    where there is a plan to replay with it."""
+    """What one request became. `market`: what was seen, where there is a plan to replay with it."""
 
     info: OrderInfo
-    windows: tuple[WindowRequest, ...]
     market: SeenMarket | None = None
 
 
 def run_strategy(wiring: StrategyWiring, leader_gone: int) -> None:
     """Serve the leader until it is gone (`leader_gone` becomes readable when it dies)."""
-    windows: tuple[WindowRequest, ...] = ()
+    likely: frozenset[str] = frozenset()
     start = wiring.bells.rebalance_start
     wiring.bells.rebalance_done.set()  # ready
     while True:
@@ -108,8 +109,8 @@ def run_strategy(wiring: StrategyWiring, leader_gone: int) -> None:
         info = _read(wiring.store)
         if info is None or info.stage is not CycleStage.REQUESTED:
             continue  # a bell may ring twice; the letter says there is nothing to do
-        answer = _answer(wiring, info, windows)
-        windows = answer.windows
+        answer = _answer(wiring, info, likely)
+        likely = frozenset(answer.info.targets) or likely
         reach("strategy: answered")
         wiring.store.write(to_json(answer.info), answer.info.epoch, answer.info.revision)
         reach("strategy: letter written")
@@ -129,33 +130,30 @@ def _read(store: OrderInfoStore) -> OrderInfo | None:
     return None if document is None else from_json(document)
 
 
-def _answer(wiring: StrategyWiring, info: OrderInfo, windows: tuple[WindowRequest, ...]) -> Answer:
+def _answer(wiring: StrategyWiring, info: OrderInfo, likely: Collection[str]) -> Answer:
     """A plan, or a cycle skipped with the reason that its owner will read."""
     try:
-        return execute_strategy(wiring, info, windows)
+        return execute_strategy(wiring, info, likely)
     except NotYet as error:
         reason = f"the bar that closes at the boundary did not come: {error.message}"
-        return Answer(info.changed(stage=CycleStage.SKIPPED, reason=f"no-bar: {reason}"), windows)
+        return Answer(info.changed(stage=CycleStage.SKIPPED, reason=f"no-bar: {reason}"))
     except Retryable as error:
         # Whatever its finer code (an open circuit): it passes, and is no fault of the strategy.
         known = error.code in (AWAY, RateLimited.code)
         reason = f"{error.code if known else Unavailable.code}: {error.message}"
-        return Answer(info.changed(stage=CycleStage.SKIPPED, reason=reason), windows)
+        return Answer(info.changed(stage=CycleStage.SKIPPED, reason=reason))
     except AifapError as error:
         reason = f"{error.code}: {error.message}"
-        return Answer(info.changed(stage=CycleStage.SKIPPED, reason=reason), ())
+        return Answer(info.changed(stage=CycleStage.SKIPPED, reason=reason))
 
 
-def execute_strategy(
-    wiring: StrategyWiring, info: OrderInfo, windows: Sequence[WindowRequest]
-) -> Answer:
-    """One cycle's decision: ask the user's function, gather, decide.
+def execute_strategy(wiring: StrategyWiring, info: OrderInfo, likely: Collection[str]) -> Answer:
+    """One cycle's decision: read the account, ask the user's function, gather, decide.
 
-    `windows` of the last cycle are fetched ahead. The letter's `inputs` hold everything that the
-    plan depends on; bars are named there by digests, and kept for the archive afterwards.
+    What does not depend on the answer is read first: the bar is on its way meanwhile. `likely`: the
+    symbols of the last answer. The letter's `inputs` hold everything that the plan depends on; bars
+    are named there by digests, and kept for the archive afterwards.
     """
-    market = SeenMarket(wiring.market, windows, info.cycle)
-    output = wiring.runner.run(wiring.source, wiring.spec.config, info.cycle, market)
     gatherer = Gatherer(
         wiring.spec,
         wiring.policy,
@@ -164,8 +162,13 @@ def execute_strategy(
         wiring.house,
         wiring.own,
     )
-    inputs = gatherer.gather(info.cycle, output.targets, market)
-    return Answer(plan_letter(info, inputs, decide(inputs)), output.windows, market)
+    began = wiring.clock.now()
+    reading = gatherer.read_account(likely)
+    market = SeenMarket(wiring.market)
+    output = wiring.runner.run(wiring.source, wiring.spec.config, info.cycle, market)
+    is_fresh = wiring.clock.now() - began <= READING_AGE_MAX
+    inputs = gatherer.gather(info.cycle, output.targets, market, reading if is_fresh else None)
+    return Answer(plan_letter(info, inputs, decide(inputs)), market)
 
 
 def keep_bars(wiring: StrategyWiring, answer: Answer) -> None:

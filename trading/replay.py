@@ -161,7 +161,7 @@ def _asked_again(
             f"the bars of cycle {instant_text(inputs.cycle)} were not kept: its strategy cannot be "
             "asked again (--without-strategy takes its recorded answer)"
         )
-    market = SeenMarket(ArchivedMarket(bars), (), inputs.cycle)
+    market = SeenMarket(ArchivedMarket(bars))
     try:
         answer = runner.run(
             journal.source, json.loads(inputs.call.config), inputs.cycle, market

@@ -2,8 +2,9 @@
 
     strategy process ── Unix socket ──► runner host ── fork ──► child: lock_down, then user code
 
-It holds no secret and no connection but its listening socket; pandas and numpy are loaded before
-the first fork so that a call costs milliseconds. It kills children that outlive their time.
+It holds no secret and no connection but its listening socket and its children's channels; pandas
+and numpy are loaded before the first fork so that a call costs milliseconds. Whoever asked keeps
+the time: when it hangs up, its child is killed; so are children that nobody hangs up on.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
 from module.clock import SystemClock
@@ -31,7 +33,8 @@ from module.ports import Clock
 from module.security.framing import ConnectionEnded, receive_message, send_message
 from module.security.sandbox import Limits, lock_down
 
-GRACE_S = 1.0
+MARKET_WAIT_MAX_S = 120.0
+"""Real seconds that a call may last beyond its own time: its bars are waited for in between."""
 LOG_MAX = 8192
 ANSWER_MAX_SYMBOLS = 1000
 CHILDREN_MAX = 64
@@ -72,8 +75,17 @@ def _warm() -> None:
     gc.freeze()
 
 
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A child, the host's own end of its channel (to hear when the asker hangs up), its end."""
+
+    child: int
+    channel: socket.socket
+    deadline_s: float
+
+
 class _Host:
-    """Accepts, forks, reaps, and kills what is over its time."""
+    """Accepts, forks, reaps, and kills what is over its time or has nobody to answer to."""
 
     def __init__(
         self, listener: socket.socket, clock: Clock, limits: Limits, wall_s: float, *, pod: bool
@@ -83,7 +95,8 @@ class _Host:
         self._limits = limits
         self._wall_s = wall_s
         self._pod = pod
-        self._deadlines: dict[int, float] = {}
+        self._running: dict[int, _Running] = {}
+        self._poller = select.poll()
         self._stopping = False
 
     def serve(self) -> None:
@@ -93,29 +106,31 @@ class _Host:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        poller = select.poll()
-        poller.register(wake_read, select.POLLIN)
-        poller.register(self._listener, select.POLLIN)
+        self._poller.register(wake_read, select.POLLIN)
+        self._poller.register(self._listener, select.POLLIN)
         while not self._stopping:
-            full = len(self._deadlines) >= CHILDREN_MAX
-            poller.modify(self._listener, 0 if full else select.POLLIN)
-            for descriptor, _ in poller.poll(self._next_deadline_ms()):
+            full = len(self._running) >= CHILDREN_MAX
+            self._poller.modify(self._listener, 0 if full else select.POLLIN)
+            for descriptor, _ in self._poller.poll(self._next_deadline_ms()):
                 if descriptor == wake_read:
                     with contextlib.suppress(BlockingIOError):
                         os.read(wake_read, 4096)
-                else:
+                elif descriptor == self._listener.fileno():
                     self._fork()
+                else:
+                    self._hung_up(descriptor)
             self._reap()
-        for child in self._deadlines:
-            _kill(child)
+        for running in self._running.values():
+            _kill(running.child)
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
 
     def _next_deadline_ms(self) -> int:
-        if not self._deadlines:
+        if not self._running:
             return 60_000
-        left_s = min(self._deadlines.values()) - self._clock.monotonic()
+        earliest_s = min(running.deadline_s for running in self._running.values())
+        left_s = earliest_s - self._clock.monotonic()
         return max(10, int(left_s * 1000) + 1)
 
     def _fork(self) -> None:
@@ -127,23 +142,34 @@ class _Host:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             _child(channel, self._limits, host, pod=self._pod)
-        channel.close()
-        self._deadlines[child] = self._clock.monotonic() + self._wall_s + GRACE_S
+        deadline_s = self._clock.monotonic() + self._wall_s + MARKET_WAIT_MAX_S
+        self._running[child] = _Running(child, channel, deadline_s)
+        self._poller.register(channel, 0)  # what it carries is not ours to read
+
+    def _hung_up(self, descriptor: int) -> None:
+        """Nobody waits for this child's answer any more (or it has just been read)."""
+        self._poller.unregister(descriptor)
+        for running in self._running.values():
+            if running.channel.fileno() == descriptor:
+                _kill(running.child)
 
     def _reap(self) -> None:
         now = self._clock.monotonic()
-        for child, deadline in list(self._deadlines.items()):
-            if now >= deadline:
-                _kill(child)
-        while self._deadlines:
+        for running in self._running.values():
+            if now >= running.deadline_s:
+                _kill(running.child)
+        while self._running:
             try:
                 ended, _ = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                self._deadlines.clear()
                 return
             if ended == 0:
                 return
-            self._deadlines.pop(ended, None)
+            over = self._running.pop(ended, None)
+            if over is not None:
+                with contextlib.suppress(KeyError):  # nobody had hung up on it
+                    self._poller.unregister(over.channel)
+                over.channel.close()
 
 
 def _kill(child: int) -> None:

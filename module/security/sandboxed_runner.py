@@ -2,13 +2,15 @@
 
 One child per call: a strategy keeps no state between cycles, so that a cycle can be replayed from
 its journal. The child asks for bars, we answer with data cut at the decision time; then it gives
-one set of weights. Time-outs are real time.
+one set of weights. Time-outs are real time; what the market takes to answer does not count: the
+child is there, and has come as far as it could, when the bar arrives.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -27,7 +29,28 @@ ANSWER_MAX = 256 * 1024
 REQUESTS_MAX = 200
 CONNECT_TRIES = 50
 CONNECT_PAUSE_S = 0.1
-GRACE_S = 2.0
+GRACE_S = 1.0
+
+
+class _StopWatch:
+    """Real seconds of a call, without those in which the market was asked."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._started_s = clock.monotonic()
+
+    def seconds(self) -> float:
+        """So far."""
+        return self._clock.monotonic() - self._started_s
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """What happens inside does not count."""
+        stopped_s = self._clock.monotonic()
+        try:
+            yield
+        finally:
+            self._started_s += self._clock.monotonic() - stopped_s
 
 
 class SandboxedRunner:
@@ -49,7 +72,7 @@ class SandboxedRunner:
         StrategyFailed says what the user's code did wrong; NotYet and Unavailable pass through
         from the market; Unavailable also when there is no runner host.
         """
-        started = self._clock.monotonic()
+        watch = _StopWatch(self._clock)
         with self._connect() as channel:
             request = {
                 "source": source,
@@ -59,12 +82,12 @@ class SandboxedRunner:
             }
             try:
                 send_message(channel, request)
-                return self._converse(channel, at, market, started)
+                return self._converse(channel, at, market, watch)
             except TimeoutError as error:
                 raise StrategyFailed(self._too_slow()) from error
             except ConnectionEnded as error:
-                if self._clock.monotonic() - started >= self._timeout_s:
-                    raise StrategyFailed(self._too_slow()) from error  # its host was faster
+                if watch.seconds() >= self._timeout_s:
+                    raise StrategyFailed(self._too_slow()) from error  # its CPU limit was faster
                 raise StrategyFailed(
                     "the strategy's process ended without an answer (killed by its CPU or memory "
                     "limit, or by itself); nothing is traded"
@@ -89,11 +112,11 @@ class SandboxedRunner:
         raise Unavailable(f"no runner host answers at {self._socket_path}; strategies cannot run")
 
     def _converse(
-        self, channel: socket.socket, at: datetime, market: MarketData, started: float
+        self, channel: socket.socket, at: datetime, market: MarketData, watch: _StopWatch
     ) -> StrategyOutput:
         windows: list[WindowRequest] = []
         for _ in range(REQUESTS_MAX):
-            left = self._timeout_s + GRACE_S - (self._clock.monotonic() - started)
+            left = self._timeout_s + GRACE_S - watch.seconds()
             if left <= 0:
                 raise TimeoutError
             channel.settimeout(left)
@@ -102,10 +125,12 @@ class SandboxedRunner:
             except InvalidInput as error:
                 raise StrategyFailed(f"the strategy's answer was refused: {error}") from error
             if message.get("op") != "history":
-                return _read_answer(message, windows, self._clock.monotonic() - started)
+                return _read_answer(message, windows, watch.seconds())
             window = _read_window(message)
             windows.append(window)
-            send_message(channel, self._answer_window(window, at, market))
+            with watch.stopped():
+                answer = self._answer_window(window, at, market)
+            send_message(channel, answer)
         raise StrategyFailed(f"the strategy asked for more than {REQUESTS_MAX} windows of bars")
 
     def _answer_window(

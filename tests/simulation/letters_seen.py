@@ -105,6 +105,11 @@ class LettersSeen:
                 )
 
 
+def _is_newer(document: Document, other: Document) -> bool:
+    stamps = [(each["epoch"], each["revision"]) for each in (document, other)]
+    return document["session_id"] == other["session_id"] and stamps[0] > stamps[1]
+
+
 class WatchedStore:
     """Fits `OrderInfoStore`, and whatever more the store can do."""
 
@@ -118,6 +123,10 @@ class WatchedStore:
         self._process.require_alive()
         found = self._store.read()
         self._seen.on_read(found)
+        latest = self._seen.latest
+        if found is not None and latest is not None and _is_newer(found, latest):
+            # Its writer died once it was durable, and before it could know.
+            self._seen.durable(self._process, found)
         return found
 
     def write(self, document: Document, epoch: int, revision: int) -> None:

@@ -3,8 +3,8 @@
 One cycle opens twelve positions with stops, the next one turns some over. Each named point that the
 leader, the strategy process or the gateway reaches during the first cycle is a place to die, at
 each of its occurrences. Then, for the first occurrence of each, the leader that follows dies at
-every point of its recovery too. Every run must satisfy every invariant, be at its targets after the next
-cycle, and end flat with nothing left behind.
+every point of its recovery too. Every run must satisfy every invariant, be at its targets after the
+next cycle, and end flat with nothing left behind.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.day import live, memory_folder
+from tests.simulation.day import live
 from tests.simulation.day_plan import day_plan, possible_ids
 from tests.simulation.fault_draws import EXCUSED
 from tests.simulation.hub import NEVER_MS, Died, Hub, HubLock, Process, SimClock
@@ -47,9 +47,7 @@ def test_hours_in_which_everything_goes_wrong_break_no_promise(seed: int) -> Non
 
 
 def test_a_quiet_day_ends_flat_and_is_watched_every_minute(tmp_path: Path) -> None:
-    with_folder = Path(memory_folder() or tmp_path) / tmp_path.name
-    with_folder.mkdir(mode=0o700, exist_ok=True)
-    world = World(WorldPlan(7, hours=0.6), with_folder)
+    world = World(WorldPlan(7, hours=0.6), tmp_path)
     report = world.run()
     assert report.violations == []
     assert report.cycles >= 2

@@ -153,7 +153,7 @@ def test_the_plan_digest_is_of_the_decision_not_of_its_progress() -> None:
     record = sent(before.leg("SOLUSDT-open"))
     after = before.with_legs({"SOLUSDT-open": record}, stage=CycleStage.TRADING)
     assert after.plan_digest == before.plan_digest
-    other = replace(before, legs=(LegRecord(replace(LEG, size=Decimal("39.7"))),))
+    other = replace(before, legs=(LegRecord(LEG._replace(size=Decimal("39.7"))),))
     assert other.plan_digest != before.plan_digest
 
 

@@ -34,7 +34,7 @@ from trading.execution.opening import (
     verify_settings,
 )
 from trading.execution.protection import protect
-from trading.execution.scribe import ExecutionPorts, ExecutionRules, Scribe
+from trading.execution.scribe import ExecutionPorts, ExecutionRules, Known, Scribe
 from trading.execution.sending import BATCH_MAX, Sender
 from trading.rebalance.leg_state import LegState
 from trading.rebalance.order_info import (
@@ -52,6 +52,7 @@ __all__ = [
     "BATCH_MAX",
     "ExecutionPorts",
     "ExecutionRules",
+    "Known",
     "auto_trade",
     "is_stale",
     "settle_open_slices",
@@ -65,16 +66,17 @@ def auto_trade(
     info: OrderInfo,
     ports: ExecutionPorts,
     rules: ExecutionRules,
-    instruments: Mapping[str, Instrument] | None = None,
+    known: Known | None = None,
 ) -> OrderInfo:
     """Carry out the letter and return it *done*, or *dropped* where `is_stale` says that its plan
     was too old, or the account another one, before the first order left: plan anew.
 
     Raises what outlives its retries (Unavailable, StaleWriter, Conflict …): the caller stops the
     session or waits, and leaves the account protected. Called again with the same letter it goes
-    on. `instruments`: trading rules as read shortly before, None: they are read now.
+    on. `known`: what was read shortly before; None: it is read now.
     """
-    return _Execution.of(info, ports, rules, instruments).run(info)
+    instruments = None if known is None else known.instruments
+    return _Execution.of(info, ports, rules, instruments).run(info, known)
 
 
 def settle_open_slices(
@@ -113,14 +115,14 @@ class _Execution:
         lots = {symbol: instrument.size_step for symbol, instrument in found.items()}
         return cls(scribe, evidence, Sender(scribe, evidence, Departures.of(info, lots)), found)
 
-    def run(self, info: OrderInfo) -> OrderInfo:
+    def run(self, info: OrderInfo, known: Known | None) -> OrderInfo:
         if info.stage in RESUMED:
             info = protect(self.scribe, info)  # what is held is protected before all else (B10)
             info = self.evidence.look(info)
         stale = self._why_stale(info)
         if stale:
             return self.scribe.save(info.changed(stage=CycleStage.DROPPED, reason=stale))
-        verify_settings(self.scribe, _opening_symbols(info))
+        verify_settings(self.scribe, _opening_symbols(info), known)
         info = info.changed(stage=CycleStage.TRADING)
         for _ in range(PASSES_MAX):
             info = self._trade(info, reducing=True)

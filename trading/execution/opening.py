@@ -17,7 +17,7 @@ from module.model.money import ZERO
 from module.points import reach
 from trading.execution.evidence import POLL_FIRST_S
 from trading.execution.freshness import changed_symbols
-from trading.execution.scribe import Scribe
+from trading.execution.scribe import Known, Scribe
 from trading.rebalance.leg_state import LegState
 from trading.rebalance.order_info import LegRecord, OrderInfo, Sized, given_up
 from trading.rebalance.plan import SkippedLeg, SkipReason, fit_opening_legs
@@ -28,13 +28,16 @@ POSITION_WAIT_S = 0.5
 NO_MARGIN = "no margin left"
 
 
-def verify_settings(scribe: Scribe, symbols: Sequence[str]) -> None:
+def verify_settings(scribe: Scribe, symbols: Sequence[str], known: Known | None = None) -> None:
     """Leverage and margin mode of every symbol that opens are the session's (A21).
 
     Conflict says what differs. With `apply_account_settings` they are set while the symbol is flat,
-    and read back.
+    and read back. What is `known` of just before need not be read again where it is as wanted.
     """
     if scribe.rules.policy.market is not MarketType.FUTURES or not symbols:
+        return
+    before = None if known is None else known.settings_of(symbols, scribe.now())
+    if before is not None and all(_is_wanted(scribe, before[symbol]) for symbol in symbols):
         return
     settings = scribe.ports.exchange.symbol_settings(symbols)
     other = [symbol for symbol in symbols if not _is_wanted(scribe, settings[symbol])]

@@ -6,11 +6,12 @@ last is what the last check before sending compares orders with (`departures`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from module.model.accounts import MarginMode
+from module.model.accounts import MarginMode, SymbolSettings
+from module.model.market import Instrument
 from module.model.orders import WriteStamp
 from module.model.sessions import client_id
 from module.points import reach
@@ -19,6 +20,8 @@ from trading.rebalance.order_info import OrderInfo, to_json
 from trading.rebalance.plan import Policy
 
 SEND_WINDOW_S = 10.0
+SETTINGS_AGE_MAX_S = 30.0
+"""World seconds for which a reading of leverage and margin mode holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,25 @@ class ExecutionRules:
     apply_account_settings: bool
     stop_requested: Callable[[], bool]
     frozen: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What was read at `at`, shortly before a cycle, so that the cycle need not wait for it."""
+
+    at: datetime
+    instruments: Mapping[str, Instrument]
+    settings: Mapping[str, SymbolSettings]
+
+    def settings_of(
+        self, symbols: Sequence[str], now: datetime
+    ) -> Mapping[str, SymbolSettings] | None:
+        """Of all `symbols`, while the reading is at most SETTINGS_AGE_MAX_S old; else None."""
+        if (now - self.at).total_seconds() > SETTINGS_AGE_MAX_S or set(symbols) - set(
+            self.settings
+        ):
+            return None
+        return self.settings
 
 
 @dataclass(slots=True)

@@ -147,13 +147,15 @@ def decide(inputs: CycleInputs) -> Decision:
         require(inputs.target_volatility is not None, "volatility targeting without a target")
         assert inputs.target_volatility is not None
         targets = scale_to_volatility(targets, inputs.realized_volatility, inputs.target_volatility)
-    book = _book(inputs)
+    book = _book(inputs, targets)
     return Decision(targets, book, plan_rebalance(targets, book, policy))
 
 
-def _book(inputs: CycleInputs) -> Book:
+def _book(inputs: CycleInputs, targets: Mapping[str, Target]) -> Book:
     account = inputs.account
-    if inputs.closing:  # whatever is left is closed, however little it is worth
+    nothing_opens = not any(target.weight for target in targets.values())
+    if inputs.closing or (account.equity <= 0 and nothing_opens):
+        # whatever is left is closed, however little the account is worth
         base = max(account.equity, ONE)
     else:
         base = sizing_base(

@@ -7,7 +7,6 @@ the plan was made.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from decimal import Decimal
 
 from module.model.market import Instrument
@@ -107,7 +106,7 @@ def _shrunk(openings: Sequence[_Opening], available: Decimal) -> dict[str, Decim
 
 def resized(leg: Leg, size: Decimal) -> Leg:
     """The same leg with another size."""
-    return replace(leg, size=size)
+    return leg._replace(size=size)
 
 
 def rounded_anew(leg: Leg, filled: Decimal, instrument: Instrument) -> Leg | None:
@@ -117,4 +116,4 @@ def rounded_anew(leg: Leg, filled: Decimal, instrument: Instrument) -> Leg | Non
     too_small = rest < instrument.size_min or rest * leg.reference_price < instrument.notional_min
     if rest <= 0 or (too_small and not leg.reduce_only):
         return None
-    return replace(leg, size=filled + rest, stops=round_stops(leg.stops, instrument))
+    return leg._replace(size=filled + rest, stops=round_stops(leg.stops, instrument))

@@ -76,7 +76,7 @@ class LegRecord:
         """The leg as it is carried out."""
         if self.sized is None:
             return self.leg
-        return replace(self.leg, size=self.sized.size, stops=self.sized.stops)
+        return self.leg._replace(size=self.sized.size, stops=self.sized.stops)
 
     @property
     def filled_size(self) -> Decimal:

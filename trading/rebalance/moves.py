@@ -83,14 +83,21 @@ class Move:
         return abs(self.distance - lots * self.lot_value)
 
 
-def round_to_nearest(move: Move) -> None:
+def round_to_nearest(move: Move, gain_min: Decimal) -> None:
     """Choose the lots that leave the least residual: one of the two multiples next to the goal that
-    the venue's minimums allow, or none. A tie goes to the smaller position."""
+    the venue's minimums allow, or none. A tie goes to the smaller position.
+
+    A single lot that goes beyond the goal must bring it at least `gain_min` (in quote asset) nearer
+    than trading nothing: else a price that moves to and fro around half a lot would trade that lot
+    to and fro, and pay for it each time.
+    """
     lot_value = move.lot_value
     whole, rest = divmod(move.distance, lot_value)
     twice = rest + rest
     grows = move.grows
     up = twice > lot_value or (twice == lot_value and not grows)
+    if up and not whole and twice - lot_value < gain_min:
+        up = False
     nearest = whole + ONE if up else whole
     if grows and nearest:  # the usual case in one look: an opening that keeps the minimums
         rules = move.instrument
@@ -148,9 +155,9 @@ def shrink_to_limit(moves: Sequence[Move], excess: Decimal) -> None:
 
 
 def scale_down(moves: Sequence[Move], allowed: Decimal, reason: SkipReason) -> None:
-    """Trade at most `allowed` notional of the moves: of each the same part, down to the lot; then
-    what is left over goes, lot by lot, to those that lost most to rounding. `reason` says why a
-    move is not made at all."""
+    """Trade at most `allowed` notional of the moves: of each the same part, down to the lot; what
+    that leaves goes to those that lost most, as an order that the venue takes or one lot more each,
+    then evenly, until no order would get another lot. `reason` says why a move is not made."""
     wanted = sum((move.lots * move.lot_value for move in moves), ZERO)
     left = max(allowed, ZERO)
     if wanted <= left:
@@ -167,14 +174,23 @@ def scale_down(moves: Sequence[Move], allowed: Decimal, reason: SkipReason) -> N
         left -= move.lots * move.lot_value
         lost = (part - move.lots) * move.lot_value
         short.append((-lost, move.target.symbol, move, planned))
-    for _, _, move, planned in sorted(short, key=lambda item: item[:2]):
+    by_loss = [(move, planned) for _, _, move, planned in sorted(short, key=lambda item: item[:2])]
+    for move, planned in by_loss:
         lots = max(move.lots + ONE, move.least_lots)
         cost = (lots - move.lots) * move.lot_value
         if lots <= planned and cost <= left:
             move.choose(lots)
             left -= cost
-    for _, _, move, planned in sorted(short, key=lambda item: item[:2]):
-        more = min(left // move.lot_value, (planned - move.lots) // ONE)
-        if move.lots and more:
-            move.choose(move.lots + more)
-            left -= more * move.lot_value
+    _hand_out(left, [(move, planned) for move, planned in by_loss if move.lots])
+
+
+def _hand_out(left: Decimal, short: Sequence[tuple[Move, Decimal]]) -> None:
+    """`left` of notional to moves that have less than their planned lots: to all the same part of
+    what each lacks; what that leaves of lots in their order."""
+    lacking = sum(((planned - move.lots) * move.lot_value for move, planned in short), ZERO)
+    for part in (min(left / lacking, ONE) if lacking else ZERO, ONE):
+        for move, planned in short:
+            more = min((planned - move.lots) * part // ONE, left // move.lot_value)
+            if more:
+                move.choose(move.lots + more)
+                left -= more * move.lot_value

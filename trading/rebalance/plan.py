@@ -31,7 +31,6 @@ from trading.rebalance.legs import (
     Policy,
     SkippedLeg,
     SkipReason,
-    new_leg,
 )
 from trading.rebalance.moves import Move, round_to_nearest, scale_down, shrink_to_limit
 from trading.rebalance.stops import entry_price, stops_fit, wanted_stops
@@ -102,6 +101,7 @@ class _Planner:
         self.positions, self.marks, self.instruments = book.positions, book.marks, book.instruments
         self.capital = book.base * policy.leverage
         self.threshold = policy.threshold
+        self.gain_min = policy.threshold * self.capital
         self.is_spot = policy.market is MarketType.SPOT
         self.has_default_stop = policy.default_stop_loss_pct is not None
         self.is_plain = (
@@ -231,7 +231,10 @@ class _Planner:
                 if move.lots_max * move.lot_value < distance:
                     move.distance = move.lots_max * move.lot_value
                     move.reason = SkipReason.DUST
-        round_to_nearest(move)
+        gain_min = self.gain_min
+        if not self.is_plain and self.policy.threshold_relative is not None:
+            gain_min = max(gain_min, self.policy.threshold_relative * wanted)
+        round_to_nearest(move, gain_min)
         return None
 
     def _close(self, move: Move, position: Position, case: DiffCase) -> str | None:
@@ -251,9 +254,7 @@ class _Planner:
         side = _SELL if position.size > ZERO else _BUY
         weight = move.target.weight
         self.reducing.append(
-            new_leg(
-                leg_id, position.symbol, case, side, size, True, move.mark, move.current, weight
-            )
+            Leg(leg_id, position.symbol, case, side, size, True, move.mark, move.current, weight)
         )
         self.closed += size * move.mark
         return leg_id
@@ -267,7 +268,7 @@ class _Planner:
             size, price = position.free_size, position.mark_price
             leg_id = f"{target.symbol}-close"
             self.reducing.append(
-                new_leg(leg_id, target.symbol, _GONE, side, size, True, price, current, ZERO)
+                Leg(leg_id, target.symbol, _GONE, side, size, True, price, current, ZERO)
             )
             self.closed += size * price
         elif target.weight or position is not None:
@@ -324,10 +325,15 @@ class _Planner:
 
     def _keep_limit(self) -> None:
         """base × leverage: what rounding up adds is taken back where it would exceed that; where
-        what stays untraded leaves less room than the targets ask for, the openings get less."""
+        what stays untraded leaves less room than the targets ask for, the openings get less.
+
+        What would rest is not disturbed for less than the threshold: prices that carry a full book
+        over its limit and back would trade a lot to and fro.
+        """
         excess = self._gross() - self.capital
         if excess > ZERO:
-            shrink_to_limit(self.moves, excess)
+            disturbs = excess > self.gain_min
+            shrink_to_limit([move for move in self.moves if disturbs or move.lots], excess)
             self._open_less(self._gross() - self.capital, SkipReason.BOOK_LIMIT)
 
     def _open_less(self, excess: Decimal, reason: SkipReason) -> None:
@@ -373,7 +379,7 @@ class _Planner:
                 self._unmoved(move)
                 continue
             grows = move.grows
-            leg = new_leg(
+            leg = Leg(
                 f"{symbol}-open" if grows else f"{symbol}-reduce",
                 symbol,
                 move.case,

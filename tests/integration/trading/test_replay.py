@@ -216,7 +216,7 @@ def test_one_cycle_is_found_by_number_boundary_or_path(archive: Archive) -> None
 def test_what_came_out_otherwise_is_shown_part_by_part(archive: Archive) -> None:
     def other(letter: OrderInfo) -> OrderInfo:
         record, *rest = letter.legs
-        leg = replace(record.leg, size=record.leg.size * 2)
+        leg = record.leg._replace(size=record.leg.size * 2)
         return replace(letter, legs=(replace(record, leg=leg), *rest))
 
     rewrite(archive.letters[0], other)

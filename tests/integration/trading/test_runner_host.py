@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,8 +18,9 @@ import pytest
 
 from module.clock import SystemClock
 from module.model.errors import NotYet, StrategyFailed, Unavailable
-from module.model.market import Frequency
+from module.model.market import Candle, Frequency
 from module.ports import StrategyOutput
+from module.security.framing import send_message
 from module.security.sandboxed_runner import SandboxedRunner
 from tests.fakes.clock import ManualClock
 from tests.fakes.market import FakeMarket, close_of
@@ -372,6 +375,44 @@ def strategy(context, config_dict):
 """
     with pytest.raises(StrategyFailed, match=r"windows|answer"):
         run(hasty_host, source)
+
+
+def test_G1_time_in_which_the_bar_is_waited_for_does_not_count(hasty_host: RunnerProcess) -> None:
+    class LateMarket(FakeMarket):
+        def closed_bars(
+            self, symbols: Sequence[str], frequency: Frequency, window: int, end: datetime
+        ) -> Mapping[str, Sequence[Candle]]:
+            time.sleep(2.5)
+            return super().closed_bars(symbols, frequency, window, end)
+
+    source = """
+def strategy(context, config_dict):
+    context.get_history(["BTCUSDT"], 1, "1m", "close")
+    return {"A": 0.25}
+"""
+    assert run(hasty_host, source, market=LateMarket()).targets == {"A": {"weight": "0.25"}}
+
+
+def test_G1_a_child_whose_asker_hung_up_is_ended(host: RunnerProcess) -> None:
+    me = psutil.Process(host.process.pid)
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    channel.connect(str(host.socket_path))
+    send_message(
+        channel,
+        {
+            "source": "import time\ndef strategy(c, d):\n    time.sleep(600)\n",
+            "config": {},
+            "at": "2026-11-21T11:05:00Z",
+            "timezone": "UTC",
+        },
+    )
+    deadline_s = time.monotonic() + 20
+    while not (children := me.children()) and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert len(children) == 1
+    channel.close()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
 
 
 def test_S26_a_forged_message_is_no_answer(host: RunnerProcess) -> None:

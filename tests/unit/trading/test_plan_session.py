@@ -71,7 +71,7 @@ class House:
         at = self.clock.now().replace(second=0, microsecond=0)
         spec = make_spec()
         gatherer = Gatherer(spec, policy_of(spec), self.exchange, lambda: Decimal(10_007))
-        inputs = gatherer.gather(at, self.answer, SeenMarket(FakeMarket(), (), at))
+        inputs = gatherer.gather(at, self.answer, SeenMarket(FakeMarket()))
         held = sizes_of(self.exchange.snapshot().positions)
         self.given = give_plan(inputs, BEFORE, Freshness(), held)
         self.spec = replace(spec, given_plan=self.given.plan_hash, cycles_max=1)

@@ -69,7 +69,7 @@ class SpotSession:
             own=self.own.of,
         )
         blank = self._request()
-        inputs = gatherer.gather(blank.cycle, answer, SeenMarket(FakeMarket(), (), blank.cycle))
+        inputs = gatherer.gather(blank.cycle, answer, SeenMarket(FakeMarket()))
         return self._carry_out(plan_letter(blank, inputs, decide(inputs)))
 
     def flatten(self) -> OrderInfo:

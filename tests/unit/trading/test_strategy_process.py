@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 
 import pytest
 
-from module.model.accounts import PositionMode
+from module.model.accounts import AccountSnapshot, PositionMode
 from module.model.errors import (
     AifapError,
-    NotFound,
     NotYet,
     StaleWriter,
     StrategyFailed,
     Unavailable,
 )
-from module.model.market import Frequency
+from module.model.market import Candle, Frequency
 from module.model.orders import StopPrices
 from module.model.sessions import SessionSpec, TradeMode
 from module.ports import MarketData, StrategyOutput, WindowRequest
@@ -32,6 +31,7 @@ from trading.gathering import VOLATILITY_BARS
 from trading.rebalance.order_info import CycleStage, OrderInfo, from_json, requested, to_json
 from trading.rebalancing_main import NOT_THE_STRATEGYS
 from trading.rebalancing_strategy import (
+    READING_AGE_MAX,
     StrategyWiring,
     policy_of,
     run_strategy,
@@ -166,26 +166,42 @@ def test_the_same_inputs_give_the_same_letter_byte_for_byte(process: Process) ->
     assert to_json(renamed) == to_json(first)
 
 
-def test_windows_of_the_last_cycle_are_fetched_ahead(process: Process) -> None:
+def test_each_window_is_fetched_once_a_cycle(process: Process) -> None:
+    process.runner.windows = (WINDOW, WINDOW)
     process.serve(3)
     asked = [(symbols, window, end) for symbols, _, window, end in process.market.asked]
     assert asked == [(WINDOW.assets, 100, FIRST_BOUNDARY + FIVE_MINUTES * n) for n in range(3)]
 
 
-def test_a_window_that_cannot_be_fetched_ahead_is_not_the_cycles_end(process: Process) -> None:
-    process.market.fails.append(NotFound("delisted"))
-    process.runner.windows = ()
+@pytest.mark.parametrize(("bar_takes_s", "looks"), [(2.5, 1), (2.6, 2)])
+def test_A14_the_account_is_read_while_the_bar_is_on_its_way_and_again_if_it_was_late(
+    process: Process, monkeypatch: pytest.MonkeyPatch, bar_takes_s: float, looks: int
+) -> None:
+    events: list[str] = []
+    snapshot, closed_bars = process.exchange.snapshot, process.market.closed_bars
 
-    def change(number: int) -> bool:
-        if number == 1:
-            process.runner.windows = (WINDOW,)
-        return False
+    def look(_exchange: FakeExchange) -> AccountSnapshot:
+        events.append("account")
+        return snapshot()
 
-    process.between = change
-    first, second, third = process.serve(3)
-    assert first.stage is CycleStage.PLANNED
-    assert second.stage is CycleStage.SKIPPED  # the strategy itself asked
-    assert third.stage is CycleStage.PLANNED
+    def wait_for_bars(
+        _market: FakeMarket,
+        symbols: Sequence[str],
+        frequency: Frequency,
+        window: int,
+        end: datetime,
+    ) -> Mapping[str, Sequence[Candle]]:
+        process.clock.sleep(bar_takes_s)
+        events.append("bars")
+        return closed_bars(symbols, frequency, window, end)
+
+    monkeypatch.setattr(FakeExchange, "snapshot", look)
+    monkeypatch.setattr(FakeMarket, "closed_bars", wait_for_bars)
+    (answer,) = process.serve(1)
+    assert answer.stage is CycleStage.PLANNED
+    assert events == ["account", "bars", *["account"] * (looks - 1)]
+    assert answer.basis is not None
+    assert process.clock.now() - answer.basis.at <= READING_AGE_MAX
 
 
 @pytest.mark.parametrize(

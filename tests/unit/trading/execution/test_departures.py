@@ -117,7 +117,7 @@ def test_I3_a_leg_that_was_made_larger_after_planning_is_stopped() -> None:
     info = planned()
     gate = Departures.of(info, {})
     record = info.leg("BTCUSDT-open")
-    larger = replace(record, leg=replace(record.leg, size=record.leg.size * 3))
+    larger = replace(record, leg=record.leg._replace(size=record.leg.size * 3))
     durable = sent(info.with_legs({"BTCUSDT-open": larger}), "BTCUSDT-open")
     with pytest.raises(InvariantViolated, match="not what was planned"):
         gate.admit([request(durable.leg("BTCUSDT-open"))], durable)

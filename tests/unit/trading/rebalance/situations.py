@@ -50,6 +50,14 @@ class Situation:
         """What one lot is worth."""
         return self.book.instruments[symbol].size_step * self.book.marks[symbol]
 
+    def gross(self, sizes: Mapping[str, Decimal]) -> Decimal:
+        """Σ|notional| of signed sizes."""
+        return sum((abs(size) * self.book.marks[s] for s, size in sizes.items()), ZERO)
+
+    def is_full(self, sizes: Mapping[str, Decimal], more: Decimal) -> bool:
+        """Whether a book of these sizes has no room for `more` of notional."""
+        return self.gross(sizes) + more > self.capital
+
 
 def situations(
     *, spot: bool = False, minimums: bool = True, thresholds: bool = True

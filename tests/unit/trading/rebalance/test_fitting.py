@@ -126,7 +126,7 @@ def off(planned: Sequence[Leg], sizes: Sequence[Leg], factor: Decimal) -> Decima
 
 def test_resized_changes_nothing_but_the_size() -> None:
     leg = plan_rebalance(targets({"SOLUSDT": "0.3"}), book(), policy()).legs[0]
-    assert resized(leg, Decimal("7.7")) == replace(leg, size=Decimal("7.7"))
+    assert resized(leg, Decimal("7.7")) == leg._replace(size=Decimal("7.7"))
 
 
 def test_A19_a_leg_is_rounded_by_the_rules_as_they_are_now() -> None:
@@ -138,6 +138,6 @@ def test_A19_a_leg_is_rounded_by_the_rules_as_they_are_now() -> None:
     assert rounded_anew(leg, Decimal("17"), coarse) is None
     dear = make_instrument("SOLUSDT", notional_min=Decimal(500))
     assert rounded_anew(leg, Decimal("17"), dear) is None, "2.8 are worth 424"
-    reducing = replace(leg, reduce_only=True)
+    reducing = leg._replace(reduce_only=True)
     assert rounded_anew(reducing, Decimal("17"), dear) == reducing, "a reduction has no minimum"
     assert rounded_anew(reducing, leg.size, dear) is None, "there is nothing left of it"

@@ -44,20 +44,16 @@ def choices(situation: Situation, symbol: str) -> list[Choice]:
     return sorted(found)
 
 
-def best_residual(situation: Situation, symbols: list[str], fixed: Decimal) -> Decimal:
-    """The least Σ|residual| of all combinations whose book is within the limit; where none is, that
-    of the smallest book."""
+def best_residual(situation: Situation, symbols: list[str]) -> Decimal | None:
+    """The least Σ|residual| of all combinations whose book is within the limit; None where none is:
+    a minimum keeps a reduction from making room."""
     options = [choices(situation, symbol) for symbol in symbols]
-    limit = situation.capital - fixed
     allowed = [
         sum((off for _, off in chosen), ZERO)
         for chosen in product(*options)
-        if sum((after for after, _ in chosen), ZERO) <= limit + DUST
+        if sum((after for after, _ in chosen), ZERO) <= situation.capital + DUST
     ]
-    if allowed:
-        return min(allowed)
-    smallest = [min(option) for option in options]
-    return sum((off for _, off in smallest), ZERO)
+    return min(allowed, default=None)
 
 
 def small_book(seed: int, *, minimums: bool) -> Situation:
@@ -77,9 +73,10 @@ def test_no_combination_of_lots_within_the_limit_has_a_smaller_residual(minimums
             (abs(situation.goal(s) - (after[s].value if s in after else ZERO)) for s in symbols),
             ZERO,
         )
-        fixed = ZERO
         nearest = sum((min(off for _, off in choices(situation, s)) for s in symbols), ZERO)
-        best = best_residual(situation, symbols, fixed)
+        best = best_residual(situation, symbols)
+        if best is None:
+            continue
         limited += best > nearest
         assert abs(found - best) < DUST, f"seed {seed}"
     assert limited > 20, "the limit has to matter in some of them"
@@ -152,15 +149,44 @@ def test_of_two_lots_the_one_that_costs_least_accuracy_goes_down(
     assert {leg.symbol: leg.size for leg in plan.legs} == sizes
 
 
-def test_a_size_that_is_exact_stays_when_the_rest_of_the_book_is_too_large() -> None:
-    rules = {
-        "BTCUSDT": make_instrument("BTCUSDT", tradable=False),
-        "SOLUSDT": make_instrument("SOLUSDT"),
+def test_I9_openings_get_what_room_is_left_by_what_cannot_be_reduced() -> None:
+    names = ["BTCUSDT", "LINKUSDT", "SOLUSDT", "XRPUSDT"]
+    rules = {name: make_instrument(name, tradable=name != "BTCUSDT") for name in names}
+    held = book({"BTCUSDT": "0.15"}, rules=rules, base="10000")  # 9,018.51, and it stays
+    wanted = {"BTCUSDT": "0.5", "LINKUSDT": "0.1", "SOLUSDT": "0.39", "XRPUSDT": "0.01"}
+    plan = plan_rebalance(targets(wanted), held, policy())
+    opened = {leg.symbol: leg.notional for leg in plan.legs}
+    assert Decimal("980") < sum(opened.values()) <= Decimal("981.49")
+    assert abs(opened["SOLUSDT"] / opened["LINKUSDT"] - Decimal("3.9")) < Decimal("0.3")
+    assert plan_rebalance(targets(wanted), executed(held, plan), policy()).legs == ()
+    full = book({"BTCUSDT": "0.2"}, rules=rules, base="10000")  # 12,024.68: nothing more opens
+    plan = plan_rebalance(targets(wanted), full, policy())
+    assert plan.legs == ()
+    assert {item.symbol: item.reason for item in plan.skipped} == {
+        "BTCUSDT": SkipReason.NOT_TRADABLE,
+        **dict.fromkeys(names[1:], SkipReason.BOOK_LIMIT),
     }
-    held = book({"BTCUSDT": "0.15"}, rules=rules, base="10000")  # 0.9 of the base, and it stays
-    exact = 30 * Decimal("151.37") / 10000
-    plan = plan_rebalance(targets({"BTCUSDT": "0.5", "SOLUSDT": exact}), held, policy())
-    assert [leg.size for leg in plan.legs] == [30]
+    assert plan.residuals["SOLUSDT"] == Decimal("0.39")
+
+
+def test_I9_in_general_mode_what_is_not_named_takes_its_part_of_the_limit() -> None:
+    held = book({"BTCUSDT": "0.1"}, base="10000")  # 6,012.34
+    general = policy(mode=TradeMode.GENERAL)
+    plan = plan_rebalance(targets({"SOLUSDT": "0.5"}), held, general)
+    assert Decimal("3972") < plan.legs[0].notional <= Decimal("3987.66")
+
+
+@pytest.mark.parametrize("held", ["3", "4"])
+def test_a_price_around_half_a_lot_does_not_trade_that_lot_to_and_fro(held: str) -> None:
+    rules = {"SOLUSDT": make_instrument("SOLUSDT", size_step=Decimal(1))}
+    for weight in ("0.5268", "0.5328"):  # 3.48 and 3.52 lots of 151.37
+        start = book({"SOLUSDT": held}, rules=rules, base="1000")
+        plan = plan_rebalance(targets({"SOLUSDT": weight}), start, policy())
+        assert plan.legs == ()
+        assert [item.reason for item in plan.skipped] == [SkipReason.LOT_ROUNDING]
+    # with 3.6 lots wanted the fourth brings the weight 0.03 nearer, more than the threshold
+    plan = plan_rebalance(targets({"SOLUSDT": "0.545"}), start, policy())
+    assert [leg.size for leg in plan.legs] == ([1] if held == "3" else [])
 
 
 @pytest.mark.parametrize(("least", "sizes"), [(1, [1]), (3, [])])
@@ -168,9 +194,9 @@ def test_a_reduction_takes_one_lot_more_where_the_limit_asks_and_the_minimum_all
     least: int, sizes: list[int]
 ) -> None:
     rules = {"SOLUSDT": make_instrument("SOLUSDT", size_step=Decimal(1), size_min=Decimal(least))}
-    held = book({"SOLUSDT": "8"}, rules=rules, base="1200")  # worth 1,210.96
-    # 0.9587 is 7.60 lots: 8 would be nearest, but are more than 1,200
-    plan = plan_rebalance(targets({"SOLUSDT": "0.9587"}), held, policy())
+    held = book({"SOLUSDT": "8"}, rules=rules, base="1190")  # worth 1,210.96
+    # 0.9668 is 7.60 lots: 8 would be nearest, but are 0.018 more than there is
+    plan = plan_rebalance(targets({"SOLUSDT": "0.9668"}), held, policy())
     assert [leg.size for leg in plan.legs] == sizes
     if not sizes:
         assert [item.reason for item in plan.skipped] == [SkipReason.LOT_ROUNDING]
