@@ -32,13 +32,15 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 # Whole sessions through simulated days in which everything goes wrong (docs/simulation.md); with
-# SEED=7 one day again, with SWEEP=1 kills at every point of a cycle. KILLS=20: real processes, killed
-# at random moments; FAULTS=1 (or FAULTS=A1,B6/moved): real processes whose exchange misbehaves.
+# SEED=7 one day again, with SWEEP=1 kills at every point of a cycle (SWEEP=2/6: a part of them), with
+# AMBIGUOUS=100000 so many submits that are not answered truly. KILLS=20: real processes, killed at
+# random moments; FAULTS=1 (or FAULTS=A1,B6/moved): real processes whose exchange misbehaves.
 simulate: $(STAMP)
 	$(BIN)/python -m tests.simulation$(if $(FAULTS)$(KILLS),.processes) \
 		$(if $(FAULTS),--faults $(if $(filter 1,$(FAULTS)),all --fault-seeds 10,$(FAULTS)), \
 		$(if $(KILLS),--kills $(KILLS), \
-		$(if $(SWEEP),--sweep,$(if $(SEED),--seed $(SEED),--seeds $(SEEDS))) --workers $(TEST_WORKERS)))
+		$(if $(SWEEP),--sweep $(if $(filter 1,$(SWEEP)),,--part $(SWEEP)), \
+		$(if $(AMBIGUOUS),--ambiguous $(AMBIGUOUS),$(if $(SEED),--seed $(SEED),--seeds $(SEEDS)))) --workers $(TEST_WORKERS)))
 
 # Plants known bugs into the running code, one at a time: each must be caught by the simulation.
 self-check: $(STAMP)
@@ -52,12 +54,12 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
 # Small changes of the planning and trading code, one at a time: each must be noticed by a test
-# (docs/mutation.md). ROOM=rebalance or execution; SAMPLE=300 SEED=1: so many of each; AGAIN=1: also
-# what survived before; REPORT=1: what is known already. The tool has an environment of its own.
+# (docs/mutation.md). ROOM=rebalance or execution; SAMPLE=300 SEED=1: so many of each; REPORT=1: what
+# is known already. The tool has an environment of its own.
 MUTATION := .venv-mutation
 mutation: $(MUTATION)/.installed
 	@$(MUTATION)/bin/python -m tests.mutation $(if $(ROOM),--room $(ROOM)) $(if $(SAMPLE),--sample $(SAMPLE)) \
-		$(if $(SEED),--seed $(SEED)) $(if $(AGAIN),--again) $(if $(REPORT),--report)
+		$(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report)
 
 $(MUTATION)/.installed: tests/mutation/requirements.txt $(STAMP)
 	$(BIN)/python -m venv $(MUTATION)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from trading.rebalance.order_info import OrderInfo
     from trading.replay import ReplayReport
 
-DEFAULT_DATA = Path(".aifap/up")
+DEFAULT_DATA = (Path(".aifap/up"), Path(".aifap/run"))
 EXIT_SAME, EXIT_DIFFERENT, EXIT_ALTERED = 0, 1, 2
 DIFFERENCES_SHOWN_MAX = 40
 
@@ -42,7 +42,13 @@ Which = Annotated[
     ),
 ]
 Data = Annotated[
-    Path, typer.Option("--data", envvar="AIFAP_DATA_DIR", help="The folder that holds everything.")
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--data",
+        envvar="AIFAP_DATA_DIR",
+        help="The folder that holds everything (default: .aifap/up, or .aifap/run if that has the "
+        "session).",
+    ),
 ]
 
 
@@ -58,18 +64,23 @@ class FoundLetter:
 def replay(
     cycle: Cycle,
     which: Which = None,
-    data: Data = DEFAULT_DATA,
+    data: Data = None,
     without_strategy: Annotated[
         bool, typer.Option("--without-strategy", help="Take its recorded answer.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per cycle.")] = False,
 ) -> None:
-    """Rebuild the plan of archived cycles from their journal, strategy included, and compare."""
+    """Rebuild the plan of archived cycles from their journal, strategy included, and compare.
+
+    Exit code 0: every plan came out the same; 1: one differs; 2: something was altered or is
+    missing.
+    """
     path = Path(cycle)
     if which is None and path.suffix == ".json" and path.is_file():
-        data = _data_of(path) or data
+        data = _data_of(path) or data or DEFAULT_DATA[0]
         found = [_at_path(path)]
     else:
+        data = data or _default_data(cycle)
         found = _of_session(data, cycle, which)
     console = Console(highlight=False, soft_wrap=True)
     configure_logs("replay", "WARNING")
@@ -107,7 +118,7 @@ def _replay_one(
     if inputs is None:
         return replay_cycle(Journal(found.letter, None, None), runner("UTC"), build_id())
     packed, source = found.bars(found.letter.cycle), None
-    name = f"the bars of {found.name}"
+    name = f"{found.name.removesuffix('.json')}.bars"
     bars = None if packed is None else unpack_bars(packed, name)
     call = inputs.call
     if call.name and ask:
@@ -120,6 +131,14 @@ def _replay_one(
 
 
 # --- finding letters ------------------------------------------------------------------------------
+
+
+def _default_data(session_id: str) -> Path:
+    """Of the folders that `aifap up` and `aifap run` make, the first that has the session."""
+    from module.files.session_folder import session_folder
+
+    having = (data for data in DEFAULT_DATA if session_folder(data, session_id).is_dir())
+    return next(having, DEFAULT_DATA[0])
 
 
 def _data_of(path: Path) -> Path | None:
@@ -269,7 +288,8 @@ def _show(console: Console, report: ReplayReport, *, as_json: bool) -> None:
 
 def _show_error(console: Console, found: FoundLetter, error: AifapError, *, as_json: bool) -> None:
     if as_json:
-        document = {"name": found.name, "verdict": "unreadable", "problem": error.message}
+        document = {"name": found.name, "verdict": "unreplayable", "problem": error.message}
         console.print(canonical_json(document), markup=False)
         return
-    console.print(f"{found.name}  unreadable\n    {error.message}", markup=False, style="red")
+    head = f"{found.name}  cannot be replayed"
+    console.print(f"{head}\n    {error.message}", markup=False, style="red")

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import cycle, engine, gateway, planning, recovery, sessions, simulator
+from benchmarks import (
+    cycle,
+    engine,
+    gateway,
+    planning,
+    protection,
+    recovery,
+    sessions,
+    simulator,
+)
 
 BENCHMARKS = {
     "planning": planning.main,
@@ -13,6 +22,7 @@ BENCHMARKS = {
     "gateway": gateway.main,
     "cycle": cycle.main,
     "recovery": recovery.main,
+    "protection": protection.main,
     "sessions": sessions.main,
 }
 

@@ -1,5 +1,8 @@
 """A whole installation with as many symbols as a benchmark wants: candles, a trader, the ledger.
 
+It runs in real time, as with a real exchange: no world is stepped, so nobody's work stops anybody
+else's clock. The paper exchange's own time is a second or two ahead of this machine's.
+
 Used by `benchmarks/cycle.py` and `benchmarks/recovery.py`.
 """
 
@@ -8,7 +11,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +22,13 @@ import urllib3
 from api.client import PlatformClient
 from api.standalone import Standalone, StandaloneOptions
 from module.clock import SystemClock
+from module.files.session_folder import session_folder
+from module.launch.processes import ProcessRecord
 from module.launch.stack import free_port
 
-FIRST_BAR = datetime(2026, 1, 1, tzinfo=UTC)
-BARS = 3 * 24 * 60
-START = FIRST_BAR + timedelta(days=1, minutes=3, seconds=40)
+DAYS_BEFORE = 1
+BARS = (DAYS_BEFORE + 1) * 24 * 60
+SIMULATOR_STARTS_S = 5.0
 BALANCE = "1000000"
 STATE_WAIT_S = 120.0
 
@@ -48,10 +55,10 @@ def symbol_names(count: int) -> list[str]:
     return [f"COIN{number:02d}USDT" for number in range(count)]
 
 
-def write_candles(folder: Path, symbols: list[str]) -> None:
-    """Minutes of a calm market: each symbol swings by a percent around 100."""
+def write_candles(folder: Path, symbols: list[str], first: datetime) -> None:
+    """Minutes of a calm market from `first` on: each symbol swings by a percent around 100."""
     folder.mkdir(parents=True)
-    first_ms = int(FIRST_BAR.timestamp() * 1000)
+    first_ms = int(first.timestamp() * 1000)
     for number, symbol in enumerate(symbols):
         lines = ["timestamp,open,high,low,close,volume"]
         price = 100.0
@@ -81,35 +88,79 @@ def process_ids(*programs: bytes) -> list[int]:
     return found
 
 
-def cpu_ms() -> float:
-    """Milliseconds that our programs were on a CPU: gateway, market service, platform, session."""
-    total_ns = 0
-    for pid in process_ids(b"api.compose", b"trading."):
+@dataclass(frozen=True, slots=True)
+class Burden:
+    """Milliseconds of processes: on a CPU, and ready to run while others had it."""
+
+    cpu_ms: float = 0.0
+    queue_ms: float = 0.0
+
+    def __add__(self, other: Burden) -> Burden:
+        return Burden(self.cpu_ms + other.cpu_ms, self.queue_ms + other.queue_ms)
+
+    def __sub__(self, other: Burden) -> Burden:
+        return Burden(self.cpu_ms - other.cpu_ms, self.queue_ms - other.queue_ms)
+
+
+def burden_of(pids: Iterable[int]) -> Burden:
+    """Of all threads of these processes so far; one that ended counts no more."""
+    total = Burden()
+    for pid in pids:
         try:
             for task in Path(f"/proc/{pid}/task").iterdir():
-                total_ns += int((task / "schedstat").read_text().split()[0])
+                cpu_ns, queue_ns, _ = (task / "schedstat").read_text().split()
+                total += Burden(int(cpu_ns) / 1e6, int(queue_ns) / 1e6)
         except (OSError, ValueError):
             continue  # it ended
-    return total_ns / 1e6
+    return total
+
+
+def ended_children_ms(pid: int) -> float:
+    """Milliseconds that ended children of a process were on a CPU, in steps of a clock tick."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return 1000 * (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+
+def _command(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+class RealTime(Standalone):
+    """An installation whose processes read the machine's clock."""
+
+    def _start_simulator(self) -> None:
+        begins = SystemClock().now() + timedelta(seconds=SIMULATOR_STARTS_S)
+        self._options = replace(self._options, start=begins.replace(microsecond=0))
+        super()._start_simulator()
+
+    def _save(self, **changes: object) -> None:
+        if "world_clock" in changes:
+            changes["world_clock"] = ""
+        super()._save(**changes)
 
 
 class Trading:
-    """A running installation at the speed of real time, and one session in it."""
+    """A running installation in real time, and one session in it."""
 
     def __init__(self, folder: Path, symbols: list[str], *, stops: bool) -> None:
-        write_candles(folder / "candles", symbols)
         self.symbols = symbols
         self.clock = SystemClock()
-        self.stack = Standalone(
-            StandaloneOptions(
-                folder / "data",
-                free_port(),
-                speed=1.0,
-                candles=folder / "candles",
-                start=START,
-            ),
-            lambda _line: None,
+        today = self.clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
+        write_candles(folder / "candles", symbols, today - timedelta(days=DAYS_BEFORE))
+        options = StandaloneOptions(
+            folder / "data", free_port(), speed=1.0, candles=folder / "candles"
         )
+        self.stack = RealTime(options, lambda _line: None)
         self.stack.start()
         token = self.stack.first_user("bench")
         if token is None:
@@ -157,6 +208,26 @@ class Trading:
             if self.clock.monotonic() > deadline or view["state"] in ("failed", "ended"):
                 raise RuntimeError(f"session is {view['state']}: {view['reason']}")
             self.clock.pause(0.05)
+
+    def processes(self, session_id: str) -> dict[str, list[int]]:
+        """Process ids by role: of the session, and of the services by name."""
+        record = ProcessRecord(session_folder(self.settings.data_dir, session_id))
+        found = {role: [identity.pid] for role, identity in record.read().items()}
+        for name, url in (
+            ("gateway", self.settings.gateway_url),
+            ("market", self.settings.market_url),
+        ):
+            port = url.rpartition(":")[2].encode()
+            found[name] = [pid for pid in process_ids(b"api.compose") if port in _command(pid)]
+        hosts = set(process_ids(b"trading.session_host"))
+        found["runner host"] = [
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit()
+            and b"trading.runner_host" in _command(int(entry.name))
+            and _parent(int(entry.name)) in hosts  # its working folder is not ours
+        ]
+        return found
 
     def ledger(self) -> dict[str, Any]:
         """What the exchange itself says of the account."""

@@ -1,20 +1,25 @@
 """How long an account is without its leader's care: from a kill to reconciled and protected.
 
-A whole installation at the speed of real time, a session that holds 20 positions with stops. Again
+A whole installation in real time, a session that holds 20 positions with stops. Again
 and again its leader is ended with SIGKILL, quietly between two cycles and in the middle of one; and
 then everything but the exchange and Postgres: gateway, market service, platform, session host,
-runner host, all of the session's processes. Timed twice: from the moment the host has started the
-new leader (*restart*), and from the kill itself, which adds the supervisor's look and its back-off.
-*Reconciled*: the leader has compared the account with its letters and finished or dropped what was
-interrupted. Then the exchange's own ledger is asked for positions without a stop.
+runner host, all of the session's processes. Kills in a cycle come later and later in it: while it
+is planned, between its batches, while it is settled. Timed twice: from the moment the host has
+started the new leader (*restart*), and from the kill itself, which adds the supervisor's look and
+its back-off. A session bears five kills within ten minutes, so there are as many as it takes.
+*Reconciled*: the leader has compared the account with its letters; at that moment the exchange's
+own ledger is asked for positions without a stop. *Finished*: the interrupted cycle is traded to its
+end, or dropped; that takes what the exchange's limit forces, and for an order of which nobody knows
+whether it left the time after which its absence is proven (15 s).
 
-    python -m benchmarks recovery [--kills 4] [--sessions 3]
+    python -m benchmarks recovery [--kills 10] [--kinds "leader, quiet" …]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import signal
@@ -31,8 +36,11 @@ from module.files.session_folder import log_path, session_folder
 from module.launch.processes import ProcessRecord
 from module.model.canonical import parse_instant
 
-QUIET_S = 30.0
-BUSY_S = 1.3
+KINDS = ("leader, quiet", "leader, in a cycle", "everything, quiet", "everything, in a cycle")
+KILLS_PER_SESSION = 5
+QUIET_SECONDS = (15.0, 48.0)
+BUSY_FIRST_S = 1.2
+BUSY_STEP_S = 0.8
 WAIT_S = 60.0
 SETTLED_S = 75.0
 PROGRAMS = (b"api.compose", b"trading.session_host", b"trading.runner_host")
@@ -45,13 +53,14 @@ class Recovery:
     what: str
     from_kill_s: float
     from_restart_s: float
+    finished_s: float
     bare: int
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks recovery")
-    parser.add_argument("--kills", type=int, default=4, help="of each session (five at most)")
-    parser.add_argument("--sessions", type=int, default=3, help="one after another")
+    parser.add_argument("--kills", type=int, default=10, help="of each kind")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--symbols", type=int, default=20)
     options = parser.parse_args(arguments)
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
@@ -59,8 +68,10 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="aifap-bench-") as folder:
         trading = Trading(Path(folder), symbol_names(options.symbols), stops=True)
         try:
-            for number in range(options.sessions):
-                found += kill_again_and_again(trading, options.kills, everything=number == 0)
+            for kind in options.kinds:
+                for first in range(0, options.kills, KILLS_PER_SESSION):
+                    numbers = range(first, min(first + KILLS_PER_SESSION, options.kills))
+                    found += kill_again_and_again(trading, kind, numbers)
         finally:
             trading.stop()
     for what in dict.fromkeys(item.what for item in found):
@@ -68,20 +79,21 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def kill_again_and_again(trading: Trading, kills: int, *, everything: bool) -> list[Recovery]:
-    """One session, killed so often; `everything`: the whole installation but what must live."""
+def kill_again_and_again(trading: Trading, kind: str, numbers: range) -> list[Recovery]:
+    """One session, and its kills of one kind."""
     session_id = trading.start_session("1m")
     trading.clock.pause(SETTLED_S)  # a cycle has opened the positions
     found: list[Recovery] = []
-    for number in range(kills):
-        is_busy = number % 2 == 1
-        _wait_for_second(trading, BUSY_S if is_busy else QUIET_S)
-        what = "everything" if everything else "leader"
-        item = kill_once(
-            trading, session_id, f"{what}, {'in a cycle' if is_busy else 'quiet'}", everything
-        )
+    for number in numbers:
+        if kind.endswith("quiet"):
+            _wait_until_quiet(trading)
+        else:
+            _wait_for_second(trading, BUSY_FIRST_S + BUSY_STEP_S * (number % KILLS_PER_SESSION))
+        item = kill_once(trading, session_id, kind, everything=kind.startswith("everything"))
         print(
-            f"{item.what:24} {item.from_restart_s:6.2f} s from restart, {item.from_kill_s:6.2f} s"
+            f"{item.what:24} {item.from_restart_s:6.2f} s from restart, {item.from_kill_s:6.2f} s "
+            f"from the kill; finished {item.finished_s:6.2f} s from restart",
+            flush=True,
         )
         found.append(item)
     trading.client.get(f"/command/terminate?session_id={session_id}&mode=flat")
@@ -89,7 +101,7 @@ def kill_again_and_again(trading: Trading, kills: int, *, everything: bool) -> l
     return found
 
 
-def kill_once(trading: Trading, session_id: str, what: str, everything: bool) -> Recovery:
+def kill_once(trading: Trading, session_id: str, what: str, *, everything: bool) -> Recovery:
     """SIGKILL, then wait for the next leader's word."""
     killed_at = trading.clock.wall()
     if everything:
@@ -103,38 +115,48 @@ def kill_once(trading: Trading, session_id: str, what: str, everything: bool) ->
         os.kill(leader.pid, signal.SIGKILL)
     leader_log = log_path(trading.settings.data_dir, session_id, "leader")
     host_log = trading.settings.data_dir / "logs" / "session_host.log"
-    reconciled_at = _await_event(trading, leader_log, "reconciled", killed_at)
+    compared_at = _await_event(trading, leader_log, "account compared", killed_at)
+    bare = _bare(trading.ledger())
     started_at = _await_event(trading, host_log, "leader started", killed_at)
+    finished_at = _await_event(trading, leader_log, "reconciled", killed_at)
     return Recovery(
         what,
-        (reconciled_at - killed_at).total_seconds(),
-        (reconciled_at - started_at).total_seconds(),
-        _bare(trading.ledger()),
+        (compared_at - killed_at).total_seconds(),
+        (compared_at - started_at).total_seconds(),
+        (finished_at - started_at).total_seconds(),
+        bare,
     )
 
 
 def report(what: str, found: list[Recovery]) -> None:
-    """p50, worst, and whether anything stood without a stop."""
+    """p50, p99, worst, and whether anything stood without a stop."""
     for name, times in (
         ("restart", [item.from_restart_s for item in found]),
         ("kill", [item.from_kill_s for item in found]),
+        ("restart, finished", [item.finished_s for item in found]),
     ):
         print(
-            f"{what:24} from {name:8} p50 {statistics.median(times):5.2f} s   max "
-            f"{max(times):5.2f} s   of {len(times)}"
+            f"{what:24} from {name:18} p50 {statistics.median(times):5.2f} s   p99 "
+            f"{_rank(times, 0.99):5.2f} s   max {max(times):5.2f} s   of {len(times)}"
         )
     print(f"{what:24} positions without a stop when reconciled: {sum(i.bare for i in found)}")
 
 
-def _wait_for_second(trading: Trading, second: float) -> None:
-    """Until so many seconds after a boundary of the world."""
-    from module.clock import WorldClock
+def _rank(values: list[float], share: float) -> float:
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
-    host, _, port = trading.settings.world_clock.rpartition(":")
-    clock = WorldClock(host, int(port), None)
-    now = clock.now()
+
+def _wait_until_quiet(trading: Trading) -> None:
+    """Until a time in the minute at which no cycle is under way."""
+    second = trading.clock.now().second
+    if not QUIET_SECONDS[0] <= second <= QUIET_SECONDS[1]:
+        _wait_for_second(trading, QUIET_SECONDS[0])
+
+
+def _wait_for_second(trading: Trading, second: float) -> None:
+    """Until so many seconds after a boundary."""
+    now = trading.clock.now()
     trading.clock.pause((second - now.second - now.microsecond / 1e6) % 60)
-    clock.close()
 
 
 def _await_event(trading: Trading, path: Path, event: str, after: datetime) -> datetime:

@@ -8,6 +8,7 @@ world: it talks newline-delimited JSON over TCP with `module/simulator/world_clo
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import socket
@@ -31,6 +32,7 @@ _CONNECT_TIMEOUT_S = 5.0
 _ANSWER_TIMEOUT_S = 30.0
 _BACKOFF_FIRST_S = 0.02
 _BACKOFF_MAX_S = 1.0
+_SLACK_S = 0.5  # two clocks drift apart within one wait
 _WAIT_FOR_NOTHING = "waiting for nothing, for ever: give a descriptor or a time"
 
 
@@ -76,16 +78,20 @@ class SystemClock:
         self.sleep(seconds)
 
     def wait_readable(self, fds: Sequence[int], until: datetime | None) -> list[int]:
-        """The descriptors that became readable (or were closed by the other end); [] at `until`."""
+        """The descriptors that became readable (or were closed by the other end); [] at `until`,
+        or once as much real time has passed as lay before it: a clock that is set back in the
+        middle of a wait makes it no longer."""
         if until is None and not fds:
             raise InvalidInput(_WAIT_FOR_NOTHING)
         poller = _poller(fds)
+        if until is None:
+            return _ready(poller.poll(None), fds)
+        give_up_s = self.monotonic() + max(0.0, (until - self.now()).total_seconds()) + _SLACK_S
         while True:
-            left_ms = None
-            if until is not None:
-                left_ms = max(0, to_epoch_ms(until) - to_epoch_ms(self.now()))
+            left_ms = max(0, to_epoch_ms(until) - to_epoch_ms(self.now()))
+            left_ms = min(left_ms, max(0, math.ceil((give_up_s - self.monotonic()) * 1000)))
             ready = _ready(poller.poll(left_ms), fds)
-            if ready or (until is not None and self.now() >= until):
+            if ready or self.now() >= until or self.monotonic() >= give_up_s:
                 return ready
 
     def wake(self, participant: str) -> None:

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from module.logs import get_logger
 from module.model.accounts import AccountSnapshot
-from module.model.errors import PASSING, AifapError, NotFound, StaleWriter
+from module.model.errors import PASSING, AifapError, Conflict, NotFound, StaleWriter
 from module.model.sessions import DesiredState, EndState, SessionSpec, SessionState
 from module.ports import (
     AlertSink,
@@ -37,6 +37,7 @@ from trading.execution.auto_trade import (
     settle_open_slices,
 )
 from trading.gathering import OwnPart, everything
+from trading.leaving import held_in_words
 from trading.rebalance.decision import closing_inputs, decide, plan_letter
 from trading.rebalance.given_plan import (
     AccountNow,
@@ -197,6 +198,7 @@ class _Carrier:
             self._flatten(info, journal)
         reason = _outcome(info)
         self._set_state(SessionState.ENDED, reason)
+        journal.flush()
         self._announcer.stopped(end_state, reason)
         return Exit.OVER
 
@@ -224,8 +226,20 @@ class _Carrier:
                 spec.session_id, cycle, last.number + 1, self._epoch, last.revision + 1
             )
             last = self._save(plan_letter(letter, inputs, decide(inputs)))
-            last = self._outlast(partial(auto_trade, last, self._ports(), self._rules()))
+            last = self._outlast(partial(self._close, last))
             journal.keep(last, cycle, None)
+        left = self._outlast(lambda: self._wiring.own(exchange.snapshot(), ()))
+        if left.closable:
+            raise Conflict(
+                f"the account could not be made flat after {FLAT_TRIES} tries: "
+                f"{held_in_words(left)}"
+            )
+
+    def _close(self, letter: OrderInfo) -> OrderInfo:
+        """Carry out a closing letter; after an outage it goes on where the stored one stands."""
+        document = self._wiring.store.read()
+        found = letter if document is None else from_json(document)
+        return found if found.stage.is_over else auto_trade(found, self._ports(), self._rules())
 
     def fail(self, error: Exception) -> Exit:
         """A critical error: alert, leave the account protected, end the session."""
@@ -339,5 +353,7 @@ def _outcome(info: OrderInfo) -> str:
         return info.reason
     if not info.legs:
         return "the plan was carried out: there was nothing to trade, its stops are set"
-    done = sum(record.filled_size >= record.leg.size for record in info.legs)
-    return f"the plan was carried out: {done} of {len(info.legs)} legs filled"
+    done = sum(record.filled_size >= record.size > 0 for record in info.legs)
+    smaller = sum(record.size < record.leg.size for record in info.legs)
+    cut = f", {smaller} of them cut to the money that was free" if smaller else ""
+    return f"the plan was carried out: {done} of {len(info.legs)} legs filled{cut}"

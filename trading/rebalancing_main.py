@@ -48,7 +48,7 @@ from module.ports import (
     SessionChild,
     SessionRegistry,
 )
-from trading.account_watch import AccountWatch
+from trading.account_watch import AccountWatch, OpeningWatch
 from trading.execution.auto_trade import (
     ExecutionPorts,
     ExecutionRules,
@@ -60,19 +60,18 @@ from trading.execution.auto_trade import (
 from trading.execution.freshness import STALE
 from trading.execution.reconcile import judge
 from trading.gathering import OwnPart, everything
-from trading.rebalance.decision import closing_inputs, decide, plan_letter
+from trading.leaving import WayOut
 from trading.rebalance.order_info import CycleStage, OrderInfo
-from trading.rebalancing_strategy import AWAY, flat_policy, policy_of
+from trading.rebalancing_strategy import AWAY, policy_of
 from trading.session.announcer import Announcer
 from trading.session.asking import PlanDesk
 from trading.session.bells import Bells
 from trading.session.control import Control
 from trading.session.journal import Journal
-from trading.session.letters import Letters
+from trading.session.letters import Letters, PatientStore
 from trading.session.vigil import AWAY_PAUSE_FIRST_S, HandOver, Vigil
 
 STRATEGY_FAILURES_MAX = 5
-FLAT_TRIES = 3
 RECOVERY_AGE_FRACTION = 2
 PLANS_MAX = 3
 """So often one cycle is planned; then it is dropped."""
@@ -150,8 +149,10 @@ class _Leader:
             (wiring.strategy, wiring.finwatcher),
             self._announcer,
         )
-        self._letters = Letters(wiring.store, wiring.spec.session_id, self._vigil.patiently)
+        self._store = PatientStore(wiring.store, self._vigil.until_kept)
+        self._letters = Letters(self._store, wiring.spec.session_id)
         self._journal = Journal(wiring.store, wiring.registry, wiring.clock, epoch=0)
+        self._opening = OpeningWatch(self._announcer)
         self._plans = PlanDesk(
             wiring.bells, wiring.strategy, wiring.clock, self._letters, self._vigil
         )
@@ -223,8 +224,10 @@ class _Leader:
             lambda: registry.set_initial_balance(spec.session_id, self._epoch, snapshot.equity)
         )
         self._letters.find()
+        self._opening.recall(self._letters.recent())
         self._journal.find_unstored(row.last_boundary)
         self._watch().at_start()
+        log.info("account compared", at_monotonic_s=round(self._clock.monotonic(), 3))
         self._recover()
         if row.state is SessionState.STARTING:
             self._set_state(SessionState.RUNNING)
@@ -250,8 +253,11 @@ class _Leader:
             return
         reach("leader: before recovery")
         if info.stage.is_over:
-            never_planned = is_stale(info) and not info.legs
-            if not never_planned and not self._letters.is_archived(info):
+            if self._letters.is_archived(info):
+                return
+            if self._may_plan_anew(info):
+                self._cycle(info.cycle, info.number)
+            elif not is_stale(info) or info.legs:  # else it never was a plan
                 self._keep(info, info.cycle, None)
                 self._cycles_done = max(self._cycles_done, info.number)
             return
@@ -278,6 +284,10 @@ class _Leader:
         if info.stage.is_over:
             return info
         if self._is_young(info) and self._ending() is None:
+            if info.stage is CycleStage.PLANNED:  # its leader died before it had compared it
+                info = self._watch().before_trading(info)
+                if info.stage.is_over:
+                    return info
             return auto_trade(info, self._ports(), self._rules(info))
         reason = f"interrupted, and {age.total_seconds():.0f} s old when it was found"
         if self._ending() is not None:
@@ -327,22 +337,15 @@ class _Leader:
         wish = self._vigil.patiently(lambda: self._wiring.registry.wishes(self._spec.session_id))
         if wish.desired is DesiredState.STOPPED:
             end_state = wish.end_state
+        way_out = self._way_out()
         if end_state is EndState.FLAT:
-            self._flatten()
-        how = self._how_it_ends(end_state)
+            way_out.flatten(self._cycles_done, self._epoch, self._wiring.build)
+        held = way_out.what_is_held()
+        how = "flat" if held == "nothing" else f"{end_state.value}; held: {held}"
         self._set_state(SessionState.ENDED, f"{reason}; {how}")
         self._journal.flush()
         self._announcer.stopped(end_state, f"{reason}; {how}")
         return Exit.OVER
-
-    def _how_it_ends(self, end_state: EndState) -> str:
-        """What the account holds; an exchange that is away keeps no session from ending."""
-        try:
-            held = len(self._own_snapshot().closable)
-        except PASSING as error:
-            log.warning("positions not read at the end", detail=error.message)
-            return f"{end_state.value}; the exchange did not say what is held"
-        return "flat" if held == 0 else f"protected, {held} positions open"
 
     def fail(self, error: Exception) -> Exit:
         """A critical error: alert, leave the account protected, stop the session."""
@@ -350,13 +353,21 @@ class _Leader:
             error.message if isinstance(error, AifapError) else f"{type(error).__name__}: {error}"
         )
         log.error("session failed", session=self._spec.session_id, detail=detail, exc_info=error)
-        self._announcer.failed(detail)
+        self._announcer.failed(detail, self._what_is_left())
         try:
             self._set_state(SessionState.FAILED, detail)
         except AifapError as unrecorded:
             log.warning("the failure could not be recorded", detail=unrecorded.message)
             return Exit.CRASHED
         return Exit.OVER
+
+    def _what_is_left(self) -> str:
+        """What a session that fails leaves behind; whatever broke it may break this too."""
+        try:
+            return self._way_out().what_is_held()
+        except Exception as error:  # noqa: BLE001 - the top of a process, which is ending
+            log.warning("positions not read at the end", detail=str(error))
+            return "the exchange did not say what is held"
 
     # --- one cycle -------------------------------------------------------------------------------
 
@@ -407,47 +418,29 @@ class _Leader:
     def _keep(self, info: OrderInfo, started_at: datetime, own_ms: float | None) -> None:
         reach("leader: before the cycle is archived")
         self._letters.last = info
-        self._vigil.patiently(lambda: self._journal.keep(info, started_at, own_ms))
+        self._journal.keep(info, started_at, own_ms)
+        self._opening.note(info)
         reach("leader: cycle archived")
-
-    # --- leaving flat ----------------------------------------------------------------------------
-
-    def _flatten(self) -> None:
-        """Close everything, confirm it, and do it again if something is left."""
-        for _ in range(FLAT_TRIES):
-            snapshot = self._vigil.outlast(self._own_snapshot)
-            if not snapshot.closable:
-                return
-            instruments = self._vigil.outlast(self._wiring.exchange.instruments)
-            number = self._cycles_done
-            letter = self._letters.request(self._flat_cycle(), number, self._epoch)
-            inputs = closing_inputs(
-                self._spec.session_id,
-                letter.cycle,
-                flat_policy(self._spec),
-                snapshot,
-                instruments,
-                self._wiring.build,
-            )
-            letter = self._letters.save(plan_letter(letter, inputs, decide(inputs)))
-            self._keep(self._trade(letter), letter.cycle, None)
-        left = self._vigil.outlast(self._own_snapshot).closable
-        if left:
-            names = ", ".join(f"{position.symbol} {position.size}" for position in left)
-            raise Conflict(f"the account could not be made flat after {FLAT_TRIES} tries: {names}")
-
-    def _flat_cycle(self) -> datetime:
-        """A time for a closing letter that no letter before it had: client ids are made of whole
-        seconds, and each letter needs ids of its own."""
-        now = self._clock.now()
-        last = self._letters.last
-        return now if last is None else max(now, last.cycle + timedelta(seconds=1))
 
     # --- parts -----------------------------------------------------------------------------------
 
     def _own_snapshot(self) -> AccountSnapshot:
         """The account with what the session may touch: of a spot account its own coins."""
         return self._wiring.own(self._wiring.exchange.snapshot(), ())
+
+    def _way_out(self) -> WayOut:
+        wiring = self._wiring
+        return WayOut(
+            self._spec,
+            self._clock,
+            wiring.exchange,
+            self._letters,
+            self._vigil,
+            self._own_snapshot,
+            self._trade,
+            lambda info: self._keep(info, info.cycle, None),
+            self._watch().clear_orders,
+        )
 
     def _watch(self) -> AccountWatch:
         return AccountWatch(
@@ -460,7 +453,7 @@ class _Leader:
         )
 
     def _ports(self) -> ExecutionPorts:
-        return ExecutionPorts(self._wiring.exchange, self._wiring.store, self._clock)
+        return ExecutionPorts(self._wiring.exchange, self._store, self._clock)
 
     def _rules(self, info: OrderInfo | None) -> ExecutionRules:
         spec = self._spec

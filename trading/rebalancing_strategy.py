@@ -166,7 +166,7 @@ def execute_strategy(wiring: StrategyWiring, info: OrderInfo, likely: Collection
     reading = gatherer.read_account(likely)
     market = SeenMarket(wiring.market)
     output = wiring.runner.run(wiring.source, wiring.spec.config, info.cycle, market)
-    is_fresh = wiring.clock.now() - began <= READING_AGE_MAX
+    is_fresh = timedelta(0) <= wiring.clock.now() - began <= READING_AGE_MAX
     inputs = gatherer.gather(info.cycle, output.targets, market, reading if is_fresh else None)
     return Answer(plan_letter(info, inputs, decide(inputs)), market)
 

@@ -115,6 +115,34 @@ def critical_error(
     )
 
 
+def session_failed(
+    subject: Subject, detail: str, held: str, module_name: str, at: datetime
+) -> Alert:
+    """Something failed after its retries: the session has stopped. `held`: what it leaves."""
+    return _alert(
+        subject,
+        kind="error",
+        severity=CRITICAL,
+        title=f"Critical Error ({module_name})",
+        lines=(
+            ("User", subject.user),
+            ("Module", module_name),
+            ("What", detail),
+            ("Held", held or "not known"),
+            (
+                "What Now",
+                (
+                    "The session has stopped and trades nothing more. What is held stays, with "
+                    "its stops, which the gateway keeps. Look at the account and the cause; then "
+                    "close by hand, or start again with adopt_existing."
+                ),
+            ),
+        ),
+        cause=f"error:{module_name}:Critical Error:{subject.session_id}",
+        at=at,
+    )
+
+
 def cycle_skipped(subject: Subject, reason: str, at: datetime) -> Alert:
     """A cycle was not traded; what is held stays as it is, with its stops."""
     return _alert(
@@ -132,8 +160,15 @@ def cycle_skipped(subject: Subject, reason: str, at: datetime) -> Alert:
     )
 
 
-def exchange_away(subject: Subject, detail: str, at: datetime) -> Alert:
-    """The exchange or its gateway does not answer; the session waits for it."""
+def exchange_away(subject: Subject, detail: str, ending: str | None, at: datetime) -> Alert:
+    """The exchange or its gateway does not answer; the session waits for it. `ending`: how it is
+    to end, when it has been told to."""
+    next_steps = "The session waits, and goes on by itself with a plan that is fresh then."
+    if ending is not None:
+        next_steps = (
+            f"The session was told to end {ending}: it does so as soon as there is an answer. "
+            "Until then nothing is closed; in a hurry close on the exchange's own page."
+        )
     return _alert(
         subject,
         kind="exchange-away",
@@ -141,26 +176,120 @@ def exchange_away(subject: Subject, detail: str, at: datetime) -> Alert:
         title="The Exchange Does Not Answer",
         lines=(
             ("User", subject.user),
-            ("", "Nothing is opened meanwhile; stops at the exchange stay. The session waits."),
-            ("", detail),
+            ("What", detail),
+            ("Meanwhile", "Nothing is opened or closed by plan; stops at the exchange stay."),
+            ("What Now", next_steps),
         ),
         cause=f"exchange-away:{subject.session_id}",
         at=at,
     )
 
 
+def exchange_back(subject: Subject, at: datetime) -> Alert:
+    """The exchange answers again after it was said to be away."""
+    return _alert(
+        subject,
+        kind="exchange-back",
+        severity=INFO,
+        title="The Exchange Answers Again",
+        lines=(("User", subject.user), ("What Now", "The session goes on; nothing is to be done.")),
+        cause=f"exchange-back:{subject.session_id}",
+        at=at,
+    )
+
+
+def letter_not_kept(subject: Subject, detail: str, patience_s: float, at: datetime) -> Alert:
+    """The session's letter cannot be saved or read: disk, lock or database refuse it."""
+    return _alert(
+        subject,
+        kind="letter-not-kept",
+        severity=CRITICAL,
+        title="The Session Cannot Save What It Trades",
+        lines=(
+            ("User", subject.user),
+            ("What", detail),
+            ("Meanwhile", "Nothing is sent; stops at the exchange stay, the gateway keeps them."),
+            (
+                "What Now",
+                (
+                    f"It is tried for {patience_s / 60:g} minutes, then the session stops. Look at "
+                    "the disk (full, read-only?), at who holds the lock, at the database."
+                ),
+            ),
+        ),
+        cause=f"letter-not-kept:{subject.session_id}",
+        at=at,
+    )
+
+
+def letter_kept_again(subject: Subject, at: datetime) -> Alert:
+    """The letter can be saved again."""
+    return _alert(
+        subject,
+        kind="letter-kept-again",
+        severity=INFO,
+        title="The Session Can Save Again",
+        lines=(("User", subject.user), ("What Now", "The session goes on; nothing is to be done.")),
+        cause=f"letter-kept-again:{subject.session_id}",
+        at=at,
+    )
+
+
+def opens_nothing(subject: Subject, why: str, at: datetime) -> Alert:
+    """The last gate refuses every order that opens; the session goes on with reductions."""
+    return _alert(
+        subject,
+        kind="opens-nothing",
+        severity=WARNING,
+        title="Nothing Is Opened",
+        lines=(
+            ("User", subject.user),
+            ("Why", why),
+            ("Meanwhile", "Reductions and closes go on at each cycle, stops are kept."),
+            (
+                "What Now",
+                (
+                    "The session tries again at each cycle and opens as soon as it may: after "
+                    "`aifap resume` where the kill switch is on."
+                ),
+            ),
+        ),
+        cause=f"opens-nothing:{subject.session_id}",
+        at=at,
+    )
+
+
+def opens_again(subject: Subject, at: datetime) -> Alert:
+    """An order that opens was accepted again."""
+    return _alert(
+        subject,
+        kind="opens-again",
+        severity=INFO,
+        title="The Session Opens Again",
+        lines=(("User", subject.user), ("What Now", "The session goes on; nothing is to be done.")),
+        cause=f"opens-again:{subject.session_id}",
+        at=at,
+    )
+
+
 def account_changed(
-    subject: Subject, found: Sequence[tuple[str, str]], *, severe: bool, at: datetime
+    subject: Subject,
+    found: Sequence[tuple[str, str]],
+    next_steps: str,
+    *,
+    severe: bool,
+    at: datetime,
 ) -> Alert:
     """Something other is held than the session's orders lead to; `found`: (cause, what) of each."""
     told = [(cause.replace("_", " "), what) for cause, what in found]
     causes = ",".join(f"{cause}:{what.split(' ')[0]}" for cause, what in found)
+    only_stops = {cause for cause, _ in found} <= {"stop_loss", "take_profit"}
     return _alert(
         subject,
         kind="account-changed",
         severity=CRITICAL if severe else WARNING,
-        title="The Account Was Changed From Outside",
-        lines=(("User", subject.user), *told),
+        title="A Stop Fired" if only_stops else "The Account Was Changed From Outside",
+        lines=(("User", subject.user), *told, ("What Now", next_steps)),
         cause=f"account-changed:{subject.session_id}:{causes}",
         at=at,
     )

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-from sqlalchemy import URL, Engine, create_engine, text
+from sqlalchemy import URL, Engine, Executable, Row, create_engine, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -135,6 +135,23 @@ class Database:
             except Unavailable as error:
                 undone = error.code == UNDONE_CODE
                 if not undone or attempt == TRANSACTION_ATTEMPTS_MAX:
+                    raise
+        raise InvariantViolated("the last attempt neither returned nor raised")
+
+    def run_alone(self, statement: Executable, values: Mapping[str, object]) -> Sequence[Row[Any]]:
+        """Execute one statement as a transaction of its own, without BEGIN and COMMIT around it;
+        the rows it returned. For statements that are harmless to repeat: it may be executed again.
+
+        Unavailable when Postgres stays away; whether it was done is then not known.
+        """
+        for attempt in range(1, TRANSACTION_ATTEMPTS_MAX + 1):
+            try:
+                with _translated(self.name), self.engine().connect() as connection:
+                    alone = connection.execution_options(isolation_level="AUTOCOMMIT")
+                    result = alone.execute(statement, values)
+                    return result.all() if result.returns_rows else []
+            except Unavailable as error:
+                if error.code != UNDONE_CODE or attempt == TRANSACTION_ATTEMPTS_MAX:
                     raise
         raise InvariantViolated("the last attempt neither returned nor raised")
 

@@ -29,8 +29,10 @@ from module.exchange.venue import (
     StopsFull,
     UnifiedAccount,
     WrongSideOfPrice,
+    leave_by,
 )
 from module.exchange.venue_clock import VenueClock
+from module.model.canonical import instant_text
 from module.model.credentials import Credentials
 from module.model.errors import (
     AifapError,
@@ -122,6 +124,10 @@ class WireState:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
+class _DidNotLeave(Unavailable):
+    """Its time to leave passed: nothing was sent, and the address has nothing to do with it."""
+
+
 class BitgetWire:
     """Raw calls of one account, or of nobody (public data). Thread safe."""
 
@@ -190,6 +196,8 @@ class BitgetWire:
         """One HTTP answer; a request without one counts against the address's circuit."""
         try:
             return self._exchange(target, params)
+        except _DidNotLeave:
+            raise
         except AifapError:
             self._gate.report(target.kind, failed=True)
             raise
@@ -201,6 +209,7 @@ class BitgetWire:
 
         connector = self._borrow()
         connector.last_answer = None
+        connector.before_it_leaves = self.require_in_time if target.is_write else None
         failure: BaseException | None = None
         try:
             getattr(connector, target.method)(dict(params))
@@ -263,6 +272,15 @@ class BitgetWire:
         connector.session.max_redirects = 0
         connector.timestamp_ms = self._timestamp_ms
         return connector
+
+    def require_in_time(self) -> None:
+        """Unavailable when what is signed now would leave after its time (`leaving_by`)."""
+        latest = leave_by()
+        if latest is not None and (now := self._clock.now()) > latest:
+            raise _DidNotLeave(
+                f"its time to leave, {instant_text(latest)}, passed before it was on its way (it "
+                f"is {instant_text(now)}); nothing was sent"
+            )
 
     def _timestamp_ms(self) -> int:
         """Our time, corrected by what the exchange told us of its own (A23)."""
@@ -387,10 +405,13 @@ _REFUSALS: dict[Verdict, Callable[..., Rejected]] = {
 }
 
 
+_DECODER: Final = json.JSONDecoder(parse_float=str, parse_constant=str)
+
+
 def _document(body: str) -> Mapping[str, object]:
     """The JSON object in `body`, numbers with a point as text; empty when it is none."""
     try:
-        loaded = json.loads(body, parse_float=str, parse_constant=str)
+        loaded = _DECODER.decode(body)
     except (ValueError, RecursionError):
         return {}
     return loaded if isinstance(loaded, dict) else {}
@@ -412,6 +433,14 @@ def _connector_class() -> Any:
 
         last_answer: RawAnswer | None = None
         timestamp_ms: Callable[[], int]
+        before_it_leaves: Callable[[], None] | None = None
+
+        def fetch(
+            self, url: str, method: str = "GET", headers: object = None, body: object = None
+        ) -> object:
+            if self.before_it_leaves is not None:
+                self.before_it_leaves()  # it is signed, and not on its way yet
+            return super().fetch(url, method, headers, body)
 
         def handle_errors(
             self,

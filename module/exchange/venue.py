@@ -13,7 +13,9 @@ What an adapter promises:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -47,6 +49,27 @@ from module.model.orders import (
 )
 
 CLIENT_ID_CLASH = "client-id-clash"
+_LEAVE_BY: ContextVar[datetime | None] = ContextVar("leave_by", default=None)
+
+
+@contextmanager
+def leaving_by(when: datetime) -> Iterator[None]:
+    """Writes that are made in here leave by `when` (world time) or not at all: adapters ask once
+    more when a request has its signature.
+
+    So a request whose process stands still after that question carries a time before `when`: the
+    exchange refuses it half a minute after that, however late it comes.
+    """
+    token = _LEAVE_BY.set(when)
+    try:
+        yield
+    finally:
+        _LEAVE_BY.reset(token)
+
+
+def leave_by() -> datetime | None:
+    """Until when a write that is made now may leave; None: nobody said."""
+    return _LEAVE_BY.get()
 
 
 class Priority(IntEnum):

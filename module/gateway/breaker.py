@@ -23,8 +23,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from module.exchange.venue import EndpointClass, Priority, RequestKind
+from module.gateway.steady_time import Time
 from module.model.errors import Unavailable
-from module.ports import Clock
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class CircuitReport:
 class CircuitBreaker:
     """All circuits of one gateway process. Thread safe."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Time) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._circuits: dict[tuple[str, EndpointClass], _Circuit] = {}

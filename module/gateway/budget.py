@@ -3,8 +3,8 @@
 One `RequestBudget` per gateway process; sessions of all accounts share it. A request counts
 against its endpoint (per key where it is private, per address where it is public) and against the
 address's total per minute. Windows slide, so that no second anywhere holds more than its limit,
-however the exchange cuts its own. Times are world time. Nobody waits here: RateLimited says when
-there is room, and the caller sleeps on its own clock.
+however the exchange cuts its own. Times are world time that never goes back (`steady_time.py`).
+Nobody waits here: RateLimited says when there is room, and the caller sleeps on its own clock.
 
 Priorities keep parts of the address's total free: market data may fill half of it, protection all.
 """
@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 
 from module.exchange.venue import Priority, RequestKind
 from module.gateway.breaker import CircuitBreaker, CircuitReport
+from module.gateway.steady_time import SteadyTime
 from module.model.errors import RateLimited, require
 from module.ports import Clock
 
@@ -61,12 +62,12 @@ class RequestBudget:
     """All sliding windows of one process. Thread safe."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self._time = SteadyTime(clock)
         self._lock = threading.Lock()
         self._windows: dict[tuple[str, str], _Window] = {}
         self._totals: dict[str, _Window] = {}
         self._closed_until: dict[str, datetime] = {}
-        self._breaker = CircuitBreaker(clock)
+        self._breaker = CircuitBreaker(self._time)
 
     def for_account(self, address: str, key: str) -> AccountBudget:
         """The budget as one account's adapter sees it: `address` is the base URL, `key` its id."""
@@ -78,7 +79,7 @@ class RequestBudget:
         """Count all of `requests`, or none and raise RateLimited (or Unavailable while the
         address does not answer)."""
         self._breaker.admit(address, requests, priority)
-        now = self._clock.now()
+        now = self._time.now()
         wanted: dict[tuple[str, str], tuple[RequestKind, int]] = {}
         for request in requests:
             scope = (key if request.private else address, request.endpoint)
@@ -105,7 +106,7 @@ class RequestBudget:
 
     def penalise(self, scope: str, seconds: float) -> None:
         """Close a key or an address for so long, because the exchange said so."""
-        until = self._clock.now() + timedelta(seconds=min(max(seconds, 0.0), PENALTY_MAX_S))
+        until = self._time.now() + timedelta(seconds=min(max(seconds, 0.0), PENALTY_MAX_S))
         with self._lock:
             self._closed_until[scope] = max(until, self._closed_until.get(scope, until))
 

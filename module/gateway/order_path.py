@@ -26,7 +26,7 @@ from module.db.repositories.gateway_writes import (
     WriteOutcome,
 )
 from module.db.repositories.wanted_stops import WantedStops
-from module.exchange.venue import CLIENT_ID_CLASH, Priority, difference
+from module.exchange.venue import CLIENT_ID_CLASH, Priority, difference, leaving_by
 from module.gateway.account_view import held_back, read_view
 from module.gateway.alarms import Alarms
 from module.gateway.limits import AccountView, Refusal, judge_orders, read_limits
@@ -226,7 +226,8 @@ class OrderPath:
         try:
             self._check_pace(batch)
             reach("gateway: sending")
-            results = owned.venue.submit(orders)
+            with leaving_by(batch.stamp.not_after):
+                results = owned.venue.submit(orders)
         except Retryable as error:
             self._settle_in_flight(owned, orders, [])
             self._record_unsent(batch, orders, error)

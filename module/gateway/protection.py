@@ -101,6 +101,10 @@ class PositionGuard:
         wanted = WantedStops(
             owned.account_id, symbol, held.is_long, stops, stamp.epoch, self._desk.clock.now()
         )
+        if held.has_exactly(stops):
+            # Said again: its read-back had no room in the budget, or its answer was lost.
+            self._desk.want_stops(owned, wanted)
+            return held.position.stops
         entry = WriteEntry(
             WriteKind.STOPS, symbol, {"stops": to_document(stops), "is_long": held.is_long}
         )

@@ -66,6 +66,7 @@ class ProtectionLoop:
         self._stopping = False
         self._pipe: tuple[int, int] | None = None
         self._roster_at: datetime | None = None
+        self._stepped_at: datetime | None = None
         self._ready = threading.Event()
 
     def start(self) -> None:
@@ -147,6 +148,9 @@ class ProtectionLoop:
 
     def step(self, now: datetime) -> datetime:
         """Look at every account that is due; when the next one is."""
+        if self._stepped_at is not None and now < self._stepped_at:
+            self._forget_times()
+        self._stepped_at = now
         self._read_roster(now)
         with self._lock:
             for account_id in self._nudged:
@@ -162,6 +166,13 @@ class ProtectionLoop:
             self._look(account_id, self._watches[account_id], now)
         times = [watch.due[0] for watch in self._watches.values() if watch.due]
         return min([*times, now + IDLE_PERIOD])
+
+    def _forget_times(self) -> None:
+        """The clock was set back (C7): what was due at a time is due now."""
+        self._roster_at = None
+        with self._lock:
+            for watch in self._watches.values():
+                watch.due, watch.thorough_at = [], None
 
     def _look(self, account_id: str, watch: _Watch, now: datetime) -> None:
         pause = ACTIVE_PERIOD

@@ -20,8 +20,7 @@ from module.wire.service_http import Answer, LostError, NotSentError, ServiceHtt
 
 NOT_YET_PATIENCE: Final = timedelta(seconds=5)
 NOT_YET_POLL_S: Final = 0.05
-RATE_LIMIT_SLEEPS_MAX: Final = 60
-RATE_LIMIT_SLEEP_MAX_S: Final = 30.0
+RATE_LIMIT_PATIENCE: Final = timedelta(seconds=60)
 TRIES_MAX: Final = 8
 BACK_OFF_FIRST_S: Final = 0.1
 BACK_OFF_MAX_S: Final = 2.0
@@ -91,20 +90,20 @@ class MarketServiceClient:
 
     def _read(self, path: str, query: dict[str, str]) -> Mapping[str, object]:
         """One read, repeated as its errors say; each kind of repeating has its own bound."""
-        give_up_at = self._clock.now() + self._not_yet_patience
-        rate_limited = failed = 0
+        began = self._clock.now()
+        failed = 0
         while True:
             try:
                 return _document(self._answer(path, query))
             except NotYet as error:
-                if self._clock.now() >= give_up_at:
+                if self._clock.now() - began >= self._not_yet_patience:
                     raise
                 self._clock.sleep(max(NOT_YET_POLL_S, min(error.retry_after_s or 0.0, 1.0)))
             except RateLimited as error:
-                rate_limited += 1
-                if rate_limited > RATE_LIMIT_SLEEPS_MAX:
+                wait_s = max(NOT_YET_POLL_S, error.retry_after_s or 1.0)
+                if self._clock.now() + timedelta(seconds=wait_s) - began > RATE_LIMIT_PATIENCE:
                     raise
-                self._clock.sleep(min(RATE_LIMIT_SLEEP_MAX_S, error.retry_after_s or 1.0))
+                self._clock.sleep(wait_s)
             except Unavailable:
                 failed += 1
                 if failed >= TRIES_MAX:

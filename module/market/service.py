@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from module.market.book import SETTLED_AFTER, CandleBook
+from module.market.paced_source import PacedSource
 from module.market.series import (
     aggregate,
     floor_to,
@@ -23,7 +24,7 @@ from module.market.series import (
 )
 from module.market.store import CandleSource, CandleStore
 from module.model.canonical import instant_text
-from module.model.errors import InvalidInput, NotFound, NotYet, Unavailable
+from module.model.errors import InvalidInput, NotFound, NotYet, RateLimited, Unavailable
 from module.model.market import Candle, Frequency, MarketType
 from module.model.series import Series, Stretch
 from module.ports import Clock
@@ -38,6 +39,7 @@ WATCH_RENEWED_AFTER: Final = timedelta(hours=1)
 SYMBOLS_FRESH_S: Final = 600.0
 UNKNOWN_SYMBOL_RECHECK_S: Final = 30.0
 RETRY_NOT_YET_S: Final = 0.05
+RETRY_NO_ROOM_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +85,9 @@ class MarketService:
         """`clock` is only looked at, never waited on: an observer's clock will do."""
         self.market_id = market_id
         self._store = store
-        self._source = source
+        self._source = PacedSource(source, clock)
         self._clock = clock
-        self.book = CandleBook(store, source)
+        self.book = CandleBook(store, self._source)
         self._made: dict[Series, dict[datetime, Candle]] = {}
         self._listings: dict[MarketType, _Listing] = {}
         self._watched_at: dict[tuple[MarketType, str], datetime] = {}
@@ -98,7 +100,8 @@ class MarketService:
         """Closed bars of each symbol, oldest first; a bar the venue does not have is absent.
 
         NotYet while the last bar is still to come (or late). NotFound names unknown symbols.
-        InvalidInput for a window that is too large. Retryable errors of gateway and Postgres pass.
+        InvalidInput for a window that is too large. Retryable errors of gateway and Postgres pass;
+        of a budget that is used up it is said to ask again soon, since others fetch the same bars.
         """
         self._check(request)
         now = self._clock.now()
@@ -117,7 +120,11 @@ class MarketService:
             line = Series(self.market_id, request.market, symbol, frequency)
             return self._closed(line, wanted, now)
 
-        found = dict(zip(request.symbols, self._threads.map(one, request.symbols), strict=True))
+        try:
+            found = dict(zip(request.symbols, self._threads.map(one, request.symbols), strict=True))
+        except RateLimited as error:
+            wait_s = min(error.retry_after_s or RETRY_NO_ROOM_S, RETRY_NO_ROOM_S)
+            raise RateLimited(error.message, retry_after_s=wait_s) from error
         if now - until < SETTLED_AFTER:
             last = until - frequency.length
             late = [s for s in request.symbols if not found[s] or found[s][-1].opens_at < last]

@@ -40,7 +40,10 @@ def to_plain_json(value: object) -> object:
     if kind is str or value is None or kind is int or kind is bool:  # most of what comes here
         return value
     if kind is dict:
-        return {str(key): to_plain_json(item) for key, item in value.items()}  # type: ignore[attr-defined]
+        return {
+            str(key): item if type(item) is str else to_plain_json(item)
+            for key, item in value.items()  # type: ignore[attr-defined]
+        }
     if isinstance(value, (bool, int)):
         return value
     if isinstance(value, Enum):

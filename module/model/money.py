@@ -12,7 +12,8 @@ ONE = Decimal(1)
 
 def parse_decimal(text: str | int | Decimal, *, name: str = "value") -> Decimal:
     """Return the exact finite Decimal that `text` spells; InvalidInput names `name` otherwise."""
-    if isinstance(text, bool) or not isinstance(text, (str, int, Decimal)):
+    kind = type(text)
+    if kind is not str and (kind is bool or not isinstance(text, (str, int, Decimal))):
         raise InvalidInput(f"{name} must be a decimal string, got {type(text).__name__}")
     try:
         value = Decimal(text)
@@ -33,7 +34,7 @@ def decimal_from_float(number: float, *, name: str = "value") -> Decimal:
 
 def plain(value: Decimal) -> str:
     """Spell `value` without exponent and without trailing zeros: Decimal("1E+2") is "100"."""
-    if value == 0:
+    if not value:
         return "0"
     text = format(value, "f")
     if "." in text:

@@ -1,6 +1,7 @@
 """The paper exchange misbehaves in the middle of a session; its own ledger is the judge.
 
-A few of the cases of `python -m tests.simulation.processes --faults all`: those that once found something.
+A few of the cases of `python -m tests.simulation.processes --faults all`: those that once found
+something.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ class MemoryOrderInfoStore:
         self.crashes = crashes or CrashPlan()
         self.fails_next: AifapError | None = None
         self.broken: AifapError | None = None  # every write raises it
+        self.archive_broken: AifapError | None = None  # so does every archiving
 
     @property
     def last(self) -> dict[str, object]:
@@ -42,6 +43,8 @@ class MemoryOrderInfoStore:
         self.crashes.reach("store.write: durable")
 
     def archive(self, document: Mapping[str, object]) -> None:
+        if self.archive_broken is not None:
+            raise self.archive_broken
         self.archive_box.append(json.loads(canonical_json(dict(document))))
 
     def archived(self, count_max: int) -> Sequence[Mapping[str, object]]:

@@ -1,6 +1,6 @@
 """`make mutation`: make the mutants of a room, run the tests on each, say what was noticed.
 
-    python -m tests.mutation --room rebalance [--sample 300 --seed 1] [--again]
+    python -m tests.mutation --room rebalance [--sample 300 --seed 1]
 
 Runs in the environment that has mutmut (see the Makefile). What ran before is not run again unless
 its function, or a test, changed; so an interrupted run is gone on with. Exit code 1 when a mutant
@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from tests.mutation.outcomes import (
+    ESCAPED,
     Mutant,
     Outcome,
     read_changes,
@@ -25,6 +26,7 @@ from tests.mutation.outcomes import (
     table,
     unexplained,
 )
+from tests.mutation.refusals import refuse_by_type
 from tests.mutation.workspace import ROOMS, Room, lay_out
 
 NICENESS = 15
@@ -36,7 +38,6 @@ def main() -> int:
     parser.add_argument("--room", choices=[*ROOMS, "all"], default="all")
     parser.add_argument("--sample", type=int, help="so many mutants per room, drawn by the seed")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--again", action="store_true", help="also those that survived before")
     parser.add_argument("--report", action="store_true", help="only what is known already")
     wanted = parser.parse_args()
     os.nice(NICENESS)
@@ -47,21 +48,30 @@ def main() -> int:
         names: list[str] = []
         if not wanted.report:
             lay_out(room)
+            _mutmut(room, f"trading.{room.name}.{room.smallest}.*")  # makes all, runs these
+            refuse_by_type(room)
+            known = read_outcomes(room)
             if wanted.sample is not None:
-                names = _sample(room, wanted.sample, wanted.seed)
-            elif wanted.again:
-                names = [each.name for each in read_outcomes(room) if _escaped(each)]
-            _mutmut(room, *names)
+                names = _sample(known, wanted.sample, wanted.seed)
+            todo = _to_run(known, names)
+            if todo or not names:
+                _mutmut(room, *todo)
         print(f"\ntrading/{room.name}: {time.monotonic() - began:.0f} s")
         open_questions += _report(room, set(names))
     return 1 if open_questions else 0
 
 
-def _sample(room: Room, count: int, seed: int) -> list[str]:
-    """Names of `count` mutants; the same for the same code and seed."""
-    _mutmut(room, f"trading.{room.name}.{room.smallest}.*")
-    names = sorted(mutant.name for mutant in read_outcomes(room))
+def _sample(mutants: list[Mutant], count: int, seed: int) -> list[str]:
+    """Names of `count` mutants that the type checker has nothing against; the same for the same
+    code and seed."""
+    names = sorted(each.name for each in mutants if each.outcome is not Outcome.REFUSED)
     return sorted(random.Random(seed).sample(names, min(count, len(names))))
+
+
+def _to_run(mutants: list[Mutant], names: list[str]) -> list[str]:
+    """Of `names` those that no test has noticed yet (one that was killed stays killed)."""
+    noticed = {each.name for each in mutants if each.outcome in {Outcome.KILLED, Outcome.TIMEOUT}}
+    return [name for name in names if name not in noticed]
 
 
 def _mutmut(room: Room, *names: str) -> None:
@@ -81,10 +91,6 @@ def _mutmut(room: Room, *names: str) -> None:
         raise SystemExit(f"mutmut ended with {done.returncode}; what it said is in {log}")
 
 
-def _escaped(mutant: Mutant) -> bool:
-    return mutant.outcome in {Outcome.SURVIVED, Outcome.UNTESTED}
-
-
 def _report(room: Room, names: set[str]) -> int:
     """Print the table and the survivors; how many of them nothing explains."""
     mutants = [each for each in read_outcomes(room) if not names or each.name in names]
@@ -93,7 +99,7 @@ def _report(room: Room, names: set[str]) -> int:
         count = sum(each.outcome is outcome for each in mutants)
         if count:
             print(f"{count} {outcome}")
-    changes = read_changes(room, [each for each in mutants if _escaped(each)])
+    changes = read_changes(room, [each for each in mutants if each.outcome in ESCAPED])
     new = {change.key for change in unexplained(changes.values())}
     for name, change in changes.items():
         print(f"{'new   ' if change.key in new else 'known '} {change.key}   [{name}]")

@@ -8,7 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -18,11 +18,13 @@ EXPLAINED = TREE / "docs" / "mutation.md"
 
 
 class Outcome(StrEnum):
-    """`refused`: the type checker says no. `killed`: a test failed. `timeout`: the tests did not
-    end. `survived`: nothing noticed. `untested`: no test runs that function. `open`: not yet run;
-    `broken`: the run itself failed."""
+    """`refused`: the type checker says no. `words`: only the text of an error is another, and it
+    survived. `killed`: a test failed. `timeout`: the tests did not end. `survived`: nothing
+    noticed. `untested`: no test runs that function. `open`: not yet run; `broken`: the run itself
+    failed."""
 
     REFUSED = "refused"
+    WORDS = "words"
     KILLED = "killed"
     TIMEOUT = "timeout"
     SURVIVED = "survived"
@@ -31,6 +33,12 @@ class Outcome(StrEnum):
     BROKEN = "broken"
 
 
+ESCAPED = frozenset({Outcome.SURVIVED, Outcome.UNTESTED})
+
+
+_TEXT = re.compile(r'f?"[^"]*"')
+_TEXT_LINE = re.compile(r'f?"[^"]*",?')
+_NAMED = re.compile(r",\s*(name=f?(\"[^\"]*\"|\w+))?\)")
 _BY_EXIT_CODE: Mapping[int | None, Outcome] = {
     None: Outcome.OPEN,
     0: Outcome.SURVIVED,
@@ -69,6 +77,22 @@ class Change:
         """One line by which docs/mutation.md may name it."""
         return f"{self.function}: {' '.join(self.taken_out)} → {' '.join(self.put_in)}"
 
+    @property
+    def is_words(self) -> bool:
+        """Whether an error is only said in other words (that it is raised is decided elsewhere):
+        the call after a `raise`, the text of a `require`, a line of a long text, the name of what
+        cannot be read."""
+        out, put = self.taken_out, self.put_in
+        if len(out) != 1 or len(put) != 1:
+            return False
+        if out[0].startswith("raise ") and put[0].startswith("raise "):
+            return True
+        if out[0].startswith("require(") and _TEXT.sub("", out[0]) == _TEXT.sub("", put[0]):
+            return True
+        if _TEXT_LINE.fullmatch(out[0]) and _TEXT_LINE.fullmatch(put[0]):
+            return True
+        return _NAMED.sub(")", out[0]) == _NAMED.sub(")", put[0])
+
 
 def read_outcomes(room: Room) -> list[Mutant]:
     """Every mutant that the tool has made of the room."""
@@ -77,7 +101,13 @@ def read_outcomes(room: Room) -> list[Mutant]:
         module = meta.name.removesuffix(".py.meta")
         for name, code in json.loads(meta.read_text())["exit_code_by_key"].items():
             mutants.append(Mutant(name, module, _BY_EXIT_CODE.get(code, Outcome.BROKEN)))
-    return mutants
+    changes = read_changes(room, [each for each in mutants if each.outcome is Outcome.SURVIVED])
+    return [
+        replace(each, outcome=Outcome.WORDS)
+        if each.name in changes and changes[each.name].is_words
+        else each
+        for each in mutants
+    ]
 
 
 def read_changes(room: Room, mutants: Iterable[Mutant]) -> dict[str, Change]:
@@ -121,9 +151,10 @@ def _change(mutant: Mutant, bodies: Mapping[str, list[str]]) -> Change:
 def table(mutants: Sequence[Mutant]) -> str:
     """Per module: how many, what became of them, and the score in per cent.
 
-    Score = (killed + timed out) ÷ all that ran; what the type checker refuses did not run.
+    Score = (killed + timed out) ÷ (these + survived + untested): what the type checker refuses did
+    not run, and no test reads the words of an error.
     """
-    columns = [Outcome.REFUSED, Outcome.KILLED, Outcome.TIMEOUT, Outcome.SURVIVED, Outcome.UNTESTED]
+    columns = [each for each in Outcome if each not in {Outcome.OPEN, Outcome.BROKEN}]
     lines = [
         f"| module | mutants | {' | '.join(columns)} | score |",
         "|---" * (len(columns) + 3) + "|",

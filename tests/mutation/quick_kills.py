@@ -13,7 +13,11 @@ _DURATIONS = Path("mutmut-stats.json")
 
 # Before any test module is imported: their own settings begin from the profile in force.
 settings.register_profile(
-    "mutation", database=None, deadline=None, phases=[Phase.explicit, Phase.generate]
+    "mutation",
+    database=None,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
 )
 settings.load_profile("mutation")
 

@@ -63,8 +63,6 @@ ROOMS = {
             "tests/unit/trading/test_decision.py",
             "tests/unit/trading/test_bars_seen.py",
             "tests/unit/trading/test_volatility.py",
-            "tests/unit/trading/test_plan_session.py",
-            "tests/unit/trading/test_spot_sessions.py",
             "tests/unit/test_order_info.py",
         ),
         "leg_state",
@@ -72,10 +70,12 @@ ROOMS = {
     "execution": Room(
         "execution",
         (
-            "tests/unit/trading/execution",
-            "tests/unit/trading/test_leader.py",
-            "tests/unit/trading/test_recovery.py",
-            "tests/unit/trading/test_spot_sessions.py",
+            "tests/unit/trading/execution/test_auto_trade.py",
+            "tests/unit/trading/execution/test_departures.py",
+            "tests/unit/trading/execution/test_edges.py",
+            "tests/unit/trading/execution/test_phases.py",
+            "tests/unit/trading/execution/test_protection.py",
+            "tests/unit/trading/execution/test_reconcile.py",
         ),
         "freshness",
     ),
@@ -88,7 +88,6 @@ def lay_out(room: Room) -> None:
     folder = room.folder
     for name in FOLDERS:
         _mirror(TREE / name, folder / name)
-    tool = json.dumps(sys.executable)
     settings = (TREE / "pyproject.toml").read_text()
     (folder / "mypy-mutants.ini").write_text(f"{_TYPE_CHECK}python_executable = {sys.executable}\n")
     (folder / "pyproject.toml").write_text(
@@ -100,10 +99,6 @@ also_copy = {json.dumps([name for name in FOLDERS if name not in {"tests", "trad
 pytest_add_cli_args_test_selection = {json.dumps(room.tests)}
 pytest_add_cli_args = ["-p", "tests.mutation.quick_kills"]
 use_git_change_detection = false
-type_check_command = [
-    {tool}, "-m", "mypy", "--config-file", "../mypy-mutants.ini", "--output", "json",
-    "trading/{room.name}",
-]
 """
     )
     _forget_survivors_of_other_tests(room)

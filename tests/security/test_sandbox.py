@@ -263,7 +263,7 @@ def test_I20_no_child_and_no_descriptor_is_left(host: RunnerProcess) -> None:
     tell(host, "found = 1")
     living = [child for child in me.children() if child.status() != psutil.STATUS_ZOMBIE]
     psutil.wait_procs(living, timeout=10)
-    assert me.num_fds() == before
+    assert me.num_fds() <= before  # the host may have been closing the first call's, back then
 
 
 def test_the_host_itself_was_given_nothing(host: RunnerProcess) -> None:

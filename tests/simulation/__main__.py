@@ -2,7 +2,9 @@
 
     --seeds N      days of seeds 0 to N-1, on --workers processes
     --seed N       one day; --log FILE writes its events (the same bytes each time)
-    --sweep        instead: kills at every point of one cycle, and again during the recovery
+    --sweep        instead: kills at every point of one cycle, and again during the recovery;
+                   --part 2/6: every sixth of them, from the second on
+    --ambiguous N  instead: N submits, none of which is answered truly
     --hours H      shorter days
 
 Every violation is one line with the command that replays it; the last line is one JSON object. Exit
@@ -35,13 +37,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--log", type=Path, help="with --seed: the event log")
     parser.add_argument("--sweep", action="store_true")
+    parser.add_argument("--part", default="1/1", help="with --sweep: i/n, a part of it")
+    parser.add_argument("--ambiguous", type=int, metavar="N")
     options = parser.parse_args(arguments)
     if options.sweep:
         from tests.simulation.sweep import sweep
 
-        return sweep(options.workers)
+        number, _, of = options.part.partition("/")
+        return sweep(options.workers, (int(number), int(of)))
+    if options.ambiguous is not None:
+        from tests.simulation.ambiguous import ambiguous
+
+        return ambiguous(options.ambiguous, options.workers, options.first)
     if options.seed is not None:
-        days: Iterator[DayResult] = iter([live(options.seed, options.hours, options.log)])
+        days: Iterator[DayResult] = map(
+            partial(live, hours=options.hours, log=options.log), [options.seed]
+        )
     else:
         seeds = range(options.first, options.first + options.seeds)
         days = _all_days(seeds, options.hours, options.workers)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 from module.model.sessions import installation_prefix
 from module.simulator.faults.fault_catalogue import CATALOGUE, INJECTABLE, catalogue_words
-from tests.simulation.fault_draws import EXCUSED, KINDS, drawn_strokes
+from tests.simulation.excused import EXCUSED
+from tests.simulation.fault_draws import KINDS, drawn_strokes
 from tests.simulation.fault_postgres import DATABASE_FAULTS, seeded_database_faults
 from tests.simulation.hub import EPOCH
 from tests.simulation.world import INSTALLATION, START_MS, WorldPlan, symbols_of

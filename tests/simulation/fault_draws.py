@@ -2,14 +2,14 @@
 
     drawn_strokes(random, count, hours, symbols) ─► fault_strokes, in order of time ─► WorldPlan
 
-`EXCUSED` names every id of groups A to E and O that a simulated day cannot meet, with the reason
-and where it is tested instead; every other id of C, D and O is in `KINDS`, of E also in
-`fault_postgres.DATABASE_FAULTS`, of A and B in the exchange's own catalogue.
+`excused.EXCUSED` names every id of groups A to E and O that a simulated day cannot meet; every
+other id of C, D and O is in `KINDS`, of E also in `fault_postgres.DATABASE_FAULTS`, of A and B in
+the exchange's own catalogue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
@@ -35,36 +35,6 @@ from tests.simulation.fault_strokes import (
 CYCLE_S: Final = 900.0
 FIRST_BOUNDARY_S: Final = 30.0
 """Seconds from the start of a day to its first quarter of an hour."""
-
-EXCUSED: Final[Mapping[str, str]] = {
-    "A17": "limits of the market are always on in the engine, A19 changes them: "
-    "tests/unit/trading/rebalance",
-    "A25": "there is no TLS inside one process: certificates are the HTTP client's",
-    "C6": "a day is a span of UTC instants; nothing here has a local zone: tests/unit",
-    "C10": "names are checked before anything else: tests/unit/trading/rebalance/test_weights.py, "
-    "tests/unit/market/test_service.py",
-    "C11": "a session reads prices by request; there is no stream that could fall silent",
-    "D5": "needs the real router: tests/e2e/test_restart.py",
-    "D7": "a dead process's lock needs a real one: tests/integration/trading/"
-    "test_order_info_file.py, tests/unit/launch/test_processes.py",
-    "D8": "a race of real processes: tests/integration/trading/test_order_info_file.py",
-    "D11": "signals and grandchildren need real processes: tests/security/test_sandbox.py",
-    "D12": "fork needs the real kernel",
-    "D13": "descriptors over thousands of real starts: a soak, not a day",
-    "D14": "the pipes of a real child: tests/security/test_sandbox.py",
-    "D15": "the runner's real socket: tests/security/test_sandbox.py",
-    "D18": "one process has one build: the session host's own lock",
-    "D19": "settings are read before a session begins",
-    "E10": "migrations need the real Postgres: tests/integration/db/test_migrate.py",
-    "E11": "arithmetic of metrics: tests/unit/monitoring/test_metrics.py",
-    "E12": "a day is too short for the spool's bound: tests/unit/monitoring/test_spool.py",
-    "O4": "HTTP clients of the platform API: tests/integration/api",
-    "O6": "the platform API's rows: tests/integration/api/test_command.py",
-    "O7": "roles are the platform API's: tests/integration/api",
-    "O9": "a running session's spec is pinned: no command changes it",
-    "O10": "tokens and idempotency keys are the platform API's: tests/integration/api",
-    "O11": "two hundred real sessions: tests/integration/api has the admission",
-}
 
 
 @dataclass(frozen=True, slots=True)

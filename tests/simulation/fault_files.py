@@ -247,10 +247,9 @@ class SimulatedDisk:
     def _put(self, path: Path, content: bytes | None, now: bytes | None) -> int:
         if content == now:
             return 0
-        if content is None:
-            with contextlib.suppress(FileNotFoundError):
-                self._unlink(path)
-        else:
+        with contextlib.suppress(FileNotFoundError):
+            self._unlink(path)  # another name of the same file keeps what it has
+        if content is not None:
             path.write_bytes(content)
         return 1
 

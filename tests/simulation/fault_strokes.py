@@ -317,7 +317,7 @@ class SecondGateway:
 
 @dataclass(frozen=True, slots=True)
 class LoseLetter:
-    """The letter's file is gone (D6): the next leader finds it in the mirror."""
+    """The letter's file is gone (D6): the next leader finds it in the mirror, or in its row."""
 
     at_s: float
     fault_id: str = "D6"
@@ -327,7 +327,7 @@ class LoseLetter:
         letter = _letter(world)
         if letter is not None and world.kill("leader"):
             letter.unlink()
-            world.kit.letters_lost += 1
+            world.kit.letters_lost += world.plan.letters == "file"
             world.hit(self.fault_id)
 
 

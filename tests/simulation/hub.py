@@ -26,6 +26,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 NEVER_MS = 2**62
 STEPS_AT_ONE_MOMENT_MAX = 100_000
+STEP_SLACK_MS = 500
 
 
 class Died(BaseException):
@@ -261,13 +262,17 @@ class Hub:
     def _next_task(self) -> Task | None:
         """Of those that can run now, the one whose turn the seed says it is."""
         chosen: Task | None = None
+        now_ms = self.now_ms
         for task in self._ready:
-            if task.process.paused_until_ms <= self.now_ms and _before(task, chosen):
+            if task.process.paused_until_ms <= now_ms and _before(task, chosen):
                 chosen = task
         for task in self._tasks:
-            if task.process.paused_until_ms > self.now_ms or not _before(task, chosen):
+            poller = task.poller
+            if poller is None and task.due_ms > now_ms:
                 continue
-            if task.due_ms <= self.now_ms or (task.poller is not None and task.poller.poll(0)):
+            if task.process.paused_until_ms > now_ms or not _before(task, chosen):
+                continue
+            if task.due_ms <= now_ms or (poller is not None and poller.poll(0)):
                 chosen = task
         if chosen is not None:
             self._tasks.pop(chosen, None)
@@ -336,13 +341,19 @@ class SimClock:
         self.sleep(seconds)
 
     def wait_readable(self, fds: Sequence[int], until: datetime | None) -> list[int]:
+        until_ms = NEVER_MS
+        if until is not None:
+            until_ms = -((EPOCH - until) // _MILLISECOND) - self._hub.skew_ms
+        give_up_ms = max(until_ms, self._hub.now_ms) + STEP_SLACK_MS
         while True:
-            until_ms = NEVER_MS
-            if until is not None:
-                until_ms = -((EPOCH - until) // _MILLISECOND) - self._hub.skew_ms
             ready = self._hub.wait(fds, until_ms)
             if ready or (until is not None and self._hub.now() >= until):
                 return ready
+            if self._hub.now_ms >= give_up_ms:
+                return []  # the clock was set back meanwhile
+            if until is not None:
+                until_ms = -((EPOCH - until) // _MILLISECOND) - self._hub.skew_ms
+                until_ms = min(until_ms, give_up_ms)
 
     def wake(self, participant: str) -> None:
         """Whoever waits for the descriptor sees it."""

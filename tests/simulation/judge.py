@@ -19,6 +19,8 @@ from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from module.clock import to_epoch_ms
+from module.model.canonical import parse_instant
 from module.model.sessions import installation_prefix
 from module.simulator.engine.engine_records import FillRecord, OrderRecord
 from module.simulator.engine.engine_types import MarketType, PlanType, PositionSide
@@ -319,6 +321,7 @@ class Judge:
         base = world.exchange.engine.futures_balance(world.exchange.account_id).equity
         excused = {item["symbol"] for item in (*document["skipped"], *document["skipped_later"])}
         excused |= {r["leg"]["symbol"] for r in document["legs"] if r["abandoned"]}
+        excused |= self._moved_by_others(document)
         residuals = {name: Decimal(str(text)) for name, text in document["residuals"].items()}
         sizes = {
             symbol: position.signed_size for (symbol, _), position in account.positions.items()
@@ -332,6 +335,21 @@ class Judge:
                 self.violate("I16", f"{symbol} has weight {actual:.4f}, its target is {weight}")
         self._check_stops(document)
         self.converged_at_s = world.second
+
+    def _moved_by_others(self, document: Document) -> set[str]:
+        """Symbols in which a stop fired, or somebody traded, since the plan's look at the
+        account."""
+        basis = document["basis"]
+        if basis is None:
+            return set()
+        since_ms = to_epoch_ms(parse_instant(basis["at"]))
+        moved = set()
+        for fill in reversed(self._world.exchange.account.fills):
+            if fill.at_ms < since_ms:
+                break
+            if self.letters.lookup(fill.client_id) is None:
+                moved.add(fill.symbol)
+        return moved
 
     def _check_stops(self, document: Document) -> None:
         """Promise 2, in calm times: exactly the wanted stop is at the exchange."""

@@ -1,9 +1,12 @@
 """I2 and what belongs to it: how long positions had no stop, and stops without a position.
 
 Looked at after every change at the exchange. A position counts when a session of ours wants it (the
-newest letter with a plan has a target of its sign, with a stop loss). Two clocks run while it has
-no live stop loss: all of the time, and the time in which the exchange answered truly (no scripted
-fault has changed anything in the last ANSWERS_AFTER_S seconds).
+newest letter with a plan has a target of its sign, with a stop loss). One that somebody else's
+order has opened (by hand, or a resting order of an older run) counts from the first plan on that
+can know it, the next cycle's, and while the session lives: one that cannot trade it (its leverage,
+say) fails and tells its owner. Two clocks run while it has no live stop loss: all of the time, and
+the time in which the exchange answered truly (no scripted fault has changed anything in the last
+ANSWERS_AFTER_MS).
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from module.simulator.engine.account_state import AccountState
+from module.simulator.engine.engine_records import PositionRecord
 from module.simulator.engine.engine_types import PlanType, PositionSide
 from tests.simulation.letters_seen import Document
 
@@ -39,6 +43,7 @@ class ProtectionWatch:
         self._world = world
         self._bare: dict[str, _Bare] = {}
         self._orphans: dict[str, _Bare] = {}
+        self._openings: dict[str, str | None] = {}
         self._seen_ms = world.hub.now_ms
         self._fired = 0
         self._fired_ms = -ANSWERS_AFTER_MS
@@ -55,7 +60,8 @@ class ProtectionWatch:
         held: set[tuple[str, PositionSide]] = set()
         for (symbol, side), position in account.positions.items():
             held.add((symbol, side))
-            if not self._is_wanted(decided, symbol, position.signed_size > 0):
+            is_news = self._is_news_to_us(position, decided)
+            if is_news or not self._is_wanted(decided, symbol, position.signed_size > 0):
                 continue
             if not has_stop(account, symbol, side):
                 bare.add(symbol)
@@ -72,6 +78,20 @@ class ProtectionWatch:
         for plan_id in [name for name in self._orphans if name not in orphans]:
             del self._orphans[plan_id]
         self._judge()
+
+    def _is_news_to_us(self, position: PositionRecord, decided: Document | None) -> bool:
+        """Somebody else has opened it, and no plan was made since, or nobody trades any more."""
+        known = position.position_id
+        cycle = None if decided is None else str(decided["cycle"])
+        if known not in self._openings:
+            fills = reversed(self._world.exchange.account.fills)
+            opener = next((fill for fill in fills if fill.symbol == position.symbol), None)
+            is_ours = opener is not None and self._world.judge.letters.lookup(opener.client_id)
+            self._openings[known] = None if is_ours else cycle
+        if self._openings[known] is None:
+            return False
+        host = self._world.host
+        return self._openings[known] == cycle or host is None or host.is_over
 
     @property
     def misbehaved_lately(self) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.simulation.day_plan import possible_ids
-from tests.simulation.fault_draws import EXCUSED
+from tests.simulation.excused import EXCUSED
 from tests.simulation.judge import Violation
 
 FAULTS_A_DAY = 30
@@ -67,6 +67,8 @@ class Totals:
 def day_lines(day: DayResult, *, verbose: bool) -> list[str]:
     """What is printed of one day: nothing while all is well, unless `verbose`."""
     again = f"python -m tests.simulation --seed {day.seed}"
+    if day.days != 1:
+        again += f" --hours {day.days * 24:g}"
     lines = []
     if day.crash:
         lines.append(f"seed {day.seed}  CRASH  {day.crash}  again: {again}")
@@ -95,7 +97,9 @@ def summary_lines(totals: Totals) -> list[str]:
     if missed:
         lines.append(f"  not met in this run: {' '.join(missed)}")
     lines.append("excused (a simulated day cannot meet them)")
-    lines += [f"  {fault:4} {why}" for fault, why in EXCUSED.items()]
+    for fault, excuse in EXCUSED.items():
+        where = ", ".join(dict.fromkeys(test.partition("::")[0] for test in excuse.tests))
+        lines.append(f"  {fault:4} {excuse.why}{': ' if where else ''}{where}")
     bare = sorted(seconds for day in totals.days for seconds in day.bare_s)
     answering = sorted(seconds for day in totals.days for seconds in day.bare_answering_s)
     lines.append(f"positions without their stop, {len(bare)} times, in seconds")

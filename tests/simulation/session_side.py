@@ -33,10 +33,10 @@ from module.ports import (
     StrategyOutput,
     WindowRequest,
 )
-from module.simulator.engine.engine import Engine
 from module.simulator.engine.engine_types import EngineRejected
 from monitoring.finwatcher import Finwatcher, FinwatcherWiring
 from monitoring.minute import MINUTE
+from tests.simulation.exchange_side import Exchange as SimulatedExchange
 from tests.simulation.fault_postgres import SimulatedPostgres
 from tests.simulation.hub import EPOCH, Hub, Process, Task
 from trading.rebalancing_main import Exit, LeaderWiring, run_trading
@@ -346,8 +346,8 @@ class InlineRunner:
 class EngineBars:
     """Fits `MarketData`: the exchange's own closed bars."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, exchange: SimulatedExchange) -> None:
+        self._exchange = exchange
 
     def closed_bars(
         self, symbols: Sequence[str], frequency: Frequency, window: int, end: datetime
@@ -357,7 +357,7 @@ class EngineBars:
         found: dict[str, list[Candle]] = {}
         for symbol in symbols:
             try:
-                bars = self._engine.candles(
+                bars = self._exchange.engine.candles(
                     symbol,
                     length_ms,
                     start_ms=end_ms - window * length_ms,

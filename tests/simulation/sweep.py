@@ -2,9 +2,12 @@
 
 One cycle opens twelve positions with stops, the next one turns some over. Each named point that the
 leader, the strategy process or the gateway reaches during the first cycle is a place to die, at
-each of its occurrences. Then, for the first occurrence of each, the leader that follows dies at
-every point of its recovery too. Every run must satisfy every invariant, be at its targets after the
-next cycle, and end flat with nothing left behind.
+each of its occurrences. Then, for the first occurrence of each, whoever follows (the next leader,
+strategy process or gateway) dies at every point of its recovery too. Every run must satisfy every
+invariant, be at its targets after the next cycle, and end flat with nothing left behind.
+
+`--part 2/6` runs every sixth place, from the second on, and what its recovery reaches: six parts
+are the whole.
 """
 
 from __future__ import annotations
@@ -53,8 +56,9 @@ class SweepResult:
     crash: str = ""
 
 
-def sweep(workers: int) -> int:
-    """All of it; prints counts, each violation with its deaths, one JSON object; the exit code."""
+def sweep(workers: int, part: tuple[int, int] = (1, 1)) -> int:
+    """All of it, or part i of n; prints counts, each violation with its deaths, one JSON object;
+    the exit code."""
     started = time.monotonic()
     first = run_once(())
     places = [
@@ -64,6 +68,7 @@ def sweep(workers: int) -> int:
         for nth in range(1, count + 1)
     ]
     print(f"{len(places)} places to die in a cycle of {LEGS} legs with stops", flush=True)
+    places = places[part[0] - 1 :: part[1]]
     broken = _print_broken([first])
     once = 0
     recoveries: list[tuple[Death, ...]] = []
@@ -78,6 +83,7 @@ def sweep(workers: int) -> int:
         twice += result.killed == 2
         broken += _print_broken([result])
     summary = {
+        "part": f"{part[0]}/{part[1]}",
         "kills": once,
         "second_kills": twice,
         "runs": 1 + len(places) + len(recoveries),
@@ -107,12 +113,13 @@ def run_once(deaths: tuple[Death, ...]) -> SweepResult:
 
 class Reaper:
     """Kills at the places of `deaths`, one after the other; counts the points of what interests:
-    without a death those of the first cycle, after one those of the leader that follows."""
+    without a death those of the first cycle, after one those of the process that follows."""
 
     def __init__(self, world: World, deaths: Sequence[Death]) -> None:
         self._world = world
         self._left = list(deaths)
         self._count = 0
+        self._dead: Process | None = None
         self.killed = 0
         self.points: Counter[tuple[str, str]] = Counter()
         self._all = not deaths
@@ -121,9 +128,9 @@ class Reaper:
         """A process is at a point."""
         if self._world.second < CYCLE_FROM_S:
             return
-        recovering = self.killed and process.name == "leader-2"
-        if (self._all or recovering) and self._world.second < CYCLE_UNTIL_S:
-            self.points[process.name if recovering else process.role, point] += 1
+        follows = self._who_follows(process)
+        if (self._all or follows) and self._world.second < CYCLE_UNTIL_S:
+            self.points[follows or process.role, point] += 1
         if not self._left:
             return
         death = self._left[0]
@@ -134,7 +141,17 @@ class Reaper:
             del self._left[0]
             self._count = 0
             self.killed += 1
+            self._dead = self._dead or process
             self._world.hub.kill(process)
+
+    def _who_follows(self, process: Process) -> str:
+        """The name that a second death calls `process` by, when it stands for the one that died."""
+        dead = self._dead
+        if dead is None or process is dead:
+            return ""
+        if process.name == "leader-2" or (dead.role == process.role == "gateway"):
+            return process.name
+        return process.role if dead.role == process.role == "strategy" else ""
 
 
 def _again(result: SweepResult) -> Iterable[Death]:

@@ -6,28 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from module.gateway.owned_account import OwnedAccount
+from module.gateway.protection import Look
 from tests.simulation.day import live
-from tests.simulation.day_plan import day_plan, possible_ids
-from tests.simulation.fault_draws import EXCUSED
+from tests.simulation.day_plan import day_plan
+from tests.simulation.gateway_side import CalmGuard
 from tests.simulation.hub import NEVER_MS, Died, Hub, HubLock, Process, SimClock
 from tests.simulation.report import DayResult, Totals, day_lines, summary_lines
 from tests.simulation.sweep import Death, run_once
 from tests.simulation.world import World, WorldPlan
-
-CATALOGUE = (
-    *(f"A{number}" for number in range(1, 32)),
-    *(f"B{number}" for number in range(1, 18)),
-    *(f"C{number}" for number in range(1, 12)),
-    *(f"D{number}" for number in range(1, 22)),
-    *(f"E{number}" for number in range(1, 13)),
-    *(f"O{number}" for number in range(1, 12)),
-)
-
-
-def test_every_fault_of_the_catalogue_can_be_met_or_is_excused_with_a_reason() -> None:
-    assert set(possible_ids()) | set(EXCUSED) == set(CATALOGUE)
-    assert not set(possible_ids()) & set(EXCUSED)
-    assert all(EXCUSED.values())
 
 
 def test_a_seed_gives_the_same_day_byte_for_byte(tmp_path: Path) -> None:
@@ -44,6 +31,18 @@ def test_hours_in_which_everything_goes_wrong_break_no_promise(seed: int) -> Non
     assert day_lines(day, verbose=False) == []
     assert day.faults >= 3
     assert day.cycles >= 8
+
+
+def test_looks_that_are_skipped_would_have_found_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(guard: CalmGuard, owned: OwnedAccount, *, thorough: bool) -> Look:
+        return guard._guard.look(owned, thorough=thorough)
+
+    skipping = live(2, 1.5)
+    monkeypatch.setattr(CalmGuard, "look", look)
+    looking = live(2, 1.5)
+    assert skipping.violations == looking.violations == []
+    assert (skipping.orders, skipping.hits) == (looking.orders, looking.hits)
+    assert skipping.bare_s == looking.bare_s
 
 
 def test_a_quiet_day_ends_flat_and_is_watched_every_minute(tmp_path: Path) -> None:

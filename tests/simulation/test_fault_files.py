@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from module.files.atomic import write_durably
-from module.files.order_info_file import FILE_NAME, FileOrderInfoStore
+from module.files.order_info_file import FILE_NAME, PREVIOUS_NAME, FileOrderInfoStore
 from module.model.errors import AifapError, Unavailable
 from module.model.results import GapCause, GapRow
 from monitoring.spool import Spool
@@ -54,21 +54,37 @@ def test_D6_a_cut_before_the_folder_is_synced_leaves_old_or_new(tmp_path: Path) 
     assert seen == {1, 2}
 
 
+def test_D6_a_cut_between_two_generations_mixes_no_files(tmp_path: Path) -> None:
+    """Until the rename the letter and the generation before it are two names of one file."""
+    for seed in SEEDS:
+        folder = tmp_path / str(seed)
+        with disk_of(folder, seed) as disk:
+            store = FileOrderInfoStore(folder)
+            store.write(letter(1), 3, 1)
+            store.write(letter(2), 3, 2)
+            with pytest.raises(_Cut):
+                _write_until_renamed(store, letter(3), name=PREVIOUS_NAME)
+            disk.power_cut()
+            assert FileOrderInfoStore(folder).read() == letter(2)
+
+
 class _Cut(BaseException):
     """The power is gone."""
 
 
-def _write_until_renamed(store: FileOrderInfoStore, document: dict[str, object]) -> None:
+def _write_until_renamed(
+    store: FileOrderInfoStore, document: dict[str, object], name: str = FILE_NAME
+) -> None:
     hooked = os.replace
 
     def cut(source: str, target: str) -> None:
         hooked(source, target)
-        if Path(target).name == FILE_NAME:
+        if Path(target).name == name:
             raise _Cut
 
     os.replace = cut  # type: ignore[assignment]
     try:
-        store.write(document, 3, 2)
+        store.write(document, 3, int(str(document["revision"])))
     finally:
         os.replace = hooked
 

@@ -50,13 +50,14 @@ import structlog
 from module import points
 from module.alerts.outbox import AlertOutbox
 from module.db.repositories.accounts import AccountRecord
-from module.files.order_info_file import FileOrderInfoStore
+from module.files.order_info_file import FileOrderInfoStore, RenderedLetter
 from module.files.session_folder import make_session_folder
 from module.model.accounts import MarginMode, TradeEnv
 from module.model.market import MarketType
 from module.model.sessions import EndState, SessionSpec, TradeMode, new_session_id
 from module.ports import AlertSink, Clock, Exchange, MarketData, OrderInfoStore
 from module.security.credentials import seal_credentials
+from module.simulator.prices.market_source import Bar, PriceKind
 from module.simulator.prices.synthetic import MODELS, SyntheticMarket
 from tests.fakes.gateway_stores import CREDENTIALS_KEY
 from tests.simulation import exchange_side
@@ -71,6 +72,7 @@ from trading.session import vigil
 
 START_MS = 1_772_445_570_000  # 2026-03-02T09:59:30Z
 MARKETS = 4
+BARS_KEPT = 60_000
 BALANCE = Decimal(10_000)
 ACCOUNT = "5b0f77c1-0000-4000-8000-000000000001"
 INSTALLATION = "simulated"
@@ -403,15 +405,19 @@ class World:
         return exchange
 
     def _market(self, process: Process) -> MarketData:
-        market: MarketData = EngineBars(self.exchange.engine)
+        market: MarketData = EngineBars(self.exchange)
         for wrap in self.wrap_market:
             market = wrap(process, market)
         return market
 
     def _store(self, process: Process, spec: SessionSpec) -> OrderInfoStore:
-        mirror = self.postgres.mirror(spec.session_id)
         folder = make_session_folder(self.folder, spec.session_id)
-        store: OrderInfoStore = FileOrderInfoStore(folder, mirror, lock_timeout_s=0.0)
+        store: OrderInfoStore
+        if self.plan.letters == "postgres":
+            store = self.postgres.letters(spec.session_id, RenderedLetter(folder))
+        else:
+            mirror = self.postgres.mirror(spec.session_id)
+            store = FileOrderInfoStore(folder, mirror, lock_timeout_s=0.0)
         store = self.judge.watched_store(process, store)
         for wrap in self.wrap_store:
             store = wrap(process, store)
@@ -562,7 +568,21 @@ def symbols_of(seed: int, count: int = 9) -> tuple[str, ...]:
     return tuple(sorted((names + names)[first : first + count]))
 
 
+class _SharedMarket(SyntheticMarket):
+    """A market that keeps the bars it was asked for: the next day asks for the same ones."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._known = lru_cache(maxsize=BARS_KEPT)(super().merged_bar)
+
+    def merged_bar(
+        self, symbol: str, open_ms: int, minutes: int, kind: PriceKind = PriceKind.LAST
+    ) -> Bar | None:
+        """See `SyntheticMarket.merged_bar`."""
+        return self._known(symbol, open_ms, minutes, kind)
+
+
 @lru_cache(maxsize=MARKETS)
 def market_of(seed: int) -> SyntheticMarket:
     """One of the few markets that days are lived in; pure, so worlds may share it."""
-    return SyntheticMarket(1000 + seed)
+    return _SharedMarket(1000 + seed)

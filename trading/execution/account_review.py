@@ -39,6 +39,8 @@ from trading.rebalance.order_info import Holding, OrderInfo
 
 LOOKS_MAX = 4
 LOOK_AGAIN_S = 1.0
+CANCEL_TRIES = 3
+CANCEL_AGAIN_S = 1.0
 COIN_FEE_MAX = Decimal("0.002")
 GUARD_MARK = "guard-"
 STOP_PREFIX = "af-stop-"
@@ -67,21 +69,28 @@ class AccountReview:
 
     def at_start(self, letter: OrderInfo | None, snapshot: AccountSnapshot) -> Review:
         """Positions, transfers, and orders that no letter waits for: ours are canceled (A29)."""
-        review = self.compare(letter, holding_of(snapshot))
+        expected = None if letter is None else letter.leads_to()
+        review = self.compare(letter, expected, holding_of(snapshot), led_by=letter)
         found = [*review.findings]
-        expected = None if letter is None else letter.expected()
         if expected is not None:
             found += transfers(self.ports.exchange.bills(expected.at))
-        found += self._clear_leftovers(letter, snapshot.open_orders)
+        found += self.clear_leftovers(letter, snapshot.open_orders)
         return Review(tuple(found), review.verdict, review.held)
 
-    def compare(self, letter: OrderInfo | None, held: Holding) -> Review:
-        """Positions `held` against what `letter` leads to; what differs is explained.
+    def compare(
+        self,
+        letter: OrderInfo | None,
+        expected: Holding | None,
+        held: Holding,
+        *,
+        led_by: OrderInfo | None,
+    ) -> Review:
+        """Positions `held` against `expected`; what differs is explained. `letter` is the newest,
+        `led_by` the one whose plan led to `expected` (its stops were at the exchange).
 
         Raises what reading the exchange raises.
         """
         corrections = {} if letter is None else letter.corrections
-        expected = None if letter is None else letter.expected()
         if letter is None or expected is None:
             return Review((), judge((), corrections), held)
         uncertain = {record.leg.symbol for record in letter.legs if record.is_open}
@@ -91,7 +100,7 @@ class AccountReview:
                 self.ports.clock.sleep(LOOK_AGAIN_S)
                 held = holding_of(self.look())
             found = self._without_fees(differences(expected, held, uncertain))
-            findings = self._explain(letter, expected, found)
+            findings = self._explain(letter, led_by, expected, found)
             if not any(finding.kind is Difference.UNEXPLAINED for finding in findings):
                 break
         return Review(findings, judge(findings, corrections), held)
@@ -109,13 +118,18 @@ class AccountReview:
         }
 
     def _explain(
-        self, letter: OrderInfo, expected: Holding, found: Mapping[str, tuple[Decimal, Decimal]]
+        self,
+        letter: OrderInfo,
+        led_by: OrderInfo | None,
+        expected: Holding,
+        found: Mapping[str, tuple[Decimal, Decimal]],
     ) -> tuple[Finding, ...]:
         if not found:
             return ()
         reach("execution: differences found")
         exchange, since = self.ports.exchange, expected.at - EVIDENCE_MARGIN
-        letters = [*self.recent(), letter]
+        older = [info for info in self.recent() if info.cycle < letter.cycle]
+        letters = [*older, letter, *([] if led_by is None else [led_by])]
         parts = [part for info in letters for record in info.legs for part in record.slices]
         evidence = Evidence(
             fills=exchange.fills(since),
@@ -125,39 +139,54 @@ class AccountReview:
             since=expected.at,
         )
         lots = {name: rules.size_step for name, rules in exchange.instruments().items()}
-        stops = {name: wanted for info in letters for name, wanted in info.wanted_stops().items()}
-        stops.update(letter.wanted_stops())  # a plan that was made since has other ones
+        leading = older if led_by is None else [*older, led_by]  # a plan made since has other stops
+        stops = {name: wanted for info in leading for name, wanted in info.wanted_stops().items()}
         findings = classify(found, evidence, lots, stops)
         if self.rules.policy.market is not MarketType.SPOT:
             return findings
         return tuple(_as_transfer(finding) for finding in findings)
 
-    def _clear_leftovers(
+    def clear_leftovers(
         self, letter: OrderInfo | None, orders: Sequence[OrderReport]
     ) -> list[Finding]:
-        """Cancel open orders of this installation that no letter knows; name the others'."""
+        """Cancel open orders of this installation that no letter knows; name the others'.
+
+        Raises what canceling raises after CANCEL_TRIES: an order of ours that may still fill is
+        never left behind silently.
+        """
         prefix = installation_prefix(self.rules.installation)
         mine, others = leftovers(orders, letter, prefix)
-        scribe = Scribe(self.ports, self.rules)
         found: list[Finding] = []
         for order in mine:
             if order.client_id.startswith(prefix + GUARD_MARK):
                 continue  # the gateway's own: it sees to it
-            reach("execution: before leftover is canceled")
-            try:
-                self.ports.exchange.cancel(
-                    scribe.stamp_without_cycle(), order.symbol, order.client_id
-                )
-                what = "canceled"
-            except (Retryable, OutcomeUnknown, TooLate, NotFound) as error:
-                what = f"not canceled yet ({error.message})"
-            found.append(_order_finding(Difference.LEFTOVER_ORDER, order, what))
+            found.append(_order_finding(Difference.LEFTOVER_ORDER, order, self._cancel(order)))
         found += [
             _order_finding(Difference.FOREIGN_ORDER, order, "left alone")
             for order in others
             if not order.client_id.startswith(STOP_PREFIX)
         ]
         return found
+
+    def _cancel(self, order: OrderReport) -> str:
+        """What became of it, in words."""
+        scribe = Scribe(self.ports, self.rules)
+        tries = 0
+        while True:
+            reach("execution: before leftover is canceled")
+            try:
+                self.ports.exchange.cancel(
+                    scribe.stamp_without_cycle(), order.symbol, order.client_id
+                )
+            except NotFound:
+                return "gone by itself"
+            except (Retryable, OutcomeUnknown, TooLate):
+                tries += 1
+                if tries == CANCEL_TRIES:
+                    raise
+                self.ports.clock.sleep(CANCEL_AGAIN_S)
+            else:
+                return "canceled"
 
 
 def _as_transfer(finding: Finding) -> Finding:

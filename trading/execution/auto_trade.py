@@ -24,6 +24,7 @@ from trading.execution.freshness import (
     changed_symbols,
     is_stale,
     must_look_again,
+    thrown_away,
     too_old_to_begin,
 )
 from trading.execution.opening import (
@@ -126,7 +127,11 @@ class _Execution:
         info = info.changed(stage=CycleStage.TRADING)
         for _ in range(PASSES_MAX):
             info = self._trade(info, reducing=True)
-            info = self._open(info)
+            if not thrown_away(info):
+                info = self._open(info)
+            stale = thrown_away(info)
+            if stale:
+                return self.scribe.save(info.changed(stage=CycleStage.DROPPED, reason=stale))
             info = self._protect(info)
             info = self.evidence.settle(info, _every)
             if all(record.is_over for record in info.legs):

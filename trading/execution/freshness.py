@@ -26,6 +26,10 @@ OPENING_AGE_MAX_S = 180.0
 LOOK_AGAIN_S = 3.0
 """A plan that is older than this is compared with the account before its first order."""
 
+CLOCK_BACK_MAX_S = 5.0
+"""World seconds that a plan may seem to be from the future (clocks differ); more means that a clock
+was set back, and nobody can say how old it is."""
+
 TOLERATED = Decimal("0.02")
 """A position may differ by this share (or one lot) from what is expected: fees, dust (B13)."""
 
@@ -38,7 +42,11 @@ def is_stale(info: OrderInfo) -> bool:
 def too_old_to_begin(info: OrderInfo, now: datetime) -> str:
     """Why the plan's first order may not leave any more; empty: it may, or something has left."""
     age_s = _age_s(info, now)
-    if info.has_sent or age_s is None or age_s <= FIRST_ORDER_AGE_MAX_S:
+    if info.has_sent or age_s is None:
+        return ""
+    if age_s < -CLOCK_BACK_MAX_S:
+        return f"{STALE}: {_clock_was_set_back(age_s)}; nothing was traded by it"
+    if age_s <= FIRST_ORDER_AGE_MAX_S:
         return ""
     return (
         f"{STALE}: the account was read {age_s:.1f} s before the first order could leave, more "
@@ -46,9 +54,19 @@ def too_old_to_begin(info: OrderInfo, now: datetime) -> str:
     )
 
 
+def thrown_away(info: OrderInfo) -> str:
+    """Why the plan was given up as too old right before its first order; empty: it was not."""
+    if info.has_sent:
+        return ""
+    reasons = (record.abandoned or "" for record in info.legs)
+    return next((why for why in reasons if why.startswith(STALE)), "")
+
+
 def too_old_to_open(info: OrderInfo, now: datetime) -> str:
     """Why nothing more of the plan opens; empty: it may."""
     age_s = _age_s(info, now)
+    if age_s is not None and age_s < -CLOCK_BACK_MAX_S:
+        return f"{_clock_was_set_back(age_s)}; what it still opens waits for the next cycle"
     if age_s is None or age_s <= OPENING_AGE_MAX_S:
         return ""
     return f"the plan is {age_s:.0f} s old; what it still opens waits for the next cycle"
@@ -89,6 +107,10 @@ def agree(expected: Decimal, actual: Decimal, lot: Decimal) -> bool:
     if expected * actual < 0:
         return False
     return abs(actual - expected) <= max(lot, abs(expected) * TOLERATED)
+
+
+def _clock_was_set_back(age_s: float) -> str:
+    return f"by the clock the account was read {-age_s:.1f} s from now: the clock was set back"
 
 
 def _age_s(info: OrderInfo, now: datetime) -> float | None:

@@ -14,9 +14,12 @@ from module.points import reach
 from trading.execution.scribe import Scribe
 from trading.rebalance.order_info import OrderInfo
 from trading.rebalance.rounding import round_stops
+from trading.rebalance.stops import entry_price, wanted_stops
+from trading.rebalance.weights import Target
 
 STOP_TRIES = 3
 STOP_ON_WRONG_SIDE = "stop-on-wrong-side"
+STOP_LOSS, TAKE_PROFIT = "presetStopLossPrice", "presetStopSurplusPrice"
 
 
 def protect(scribe: Scribe, info: OrderInfo) -> OrderInfo:
@@ -25,20 +28,53 @@ def protect(scribe: Scribe, info: OrderInfo) -> OrderInfo:
     Conflict when the exchange does not confirm a position's stops after STOP_TRIES.
     """
     wanted_by_symbol = info.wanted_stops()
-    if not wanted_by_symbol:
+    if not wanted_by_symbol and not _may_be_left_out(scribe, info):
         return info
-    rounded: dict[str, StopPrices] = {}
+    changed: dict[str, StopPrices] = {}
     for position in scribe.ports.exchange.snapshot().positions:
+        if not position.free_size or _weight(info, position) * position.size <= 0:
+            continue  # not wanted, or its flip did not happen: the stops are the other side's
         wanted = wanted_by_symbol.get(position.symbol)
-        if wanted is None or wanted == position.stops or not position.free_size:
+        if wanted is None:
+            wanted = _left_out(scribe, info, position)
+            if wanted is None:
+                continue
+            changed[position.symbol] = wanted
+        if wanted == position.stops:
             continue
-        weight = Decimal(info.targets.get(position.symbol, {}).get("weight", "0"))
-        if weight * position.size <= 0:
-            continue  # its flip did not happen: these stops are the other side's
         placed = _set_stops(scribe, info, position, wanted)
         if placed != wanted:
-            rounded[position.symbol] = placed
-    return info.changed(stops_now={**info.stops_now, **rounded}) if rounded else info
+            changed[position.symbol] = placed
+    return info.changed(stops_now={**info.stops_now, **changed}) if changed else info
+
+
+def _weight(info: OrderInfo, position: Position) -> Decimal:
+    return Decimal(info.targets.get(position.symbol, {}).get("weight", "0"))
+
+
+def _may_be_left_out(scribe: Scribe, info: OrderInfo) -> bool:
+    """Whether a target has a stop that the plan may have left out."""
+    has_default = scribe.rules.policy.default_stop_loss_pct is not None and bool(info.targets)
+    return has_default or any(STOP_LOSS in target for target in info.targets.values())
+
+
+def _left_out(scribe: Scribe, info: OrderInfo, position: Position) -> StopPrices | None:
+    """The target's stops for a position that has no stop loss at all, where the plan left them out
+    because the price is beyond them: the gateway closes what their stop would have closed (B6)."""
+    if position.stops.stop_loss is not None:
+        return None
+    fields = info.targets[position.symbol]
+    loss, profit = fields.get(STOP_LOSS), fields.get(TAKE_PROFIT)
+    stops = StopPrices(
+        None if loss is None else Decimal(loss), None if profit is None else Decimal(profit)
+    )
+    target = Target(position.symbol, _weight(info, position), stops)
+    instrument = scribe.ports.exchange.instruments().get(position.symbol)
+    if instrument is None:
+        return None
+    entry = entry_price(target, position, position.mark_price)
+    wanted = wanted_stops(target, entry, instrument, scribe.rules.policy)
+    return None if wanted.stop_loss is None else wanted
 
 
 def _set_stops(

@@ -62,11 +62,8 @@ class Known:
         self, symbols: Sequence[str], now: datetime
     ) -> Mapping[str, SymbolSettings] | None:
         """Of all `symbols`, while the reading is at most SETTINGS_AGE_MAX_S old; else None."""
-        if (now - self.at).total_seconds() > SETTINGS_AGE_MAX_S or set(symbols) - set(
-            self.settings
-        ):
-            return None
-        return self.settings
+        is_old = not 0 <= (now - self.at).total_seconds() <= SETTINGS_AGE_MAX_S
+        return None if is_old or set(symbols) - set(self.settings) else self.settings
 
 
 @dataclass(slots=True)

@@ -35,7 +35,7 @@ from module.points import reach
 from trading.execution.departures import Departures
 from trading.execution.evidence import Evidence
 from trading.execution.freshness import too_old_to_begin, too_old_to_open
-from trading.execution.scribe import Scribe
+from trading.execution.scribe import SEND_WINDOW_S, Scribe
 from trading.rebalance.leg_state import LegState
 from trading.rebalance.order_info import (
     LegRecord,
@@ -51,17 +51,21 @@ SEND_PATIENCE_S = 60.0
 cycle."""
 ROOM_WAIT_FIRST_S = 0.1
 ROOM_WAIT_MAX_S = 30.0
+OPENS_NOTHING = frozenset({"kill-switch", "halted", "clock-skew"})
+"""Codes with which the last gate says that this account opens nothing at all for now."""
 
 Refit = Callable[[OrderInfo], OrderInfo]
 
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A letter after a batch; when there is room again for what did not leave."""
+    """A letter after a batch; when there is room again for what did not leave; why the account
+    opens nothing for now (empty: it does)."""
 
     info: OrderInfo
     room_at: datetime | None
     refused: bool
+    held: str = ""
 
 
 @dataclass(slots=True)
@@ -85,8 +89,9 @@ class Sender:
         """Send these legs, back to back, limited only by the exchange's budget.
 
         Before each batch that opens the session is asked whether it is to stop (I22). The first
-        refusal of an opening makes `refit` size what has not left yet anew, once (A18). Unavailable
-        when the gateway or the exchange is away: nothing of that batch has left.
+        refusal of an opening makes `refit` size what has not left yet anew, once (A18); one that
+        says that the account opens nothing at all ends the phase (I22). Unavailable when the
+        gateway or the exchange is away: nothing of that batch has left.
         """
         queue = list(leg_ids)
         give_up_at = self.scribe.now() + timedelta(seconds=SEND_PATIENCE_S)
@@ -98,6 +103,8 @@ class Sender:
             sent = self._send_batch(info, queue[:BATCH_MAX], instruments)
             info = sent.info
             queue = [leg_id for leg_id in queue if _may_leave(info.leg(leg_id), queue[:BATCH_MAX])]
+            if sent.held and opening:
+                return self._give_up(info, queue, sent.held)
             if sent.room_at is not None:
                 if sent.room_at > give_up_at:
                     return self._give_up(info, queue, "there was no room to send it in time")
@@ -134,7 +141,8 @@ class Sender:
         self, info: OrderInfo, leg_ids: Sequence[str], instruments: Mapping[str, Instrument]
     ) -> _Sent:
         """One durable write, the comparison with the plan, one submit of up to five orders."""
-        not_after = self.scribe.deadline()
+        clock = self.scribe.ports.clock
+        not_after, began_s = self.scribe.deadline(), clock.monotonic()
         leaving: dict[str, LegRecord] = {}
         for leg_id in leg_ids:
             record = self._sliced(info, info.leg(leg_id), instruments)
@@ -143,6 +151,10 @@ class Sender:
             )
         info = self.scribe.save(info.with_legs(leaving))
         orders = [_request(record) for record in leaving.values()]
+        stood_s = clock.monotonic() - began_s
+        if stood_s > SEND_WINDOW_S:  # real time: `not_after` says nothing if a clock is set back
+            error = TooLate(f"this process stood still for {stood_s:.0f} s; nothing was sent")
+            return self._booked(info, leaving, _none_left(orders, error), _bounded(None))
         self.departures.admit(orders, self.scribe.durable)
         self.sent_here.update(order.client_id for order in orders)
         reach("execution: before submit")
@@ -202,7 +214,19 @@ class Sender:
         unsent = any(record.state is LegState.PLANNED for record in updates.values())
         refused = any(record.state is LegState.REJECTED for record in updates.values())
         room_at = self.scribe.now() + timedelta(seconds=wait_s) if unsent else None
-        return _Sent(info.with_legs(updates), room_at, refused)
+        held = next((why for why in map(why_nothing_opens, updates.values()) if why), "")
+        return _Sent(info.with_legs(updates), room_at, refused, held)
+
+
+def why_nothing_opens(record: LegRecord) -> str:
+    """What the last gate said when it refused this leg because the account opens nothing at all;
+    empty: it did not."""
+    current = record.current
+    if current is None or current.state is not LegState.REJECTED:
+        return ""
+    if current.code not in OPENS_NOTHING:
+        return ""
+    return current.message or str(current.code)
 
 
 def _may_leave(record: LegRecord, tried: Sequence[str]) -> bool:

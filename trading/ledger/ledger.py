@@ -29,7 +29,7 @@ from module.model.orders import Fill, Side
 
 FactKey = tuple[str, str]
 BILL = ""  # where a fill's key has its symbol
-_BY_TIME = attrgetter("at", "trade_id")
+_AT, _TRADE_ID = attrgetter("at"), attrgetter("trade_id")
 _BUY = Side.BUY  # a plain name: looking it up per fill costs as much as adding two Decimals
 
 
@@ -125,7 +125,7 @@ def book_fills(ledger: Ledger, fills: Collection[Fill]) -> Ledger:
     quote = ledger.quote_asset
     gains = fees = ZERO
     foreign = ledger.foreign_fees
-    for fill in sorted(fresh.values(), key=_BY_TIME):
+    for fill in sorted(sorted(fresh.values(), key=_TRADE_ID), key=_AT):
         symbol = fill.symbol
         price = fill.price
         size = fill.size if fill.side is _BUY else -fill.size

@@ -274,7 +274,7 @@ def _outcomes(legs: Sequence[LegEstimate], positions: Sequence[Position]) -> dic
             entry = known.entry
         else:
             worth = abs(known.size) * known.entry + item.leg.size * item.average_price
-            entry = worth / abs(size) if size else ZERO
+            entry = worth / abs(size)
         found[item.leg.symbol] = _Outcome(known.before, size, entry, traded=True)
     return found
 
@@ -310,11 +310,9 @@ def _position(world: _World, symbol: str, equity_after: Decimal) -> PositionEsti
     unit = world.policy.leverage * world.decision.book.base
     size_before = ZERO if before is None else before.size
     stops_before = NO_STOPS if before is None else before.stops
-    if outcome.size == 0:
-        stops_after = NO_STOPS
-    else:
-        stays = stops_before if outcome.size * size_before > 0 else NO_STOPS
-        stops_after = world.decision.plan.stops.get(symbol, stays)
+    # what the plan opens or turns, it gives stops; what it does not mention keeps its own
+    planned = world.decision.plan.stops.get(symbol, stops_before)
+    stops_after = planned if outcome.size else NO_STOPS
     return PositionEstimate(
         symbol=symbol,
         mark=mark,

@@ -27,12 +27,17 @@ def fit_opening_legs(
     Needed per leg = notional × (1 + slippage) ÷ leverage + notional × (1 + slippage) × taker fee.
     All are shrunk by one factor, then rounded to the nearest lot as far as the money goes. A leg
     that falls under a minimum is skipped with NO_MARGIN_LEFT, the furthest under first, and its
-    money goes to the others.
+    money goes to the others; one whose rules are gone since it was planned (A20), with
+    NOT_TRADABLE.
     """
-    kept = [_Opening(leg, instruments[leg.symbol], policy) for leg in legs]
+    kept = [
+        _Opening(leg, instruments[leg.symbol], policy) for leg in legs if leg.symbol in instruments
+    ]
+    skipped = [
+        _skipped(leg, SkipReason.NOT_TRADABLE) for leg in legs if leg.symbol not in instruments
+    ]
     if sum((opening.needed for opening in kept), ZERO) <= available:
-        return list(legs), []
-    skipped: list[SkippedLeg] = []
+        return [opening.leg for opening in kept], skipped
     while kept:
         sizes = _shrunk(kept, max(available, ZERO))
         too_small = [opening for opening in kept if not opening.allows(sizes[opening.leg.symbol])]
@@ -40,12 +45,13 @@ def fit_opening_legs(
             fitted = [resized(opening.leg, sizes[opening.leg.symbol]) for opening in kept]
             return fitted, sorted(skipped, key=lambda item: item.symbol)
         worst = min(too_small, key=lambda opening: (opening.enough, opening.leg.symbol))
-        leg = worst.leg
         kept.remove(worst)
-        skipped.append(
-            SkippedLeg(leg.symbol, SkipReason.NO_MARGIN_LEFT, leg.current_weight, leg.target_weight)
-        )
+        skipped.append(_skipped(worst.leg, SkipReason.NO_MARGIN_LEFT))
     return [], sorted(skipped, key=lambda item: item.symbol)
+
+
+def _skipped(leg: Leg, reason: SkipReason) -> SkippedLeg:
+    return SkippedLeg(leg.symbol, reason, leg.current_weight, leg.target_weight)
 
 
 class _Opening:

@@ -14,7 +14,7 @@ from decimal import Decimal
 from module.model.canonical import instant_text, parse_instant
 from module.model.errors import require
 from module.model.money import ZERO, plain
-from module.model.orders import OrderReport, OrderStatus, StopPrices
+from module.model.orders import NOT_SENT, OrderReport, OrderStatus, StopPrices
 from trading.rebalance import plan_json as spell
 from trading.rebalance.leg_state import LegState, move
 from trading.rebalance.plan import Leg
@@ -41,6 +41,14 @@ class Slice:
     message: str | None = None
     not_after: datetime | None = None
     rules_changed: bool = False
+
+    @property
+    def may_have_left(self) -> bool:
+        """Whether it has been on its way; what was given up after it certainly did not leave has
+        not."""
+        if self.state is LegState.ABANDONED:
+            return self.code != NOT_SENT
+        return self.state is not LegState.PLANNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +194,7 @@ def with_report(record: LegRecord, report: OrderReport) -> LegRecord:
     if current.state is not LegState.ACKNOWLEDGED:
         if not current.state.is_unproven:
             return record
-        record = with_current(record, LegState.ACKNOWLEDGED, **booked)
+        record = with_current(record, LegState.ACKNOWLEDGED)
     if report.status is OrderStatus.FILLED:
         return with_current(record, LegState.FILLED, **booked)
     if report.status is OrderStatus.CANCELED:

@@ -7,11 +7,11 @@ skipped leg.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
 
 from module.model.accounts import Position
-from module.model.market import Instrument
+from module.model.market import Instrument, MarketType
 from module.model.money import ONE, ZERO
 from module.model.orders import NO_STOPS, StopPrices
 from trading.rebalance.legs import DiffCase, SkipReason
@@ -19,16 +19,17 @@ from trading.rebalance.lots import RoundedUp, give_up
 from trading.rebalance.weights import Target
 
 
-@dataclass(slots=True)
+@dataclass
 class Move:
     """One symbol: what is held (`value`, signed notional; `current`, the same as a weight), and,
     once it is to be traded, how far.
 
     `distance`: notional to be traded, > 0. `grows`: that opens or increases; else it reduces what
     is held. `gross`: |notional| of the symbol when nothing of the move is traded (0 after the close
-    of a flip), `gross_after`: once the chosen `lots` are. `lots_max`: what a reduction may take at
-    most. `closes_at`: the lots at which it takes all there is, for which no minimum counts.
-    `stops` None: the target's do not fit the price. `after`: the leg of the close that comes first.
+    of a flip), `gross_after`: once the chosen `lots` are. `stops` None: the target's do not fit the
+    price. `after`: the leg of the close that comes first.
+
+    Without slots, what is not set costs nothing: it is read from the class.
     """
 
     target: Target
@@ -37,18 +38,16 @@ class Move:
     mark: Decimal
     value: Decimal
     current: Decimal
-    case: DiffCase = DiffCase.SAME
-    grows: bool = True
-    gross: Decimal = ZERO
-    distance: Decimal = ZERO
-    lot_value: Decimal = ZERO
-    stops: StopPrices | None = NO_STOPS
-    after: str | None = None
-    lots_max: Decimal | None = None
-    closes_at: Decimal | None = None
-    lots: Decimal = ZERO
-    gross_after: Decimal = ZERO
-    reason: SkipReason = SkipReason.LOT_ROUNDING
+    case: DiffCase = field(default=DiffCase.SAME, init=False)
+    grows: bool = field(default=True, init=False)
+    gross: Decimal = field(default=ZERO, init=False)
+    distance: Decimal = field(default=ZERO, init=False)
+    lot_value: Decimal = field(default=ZERO, init=False)
+    stops: StopPrices | None = field(default=NO_STOPS, init=False)
+    after: str | None = field(default=None, init=False)
+    lots: Decimal = field(default=ZERO, init=False)
+    gross_after: Decimal = field(default=ZERO, init=False)
+    reason: SkipReason = field(default=SkipReason.LOT_ROUNDING, init=False)
 
     def choose(self, lots: Decimal) -> None:
         """Trade so many lots."""
@@ -58,16 +57,30 @@ class Move:
 
     def refused(self, lots: Decimal) -> SkipReason | None:
         """Why an order of so many lots cannot be sent; None when it can, or there is none."""
-        if not lots or (self.closes_at is not None and lots == self.closes_at):
+        if not lots:
             return None
-        if self.lots_max is not None and lots > self.lots_max:
-            return SkipReason.LOT_ROUNDING
         rules = self.instrument
+        most = self.lots_max
+        if most is not None and lots > most:
+            return SkipReason.LOT_ROUNDING
+        if lots == most and rules.market is MarketType.FUTURES:
+            return None  # it takes all there is: no minimum counts
         if lots * rules.size_step < rules.size_min:
             return SkipReason.BELOW_MIN_SIZE
         if lots * self.lot_value < rules.notional_min:
             return SkipReason.BELOW_MIN_NOTIONAL
         return None
+
+    @property
+    def lots_max(self) -> Decimal | None:
+        """What a reduction may take at most: all there is, of a coin what can be sold; None when it
+        is no reduction."""
+        if self.grows or self.position is None:
+            return None
+        step = self.instrument.size_step
+        if self.instrument.market is MarketType.SPOT:
+            return self.position.free_size // step
+        return abs(self.position.size) / step
 
     @property
     def least_lots(self) -> Decimal:
@@ -95,16 +108,20 @@ def round_to_nearest(move: Move, gain_min: Decimal) -> None:
     whole, rest = divmod(move.distance, lot_value)
     twice = rest + rest
     grows = move.grows
-    up = twice > lot_value or (twice == lot_value and not grows)
+    up = twice > lot_value or (not grows and twice == lot_value)
     if up and not whole and twice - lot_value < gain_min:
         up = False
     nearest = whole + ONE if up else whole
-    if grows and nearest:  # the usual case in one look: an opening that keeps the minimums
+    if nearest:  # the usual case in one look: an order that keeps the minimums
         rules = move.instrument
         traded = nearest * lot_value
-        if traded >= rules.notional_min and nearest * rules.size_step >= rules.size_min:
+        if (
+            traded >= rules.notional_min
+            and nearest * rules.size_step >= rules.size_min
+            and (grows or traded <= move.gross)
+        ):
             move.lots = nearest
-            move.gross_after = move.gross + traded
+            move.gross_after = move.gross + traded if grows else move.gross - traded
             return
     refusal = move.refused(nearest)
     if refusal is None:

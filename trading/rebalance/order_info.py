@@ -30,7 +30,6 @@ from trading.rebalance.leg_record import (
     with_current,
     with_report,
 )
-from trading.rebalance.leg_state import LegState
 from trading.rebalance.plan import Leg, OrderPlan, SkippedLeg
 
 FORMAT_VERSION = 2
@@ -45,6 +44,9 @@ _SINCE_2: Mapping[str, object] = {
     "noted": [],
     "corrections": {},
 }
+
+NO_MOVE = frozenset({"unexplained", "leftover_order", "foreign_order"})
+"""Kinds of `Noted` that do not say by how much a position was moved (or are not believed)."""
 
 __all__ = [
     "SLICES_MAX",
@@ -159,9 +161,7 @@ class OrderInfo:
     @property
     def has_sent(self) -> bool:
         """Whether a slice of any leg has been on its way, or may have been."""
-        return any(
-            part.state is not LegState.PLANNED for record in self.legs for part in record.slices
-        )
+        return any(part.may_have_left for record in self.legs for part in record.slices)
 
     @property
     def unproven_symbols(self) -> frozenset[str]:
@@ -182,6 +182,24 @@ class OrderInfo:
                 symbol = record.leg.symbol
                 sizes[symbol] = sizes.get(symbol, ZERO) + record.leg.side.sign * filled
         return Holding(self.basis.at, {name: size for name, size in sizes.items() if size})
+
+    def leads_to(self) -> Holding | None:
+        """`expected()`, and what others are known to have moved since this letter began: a change
+        that a leader found when it took the letter up is not found again by the next cycle."""
+        expected = self.expected()
+        begun = self.basis or self.held_before
+        if expected is None or begun is None or self.held_after is not None:
+            return expected
+        sizes = dict(expected.sizes)
+        for item in self.noted:
+            if item.at <= begun.at or item.kind in NO_MOVE:
+                continue
+            if item.actual == begun.sizes.get(item.symbol, ZERO):
+                continue  # found in the very look that this letter begins with
+            moved = item.actual - item.expected
+            sizes[item.symbol] = sizes.get(item.symbol, ZERO) + moved
+        held = {name: size for name, size in sizes.items() if name and size}
+        return Holding(expected.at, held)
 
     @property
     def plan_digest(self) -> str:

@@ -211,8 +211,7 @@ class _Planner:
             distance = -distance
         move.gross = gross
         move.distance = distance
-        step = move.instrument.size_step
-        move.lot_value = step * move.mark
+        move.lot_value = move.instrument.size_step * move.mark
         if self.has_default_stop or move.target.stops is not NO_STOPS:
             move.stops = self._stops(move)
             if move.stops is None and move.grows:
@@ -225,17 +224,20 @@ class _Planner:
             move.case = _INCREASE
         else:
             move.case = _DECREASE
-            move.lots_max = move.closes_at = abs(move.position.size) / step
             if self.is_spot:
-                move.lots_max, move.closes_at = move.position.free_size // step, None
-                if move.lots_max * move.lot_value < distance:
-                    move.distance = move.lots_max * move.lot_value
-                    move.reason = SkipReason.DUST
+                self._sell_what_is_free(move)
         gain_min = self.gain_min
         if not self.is_plain and self.policy.threshold_relative is not None:
             gain_min = max(gain_min, self.policy.threshold_relative * wanted)
         round_to_nearest(move, gain_min)
         return None
+
+    def _sell_what_is_free(self, move: Move) -> None:
+        """Of a coin whole lots that no order has locked."""
+        most = (move.lots_max or ZERO) * move.lot_value
+        if most < move.distance:
+            move.distance = most
+            move.reason = SkipReason.DUST
 
     def _close(self, move: Move, position: Position, case: DiffCase) -> str | None:
         """All there is, by no minimum held back; on spot what cannot be sold is dust, and stays.

@@ -38,13 +38,9 @@ class Announcer:
             )
         )
 
-    def failed(self, detail: str) -> None:
-        """Something outlived its retries; the session ends."""
-        self._say(
-            messages.critical_error(
-                self._subject, "Critical Error", detail, MODULE, self._clock.now()
-            )
-        )
+    def failed(self, detail: str, held: str = "") -> None:
+        """Something outlived its retries; the session ends. `held`: what it leaves, in words."""
+        self._say(messages.session_failed(self._subject, detail, held, MODULE, self._clock.now()))
 
     def cycle_skipped(self, reason: str) -> None:
         """Nothing was traded this time."""
@@ -54,14 +50,39 @@ class Announcer:
         """Finwatcher cannot be started; trading goes on."""
         self._say(messages.part_failed(self._subject, "finwatcher", detail, self._clock.now()))
 
-    def exchange_away(self, detail: str) -> None:
+    def exchange_away(self, detail: str, stop_wanted: EndState | None) -> None:
         """The exchange or its gateway does not answer; the session waits and goes on."""
-        self._say(messages.exchange_away(self._subject, detail, self._clock.now()))
+        ending = None if stop_wanted is None else stop_wanted.value
+        self._say(messages.exchange_away(self._subject, detail, ending, self._clock.now()))
 
-    def account_changed(self, found: Sequence[tuple[str, str]], *, severe: bool) -> None:
+    def exchange_back(self) -> None:
+        """It answers again."""
+        self._say(messages.exchange_back(self._subject, self._clock.now()))
+
+    def letter_not_kept(self, detail: str, patience_s: float) -> None:
+        """Disk, lock or database refuse the session's letter; it waits, bounded."""
+        self._say(messages.letter_not_kept(self._subject, detail, patience_s, self._clock.now()))
+
+    def letter_kept_again(self) -> None:
+        """The letter can be saved again."""
+        self._say(messages.letter_kept_again(self._subject, self._clock.now()))
+
+    def opens_nothing(self, why: str) -> None:
+        """The last gate refuses everything that opens; reductions go on."""
+        self._say(messages.opens_nothing(self._subject, why, self._clock.now()))
+
+    def opens_again(self) -> None:
+        """An order that opens was accepted again."""
+        self._say(messages.opens_again(self._subject, self._clock.now()))
+
+    def account_changed(
+        self, found: Sequence[tuple[str, str]], next_steps: str, *, severe: bool
+    ) -> None:
         """The account is not what the session's letters lead to; (cause, what) of each."""
         self._say(
-            messages.account_changed(self._subject, found, severe=severe, at=self._clock.now())
+            messages.account_changed(
+                self._subject, found, next_steps, severe=severe, at=self._clock.now()
+            )
         )
 
     def _say(self, alert: Alert) -> None:

@@ -1,8 +1,13 @@
-"""The journal of ended cycles: in the archive at once, in Postgres as soon as it can be."""
+"""The journal of ended cycles: in the archive and in Postgres, at once or as soon as it can be.
+
+A full disk or a Postgres that is away keeps no session from going on: each has what the other lacks
+until it is there again.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from datetime import datetime
 
 from module.logs import get_logger
@@ -11,6 +16,7 @@ from module.ports import Clock, CycleRecord, OrderInfoStore, SessionRegistry
 from trading.rebalance.order_info import OrderInfo, from_json, to_json
 
 UNSTORED_MAX = 50
+UNARCHIVED_MAX = 50
 
 log = get_logger("trading.journal")
 
@@ -26,15 +32,17 @@ class Journal:
         self._clock = clock
         self._epoch = epoch
         self._unstored: deque[CycleRecord] = deque(maxlen=UNSTORED_MAX)
+        self._unarchived: deque[Mapping[str, object]] = deque(maxlen=UNARCHIVED_MAX)
 
     def keep(self, info: OrderInfo, started_at: datetime, own_ms: float | None) -> None:
-        """Archive an ended cycle and store it; what cannot be stored now is stored later."""
-        self._store.archive(to_json(info))
+        """Archive an ended cycle and store it; what cannot be kept now is kept later."""
+        self._unarchived.append(to_json(info))
         self._unstored.append(_record(info, started_at, self._clock.now(), own_ms))
         self.flush()
 
     def flush(self) -> None:
-        """What Postgres does not have yet, oldest first; while it is away the archive has it."""
+        """What archive and Postgres do not have yet, oldest first."""
+        self._flush_archive()
         while self._unstored:
             try:
                 self._registry.record_cycle(self._epoch, self._unstored[0])
@@ -42,6 +50,16 @@ class Journal:
                 log.warning("cycle not stored in Postgres yet", detail=error.message)
                 return
             self._unstored.popleft()
+
+    def _flush_archive(self) -> None:
+        """Until the disk takes it the letter itself, or Postgres, has what is missing here."""
+        while self._unarchived:
+            try:
+                self._store.archive(self._unarchived[0])
+            except PASSING as error:
+                log.error("cycle not archived yet", detail=error.message)
+                return
+            self._unarchived.popleft()
 
     def find_unstored(self, last_stored: datetime | None) -> None:
         """Cycles that an earlier leader archived but could not store."""

@@ -2,62 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol, TypeVar
 
 from module.logs import get_logger
-from module.model.errors import InvariantViolated
+from module.model.errors import AifapError, InvariantViolated
 from module.points import reach
 from module.ports import OrderInfoStore
 from trading.rebalance.order_info import Noted, OrderInfo, from_json, requested, to_json
 
 RECENT_MAX = 4
 T = TypeVar("T")
+Errors = tuple[type[AifapError], ...]
 
 
-class Patiently(Protocol):
-    """Repeats work for as long as what it needs is away, bounded (`Vigil.patiently`)."""
+class UntilKept(Protocol):
+    """Repeats work for as long as the store refuses it, bounded (`Vigil.until_kept`)."""
 
-    def __call__(self, work: Callable[[], T]) -> T:
-        """The result, or the error that outlived the patience."""
+    def __call__(self, work: Callable[[], T], at_once: Errors = ()) -> T:
+        """The result; Conflict when it was refused for too long. `at_once` are not waited for."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class PatientStore:
+    """Fits `OrderInfoStore`: a disk, a lock or a Postgres that refuses is tried again by `until`.
+
+    What it raises in the end says that nothing was saved, and never that the exchange is away.
+    """
+
+    store: OrderInfoStore
+    until: UntilKept
+
+    def read(self) -> Mapping[str, object] | None:
+        """See `ports.OrderInfoStore`."""
+        return self.until(self.store.read)
+
+    def write(
+        self, document: Mapping[str, object], epoch: int, revision: int, at_once: Errors = ()
+    ) -> None:
+        """See `ports.OrderInfoStore`; writing the same twice is harmless."""
+        self.until(lambda: self.store.write(document, epoch, revision), at_once)
+
+    def archive(self, document: Mapping[str, object]) -> None:
+        """See `ports.OrderInfoStore`; tried once: the journal tries again."""
+        self.store.archive(document)
+
+    def archived(self, count_max: int) -> Sequence[Mapping[str, object]]:
+        """See `ports.OrderInfoStore`."""
+        return self.until(lambda: self.store.archived(count_max))
 
 
 log = get_logger("trading.leader")
 
 
 class Letters:
-    """Reads and saves. `last` is the newest letter that this leader knows. A disk or lock that
-    fails for a moment is waited for by `patiently`, bounded; then it is the caller's error, and
-    nothing was saved."""
+    """Reads and saves. `last` is the newest letter that this leader knows."""
 
-    def __init__(self, store: OrderInfoStore, session_id: str, patiently: Patiently) -> None:
+    def __init__(self, store: PatientStore, session_id: str) -> None:
         self._store = store
         self._session_id = session_id
-        self._patiently = patiently
         self.last: OrderInfo | None = None
 
     def find(self) -> OrderInfo | None:
         """What an earlier leader left, or None; a damaged letter is an error that names it."""
-        document = self._patiently(self._store.read)
+        document = self._store.read()
         self.last = None if document is None else from_json(document)
         return self.last
 
     def read(self) -> OrderInfo:
         """The letter, which must be there."""
-        document = self._patiently(self._store.read)
+        document = self._store.read()
         if document is None:
             raise InvariantViolated("order_info is gone in the middle of a cycle")
         self.last = from_json(document)
         return self.last
 
-    def save(self, info: OrderInfo) -> OrderInfo:
-        """Durable when it returns; StaleWriter when a newer leader wrote."""
+    def save(self, info: OrderInfo, at_once: Errors = ()) -> OrderInfo:
+        """Durable when it returns; StaleWriter when a newer leader wrote. What keeps it from being
+        saved is waited for, bounded, unless it is one of `at_once`."""
         reach("leader: letter to be saved")
-        document = to_json(info)
-        self._patiently(lambda: self._store.write(document, info.epoch, info.revision))
+        self._store.write(to_json(info), info.epoch, info.revision, at_once)
         reach("leader: letter saved")
         self.last = info
         return info
@@ -71,9 +98,9 @@ class Letters:
             return asked
         return replace(
             asked,
-            held_before=last.expected(),
+            held_before=last.leads_to(),
             corrections=last.corrections,
-            noted=_noted_after(last),
+            noted=last.noted if last.cycle == cycle else _noted_after(last),
         )
 
     def recent(self) -> list[OrderInfo]:

@@ -1,8 +1,9 @@
 """How a leader waits: with an ear on its processes, its owner, its host, and the exchange.
 
 leader ─► Vigil.wait_until / let_pass ─► heartbeat, wishes, processes that died are revived
-       ─► Vigil.outlast   work at the exchange, for as long as that is away (world time)
-       ─► Vigil.patiently work at Postgres or the host, bounded (real time)
+       ─► Vigil.outlast    work at the exchange, for as long as that is away (world time)
+       ─► Vigil.until_kept work at the letter's store, bounded (real time)
+       ─► Vigil.patiently  work at Postgres or the host, bounded (real time)
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from module.logs import get_logger
-from module.model.errors import PASSING, StaleWriter, Unavailable
+from module.model.errors import PASSING, AifapError, Conflict, StaleWriter, Unavailable
 from module.model.sessions import DesiredState, EndState
 from module.ports import Clock, SessionChild, SessionRegistry, Wish
 from trading.session.announcer import Announcer
@@ -22,6 +23,10 @@ HEARTBEAT_WORLD_S = 10.0
 HEARTBEAT_REAL_S = 2.0
 PATIENCE_S = 30.0
 PATIENCE_PAUSE_S = 1.0
+LETTER_PATIENCE_S = 300.0
+"""Real seconds for which a letter that cannot be kept is tried again: a Postgres that restarts is
+back by then, and a disk that is not will not be."""
+LETTER_TOLD_AFTER_S = 10.0
 WATCH_RETRY_S = 30.0
 AWAY_PAUSE_FIRST_S = 1.0
 AWAY_PAUSE_MAX_S = 30.0
@@ -174,17 +179,52 @@ class Vigil:
             self.let_pass(pause_s)
             pause_s = min(pause_s * 2, AWAY_PAUSE_MAX_S)
 
+    def until_kept(self, work: Callable[[], T], at_once: tuple[type[AifapError], ...] = ()) -> T:
+        """Repeat `work` while the letter's disk, lock, or Postgres refuses it; its owner is told
+        once. Nothing that depends on it is sent meanwhile. Errors of `at_once` are not waited for.
+
+        Conflict after LETTER_PATIENCE_S: the session stops. HandOver when another shall go on.
+        """
+        started_s = self._clock.monotonic()
+        told = False
+        while True:
+            try:
+                result = work()
+            except at_once:
+                raise
+            except PASSING as error:
+                waited_s = self._clock.monotonic() - started_s
+                if waited_s >= LETTER_PATIENCE_S:
+                    raise Conflict(
+                        f"the session's letter could not be kept for {waited_s:.0f} s "
+                        f"({error.message}); nothing was sent that it does not have"
+                    ) from error
+                log.warning("the letter is not kept; trying again", detail=error.message)
+                if waited_s >= LETTER_TOLD_AFTER_S and not told:
+                    told = True
+                    self._announcer.letter_not_kept(error.message, LETTER_PATIENCE_S)
+            else:
+                if told:
+                    self._announcer.letter_kept_again()
+                return result
+            self._clock.pause(PATIENCE_PAUSE_S)
+            self.beat()
+            self._control.look()
+            if self._control.hand_over:
+                raise HandOver
+
     def note_away(self, detail: str) -> None:
         """The exchange does not answer: its owner is told once."""
         log.warning("the exchange is away", detail=detail)
         if not self._is_away:
-            self._announcer.exchange_away(detail)
+            self._announcer.exchange_away(detail, self.stop_wanted)
         self._is_away = True
 
     def note_back(self) -> None:
         """The exchange answers."""
         if self._is_away:
             log.info("the exchange answers again", session=self._session_id)
+            self._announcer.exchange_back()
         self._is_away = False
 
     def patiently(self, work: Callable[[], T]) -> T:

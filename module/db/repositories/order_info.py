@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Protocol
 
-from sqlalchemy import Text, cast, delete, literal, select, text, tuple_
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy import delete, select, text
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from module.db.database import Database
@@ -28,7 +28,20 @@ from module.model.sealed import seal, unseal
 from module.points import reach
 
 ARCHIVE_MAX: Final = 500
-_WITHOUT_WAITING: Final = text("SET LOCAL synchronous_commit TO off")
+_UPSERT_FROM: Final = """
+INSERT INTO order_info (session_id, epoch, revision, document, sha256)
+SELECT :session_id, :epoch, :revision, CAST(:document AS jsonb), :sha256 {source}
+ON CONFLICT (session_id) DO UPDATE SET epoch = excluded.epoch, revision = excluded.revision,
+    document = excluded.document, sha256 = excluded.sha256
+WHERE (order_info.epoch, order_info.revision) <= (excluded.epoch, excluded.revision)
+RETURNING session_id
+"""
+_UPSERT: Final = text(_UPSERT_FROM.format(source=""))
+_UPSERT_WITHOUT_WAITING: Final = text(
+    _UPSERT_FROM.format(
+        source="FROM (SELECT set_config('synchronous_commit', 'off', true)) AS without_waiting"
+    )
+)
 
 log = get_logger("db.order_info")
 
@@ -49,29 +62,21 @@ def write_letter(
     """
     body = canonical_json(document)
     values = {
+        "session_id": session_id,
         "epoch": epoch,
         "revision": revision,
-        "document": cast(literal(body, Text()), JSONB()),  # spelled once, for both
+        "document": body,
         "sha256": hashlib.sha256(body.encode()).hexdigest(),
     }
-    statement = insert(OrderInfoMirror).values(session_id=session_id, **values)
-    upsert = statement.on_conflict_do_update(
-        index_elements=[OrderInfoMirror.session_id],
-        set_={name: statement.excluded[name] for name in values},
-        where=tuple_(OrderInfoMirror.epoch, OrderInfoMirror.revision)
-        <= tuple_(statement.excluded.epoch, statement.excluded.revision),
-    ).returning(OrderInfoMirror.session_id)
-
-    def work(session: Session) -> None:
-        if not is_truth:
-            session.execute(_WITHOUT_WAITING)
-        if session.execute(upsert).one_or_none() is None:
-            raise StaleWriter(
-                f"the letter of session {session_id} in Postgres is newer than "
-                f"{(epoch, revision)}: another process took the session over"
-            )
-
-    database.run_idempotent(work)
+    if is_truth:
+        rows = database.run_idempotent(lambda session: session.execute(_UPSERT, values).all())
+    else:
+        rows = database.run_alone(_UPSERT_WITHOUT_WAITING, values)
+    if not rows:
+        raise StaleWriter(
+            f"the letter of session {session_id} in Postgres is newer than "
+            f"{(epoch, revision)}: another process took the session over"
+        )
 
 
 def read_letter(database: Database, session_id: str) -> dict[str, object] | None:

@@ -33,6 +33,8 @@ from module.simulator.prices.minute_path import (
 __all__ = ["ALL_PRICES", "POINT_MS", "MinuteRanges", "PriceFeed", "merge_bars", "price_kinds"]
 
 ALL_PRICES = frozenset(PriceKind)
+_JUMPED_KEPT = 3_000
+"""Minutes kept of one price that has jumped: two days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class PriceFeed:
         self._minutes: dict[str, _Minute] = {}
         self._jumps: dict[tuple[str, PriceKind], list[_Jump]] = {}
         self._halts: dict[str, int] = {}
+        self._jumped: dict[tuple[str, PriceKind], dict[int, Bar | None]] = {}
 
     # -- prices -------------------------------------------------------------------------------
 
@@ -277,6 +280,7 @@ class PriceFeed:
             if minute is not None and minute.bar is not None:
                 points = self._points(symbol, minute, kind)
             jumps.append(_Jump(at_ms, total, points))
+            self._jumped.pop((symbol, kind), None)
 
     def _factor(self, symbol: str, at_ms: int, kind: PriceKind) -> Decimal | None:
         """The factor at `at_ms`; None where the price has not been touched."""
@@ -398,6 +402,15 @@ class PriceFeed:
         ]
 
     def _jumped_minute(self, symbol: str, open_ms: int, kind: PriceKind) -> Bar | None:
+        """One finished minute with jumps; kept, because a day's bar asks for most of them again."""
+        kept = self._jumped.setdefault((symbol, kind), {})
+        if open_ms not in kept:
+            if len(kept) >= _JUMPED_KEPT:
+                kept.clear()
+            kept[open_ms] = self._make_jumped_minute(symbol, open_ms, kind)
+        return kept[open_ms]
+
+    def _make_jumped_minute(self, symbol: str, open_ms: int, kind: PriceKind) -> Bar | None:
         bar = self._merged(symbol, open_ms, 1, kind)
         if bar is None:
             return None

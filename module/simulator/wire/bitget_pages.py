@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import TypeVar
 
 from module.simulator.prices.market_source import DAY_MS
@@ -34,16 +35,16 @@ def page(
     start_ms, end_ms = params.optional_ms("startTime"), params.optional_ms("endTime")
     check_span(start_ms, end_ms, span_days)
     size = max(1, params.integer("limit", limit, most=limit_max))
-    found: list[Item] = []
-    for item in sorted(items, key=lambda item: int(key(item)), reverse=True):
-        if len(found) == size:
-            break
-        if before is not None and int(key(item)) >= before:
-            continue
-        if (start_ms is None or at_ms(item) >= start_ms) and (
-            end_ms is None or at_ms(item) <= end_ms
-        ):
-            found.append(item)
+    numbered = [
+        (int(key(item)), item)
+        for item in items
+        if (start_ms is None or at_ms(item) >= start_ms)
+        and (end_ms is None or at_ms(item) <= end_ms)
+    ]
+    if before is not None:
+        numbered = [(number, item) for number, item in numbered if number < before]
+    numbered.sort(key=itemgetter(0), reverse=True)
+    found = [item for _, item in numbered[:size]]
     return found, key(found[-1]) if found else None
 
 

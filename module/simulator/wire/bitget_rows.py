@@ -41,10 +41,11 @@ def number(value: Decimal | None) -> str:
     """A number as Bitget writes it; `""` for None. At most 16 decimals, none of them a last 0."""
     if value is None:
         return ""
-    exponent = value.as_tuple().exponent
-    if isinstance(exponent, int) and exponent < -_PLACES_MAX:
-        value = value.quantize(_FINEST, rounding=ROUND_HALF_EVEN)
-    return plain(value)
+    text = plain(value)
+    point = text.find(".")
+    if 0 <= point < len(text) - 1 - _PLACES_MAX:
+        text = plain(value.quantize(_FINEST, rounding=ROUND_HALF_EVEN))
+    return text
 
 
 def single_trade_side(forced: ForcedClose | None, side: Side) -> str:

@@ -49,6 +49,24 @@ def test_a_transaction_is_whole_or_nothing(database: Database) -> None:
     assert _count(database) == 1
 
 
+def test_a_statement_alone_is_committed_by_itself_and_leaves_transactions_as_they_are(
+    postgres: Settings, database: Database
+) -> None:
+    one = Database(postgres, "finplatform", 1)
+    try:
+        say = text("SELECT set_config('synchronous_commit', 'off', true) FROM marks WHERE id = :id")
+        one.run_alone(ADD, {"id": 34})
+        assert _count(database) == 1
+        assert one.run_alone(say, {"id": 34})[0][0] == "off"
+        assert one.run_alone(text("SHOW synchronous_commit"), {})[0][0] == "on"
+        with pytest.raises(ZeroDivisionError), one.transaction() as session:
+            session.execute(ADD, {"id": 35})
+            _ = 1 // 0
+        assert _count(database) == 1
+    finally:
+        one.close()
+
+
 def test_a_read_cannot_write(database: Database) -> None:
     with pytest.raises(Exception, match="read-only"), database.read() as session:
         session.execute(ADD, {"id": 33})

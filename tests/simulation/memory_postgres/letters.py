@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -15,10 +16,18 @@ from tests.simulation.memory_postgres.sessions import MemorySessions, SessionTab
 
 
 class Rendering(Protocol):
-    """Where people look: the letter as a file."""
+    """Where people look: files made from what Postgres has. Unavailable when the disk refuses."""
 
     def render(self, document: Mapping[str, object]) -> None:
-        """Show `document`; Unavailable when the disk refuses."""
+        """Show the letter."""
+        ...
+
+    def archive(self, document: Mapping[str, object]) -> None:
+        """Show an ended cycle."""
+        ...
+
+    def keep_bars(self, cycle: datetime, content: bytes) -> None:
+        """Show the bars that a cycle saw."""
         ...
 
 
@@ -62,12 +71,7 @@ class MemoryLetterStore:
         """Replace the document durably; then the file shows it, if it can."""
         self._mirror.write(document, epoch, revision)
         reach("order_info: written")
-        if self._rendering is None:
-            return
-        try:
-            self._rendering.render(document)
-        except Retryable:
-            return  # a picture; the next one shows more
+        self._show(lambda files: files.render(document))
         reach("order_info: rendered")
 
     def archive(self, document: Mapping[str, object]) -> None:
@@ -79,6 +83,8 @@ class MemoryLetterStore:
             transaction.put(self._tables.archive, (self._session_id, cycle), content)
 
         self._connection.run_idempotent(work)
+        reach("archive: written")
+        self._show(lambda files: files.archive(document))
 
     def archived(self, count_max: int) -> Sequence[Mapping[str, object]]:
         """The newest ended cycles, oldest first."""
@@ -94,8 +100,15 @@ class MemoryLetterStore:
             transaction.put(self._tables.bars, (self._session_id, cycle), content)
 
         self._connection.run_idempotent(work)
+        self._show(lambda files: files.keep_bars(cycle, content))
 
     def bars_of(self, cycle: datetime) -> bytes | None:
         """What was kept of a cycle's bars."""
         self._connection.read()
         return self._tables.bars.get((self._session_id, cycle))
+
+    def _show(self, show: Callable[[Rendering], None]) -> None:
+        """A disk that refuses loses nothing: the row has it."""
+        if self._rendering is not None:
+            with contextlib.suppress(Retryable):
+                show(self._rendering)

@@ -48,6 +48,8 @@ def _no_epoch_check(patch: Patch) -> None:
 def _not_after_ignored(patch: Patch) -> None:
     patch.replace(f"{DESK}.check_deadline", lambda *_, **__: None)
     patch.replace("module.gateway.order_path:OrderPath._check_pace", lambda *_, **__: None)
+    patch.replace("module.exchange.bitget_wire:BitgetWire.require_in_time", lambda *_: None)
+    patch.replace("trading.execution.sending:SEND_WINDOW_S", float("inf"))
 
 
 def _lease_ignored(patch: Patch) -> None:

@@ -78,7 +78,7 @@ def _two_sessions_on_an_account(patch: Patch) -> None:
 
 def _flat_is_not_flat(patch: Patch) -> None:
     """A session that is to end flat ends without closing."""
-    patch.replace("trading.rebalancing_main:_Leader._flatten", lambda *_, **__: None)
+    patch.replace("trading.leaving:WayOut.flatten", lambda *_, **__: None)
 
 
 def _interrupted_cycle_forgotten(patch: Patch) -> None:

@@ -17,6 +17,7 @@ from module.exchange.venue import (
     UnifiedAccount,
     Venue,
     VenueAccess,
+    leaving_by,
 )
 from module.exchange.venue_clock import VenueClock
 from module.gateway.budget import RequestBudget
@@ -93,6 +94,43 @@ def venue(exchange: ScriptedExchange, clock: HandClock) -> Iterator[Venue]:
 
 def accepted(client_id: str = "af-1", order_id: str = "99") -> Scripted:
     return ok({"clientOid": client_id, "orderId": order_id})
+
+
+class StandsStill(HandClock):
+    """The process stands still for `for_s` when a request gets its signature."""
+
+    for_s = 0.0
+
+    def wall(self) -> datetime:
+        found = super().wall()
+        self.advance(self.for_s)
+        return found
+
+
+@pytest.mark.parametrize(("for_s", "leaves"), [(9.0, True), (11.0, False)])
+def test_C8_what_is_signed_in_time_but_would_leave_late_does_not_leave(
+    exchange: ScriptedExchange, for_s: float, leaves: bool
+) -> None:
+    """Asked after the signature: what stands still from here on carries a time before the deadline,
+    and an exchange refuses it for its age."""
+    clock = StandsStill()
+    access = VenueAccess("acc", exchange.base_url, MarketType.FUTURES, TradeEnv.PAPER, CANARY)
+    gate = RequestBudget(clock).for_account(exchange.base_url, "k")
+    venue = CcxtVenues(clock).open_venue("bitget", access, gate)
+    exchange.then(PLACE, accepted())
+    venue.admit_orders([buy()])
+    clock.for_s = for_s
+    try:
+        with leaving_by(clock.now() + timedelta(seconds=10)):
+            if leaves:
+                (result,) = venue.submit([buy()])
+                assert result.outcome is Outcome.ACCEPTED
+            else:
+                with pytest.raises(Unavailable, match="nothing was sent"):
+                    venue.submit([buy()])
+    finally:
+        venue.close()
+    assert len(exchange.sent(PLACE)) == leaves
 
 
 def test_an_order_is_sent_as_published_and_its_numbers_are_text(

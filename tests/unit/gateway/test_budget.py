@@ -123,3 +123,15 @@ def test_I14_no_second_anywhere_holds_more_than_the_limit(steps: list[tuple[int,
     for start in sent:
         assert sum(1 for when in sent if start <= when < start + 1) <= 10
     assert len(sent) + refusals >= len(steps)
+
+
+def test_C7_a_clock_that_is_set_back_five_minutes_closes_no_window(clock: HandClock) -> None:
+    budget = RequestBudget(clock).for_account("http://x", "k1")
+    budget.admit([PLACE] * 10, Priority.ORDER)
+    clock.current -= timedelta(seconds=300)
+    with pytest.raises(RateLimited) as caught:
+        budget.admit([PLACE], Priority.ORDER)
+    assert caught.value.retry_after_s is not None
+    assert caught.value.retry_after_s < 2
+    clock.advance(caught.value.retry_after_s)
+    budget.admit([PLACE] * 10, Priority.ORDER)

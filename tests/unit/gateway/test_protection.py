@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -72,6 +73,18 @@ def test_set_stops_makes_them_exactly_these_and_reads_them_back(rig: GatewayRig)
     assert set(rig.venue.stops) == {("BTCUSDT", True)}
     rig.gateway.protect_now("acc")
     assert stops_of(rig) == only_loss
+
+
+def test_I2_stops_that_are_in_place_are_said_again_at_the_price_of_one_reading(
+    rig: GatewayRig,
+) -> None:
+    protected(rig)
+    wanted = StopPrices(Decimal("54000.1"))
+    rig.gateway.set_stops("acc", rig.stamp(), "BTCUSDT", wanted)
+    before = len(rig.venue.calls)
+    assert rig.gateway.set_stops("acc", rig.stamp(), "BTCUSDT", wanted) == wanted
+    assert rig.venue.calls[before:] == ["positions"]
+    assert rig.postgres.wanted[("acc", "BTCUSDT")].stops == wanted
 
 
 def test_set_stops_of_a_short_protects_the_short(rig: GatewayRig) -> None:
@@ -233,6 +246,16 @@ def test_a_flat_account_costs_one_look_a_minute(rig: GatewayRig) -> None:
         rig.clock.advance(1)
         loop.step(rig.clock.now())
     assert len(rig.venue.calls) == before
+
+
+def test_C7_a_clock_that_is_set_back_five_minutes_delays_no_look(rig: GatewayRig) -> None:
+    protected(rig)
+    loop = rig.gateway._loop
+    loop.step(rig.clock.now())
+    rig.venue.stops.clear()
+    rig.clock.current -= timedelta(seconds=300)
+    loop.step(rig.clock.now())
+    assert stops_of(rig) == STOPS
 
 
 def test_an_account_that_fails_does_not_keep_others_from_protection() -> None:

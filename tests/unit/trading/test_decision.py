@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from module.model.accounts import PositionMode
 from module.model.canonical import canonical_json
-from module.model.errors import Conflict, InvariantViolated, StrategyFailed
+from module.model.errors import Conflict, InvalidInput, InvariantViolated, StrategyFailed
 from module.model.market import Frequency
 from module.model.orders import Side
 from module.model.sessions import TradeMode
@@ -128,6 +128,18 @@ def test_a_hedge_mode_account_is_refused() -> None:
 def test_an_answer_that_cannot_be_used_says_so() -> None:
     with pytest.raises(StrategyFailed, match=r"1\.4"):
         decide(make_inputs({"BTCUSDT": "1.4"}))
+
+
+@pytest.mark.parametrize("equity", ["0", "-31.7"])
+def test_an_account_that_is_worth_nothing_can_still_be_closed(equity: str) -> None:
+    held = (make_position("BTCUSDT", "0.0132"), make_position("ETHUSDT", "-0.57"))
+    inputs = make_inputs({}, held)
+    broke = replace(inputs, account=replace(inputs.account, equity=Decimal(equity)))
+    sizes = {leg.symbol: (leg.size, leg.reduce_only) for leg in decide(broke).plan.legs}
+    assert sizes == {"BTCUSDT": (Decimal("0.0132"), True), "ETHUSDT": (Decimal("0.57"), True)}
+    wants = replace(broke, answer={"ETHUSDT": {"weight": "0.1"}})
+    with pytest.raises(InvalidInput, match="nothing to trade with"):
+        decide(wants)
 
 
 def test_closing_needs_no_base_and_no_answer() -> None:

@@ -401,7 +401,12 @@ def test_A14_a_short_outage_in_mid_cycle_is_outlasted_and_the_plan_carried_out(
     assert session.lead() is Exit.OVER
     assert session.stages() == ["done"] * 3
     assert session.exchange.held("BTCUSDT") == Decimal("0.0499")
-    assert session.alerts.kinds() == ["system-started", "exchange-away", "system-stopped"]
+    assert session.alerts.kinds() == [
+        "system-started",
+        "exchange-away",
+        "exchange-back",
+        "system-stopped",
+    ]
     session.exchange.require_exactly_once()
 
 

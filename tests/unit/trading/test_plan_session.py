@@ -15,7 +15,7 @@ from module.model.orders import OrderRequest, Side, StopPrices
 from module.model.sessions import EndState, SessionSpec, SessionState
 from tests.fakes.clock import ManualClock
 from tests.fakes.crashes import Crash, CrashPlan
-from tests.fakes.exchange import Fails, FakeExchange, Lost
+from tests.fakes.exchange import Fails, FakeExchange, Lost, Refuses
 from tests.fakes.leader import HandControl, MemoryAlerts, MemoryRegistry
 from tests.fakes.market import FakeMarket
 from tests.fakes.order_info import MemoryOrderInfoStore
@@ -130,6 +130,14 @@ def test_exactly_the_plan_is_carried_out_under_an_epoch_of_its_own() -> None:
     assert house.alerts.kinds() == ["system-stopped"]
 
 
+def test_a_leg_that_was_cut_to_the_free_money_is_filled_and_said_to_be_cut() -> None:
+    house = House(answer={"BTCUSDT": {"weight": "1"}})
+    assert house.carry_out() is Exit.OVER
+    assert house.end[1] == (
+        "the plan was carried out: 2 of 2 legs filled, 1 of them cut to the money that was free"
+    )
+
+
 def not_traded(house: House, why: str) -> None:
     before = house.sizes()
     assert house.carry_out() is Exit.OVER
@@ -195,6 +203,27 @@ def test_flat_is_honoured_even_of_a_plan() -> None:
     assert house.sizes() == {}
     assert house.end[0] is SessionState.ENDED
     assert len(house.exchange.ledger) == 1
+
+
+def test_I21_a_close_all_whose_exchange_goes_away_in_the_middle_is_finished() -> None:
+    house = House()
+    house.registry.stop(EndState.FLAT)
+    away = Unavailable("the gateway does not answer; nothing was sent")
+    house.exchange.script["submit"].extend([Fails(away)] * 2)
+    assert house.carry_out() is Exit.OVER
+    assert house.sizes() == {}
+    assert house.end[0] is SessionState.ENDED
+
+
+def test_I21_a_plan_that_cannot_leave_flat_says_what_is_left() -> None:
+    house = House()
+    house.registry.stop(EndState.FLAT)
+    held = house.sizes()
+    refused = Refuses(dict.fromkeys(held, "40309"))
+    house.exchange.script["submit"].extend([refused] * 50)
+    assert house.carry_out() is Exit.OVER
+    assert house.end[0] is SessionState.FAILED
+    assert all(symbol in house.end[1] for symbol in held)
 
 
 def test_an_exchange_that_is_away_at_first_is_waited_for() -> None:

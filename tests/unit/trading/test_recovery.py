@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
 import pytest
 
@@ -25,6 +26,8 @@ from trading.rebalance.order_info import OrderInfo
 from trading.rebalancing_main import PLANS_MAX, Exit
 
 configure_logs("tests")
+
+LATER = {"BTCUSDT": "0.2", "ETHUSDT": "-0.2", "SOLUSDT": "0.2"}
 
 
 @pytest.fixture
@@ -206,6 +209,19 @@ def test_D20_a_disk_that_stays_broken_ends_the_session_and_nothing_is_sent(
     assert session.exchange.ledger == []
 
 
+def test_D21_a_cycle_that_cannot_be_archived_is_archived_later(session: Session) -> None:
+    session.store.archive_broken = Unavailable("archive: the disk is full")
+
+    def make_room() -> None:
+        session.store.archive_broken = None
+
+    session.clock.at(between(2), make_room)
+    assert session.lead() is Exit.OVER
+    assert session.stages() == ["done"] * 3
+    assert session.registry.states[-1][0] is SessionState.ENDED
+    assert session.clock.paused == []
+
+
 # --- at the start ---
 
 
@@ -227,7 +243,7 @@ def test_A29_open_orders_of_an_earlier_run_are_canceled_before_trading(session: 
     assert first_cancel < session.exchange.calls.index("submit")
     told = [alert for alert in session.alerts.sent if alert.kind == "account-changed"]
     assert [[label for label, _ in alert.lines[2:]] for alert in told] == [
-        ["leftover order", "foreign order"]
+        ["leftover order", "foreign order", "What Now"]
     ]
 
 
@@ -325,6 +341,184 @@ def test_D17_a_leader_that_dies_at_every_start_trades_nothing_twice() -> None:
         assert session.alerts.kinds().count("system-started") == 1
 
 
+def test_D2_a_plan_that_was_thrown_away_is_made_anew_by_the_next_leader(
+    session: Session,
+) -> None:
+    """The leader dies between the drop of a stale plan and its request for another one."""
+
+    def stand_still(asked: OrderInfo) -> OrderInfo:
+        planned = session.plan(asked)
+        if len(session.strategy.asked) == 1:
+            session.clock.current += timedelta(seconds=40)
+        return planned
+
+    session.strategy.answer = stand_still
+
+    def listen(reached: str) -> None:
+        dropped = bool(session.store.written) and session.store.last["stage"] == "dropped"
+        if dropped and reached == "leader: letter to be saved":
+            raise Crash(reached)
+
+    points.listen(listen)
+    try:
+        with pytest.raises(Crash):
+            session.lead()
+    finally:
+        points.listen(None)
+    assert session.exchange.ledger == []
+    session.lead()
+    assert session.stages() == ["done"] * 3
+    assert session.letters()[0].cycle == FIRST_BOUNDARY
+
+
+@pytest.mark.parametrize("point", ["leader: strategy answered", "leader: letter saved"])
+def test_B11_D2_a_liquidation_right_before_a_leader_dies_is_classified_by_the_next(
+    session: Session, point: str
+) -> None:
+    """The plan was made after it, so that the account is as the plan says: only what the letters
+    before lead to shows it."""
+
+    def force() -> None:
+        held = session.exchange.held("BTCUSDT")
+        session.exchange.outside("BTCUSDT", str(-held), FillCause.LIQUIDATION)
+
+    session.clock.at(between(1), force)
+    seen = 0
+
+    def listen(reached: str) -> None:
+        nonlocal seen
+        planned = bool(session.store.written) and session.store.last["stage"] == "planned"
+        seen += reached == point and planned and session.store.last["number"] == 2
+        if seen and reached == point:
+            raise Crash(reached)
+
+    points.listen(listen)
+    try:
+        with pytest.raises(Crash):
+            session.lead()
+    finally:
+        points.listen(None)
+    session.lead()
+    assert [kinds(letter) for letter in session.letters()] == [[], ["liquidation"], []]
+    assert session.letters()[1].corrections == {"BTCUSDT": 1}
+    severities = [a.severity for a in session.alerts.sent if a.kind == "account-changed"]
+    assert severities == ["critical"]
+
+
+def test_B13_D17_a_leader_that_dies_after_it_recorded_the_unexplained_still_stops_the_session(
+    session: Session,
+) -> None:
+    session.clock.at(between(1), lambda: session.exchange.hold("BTCUSDT", "0.0200"))
+
+    def listen(reached: str) -> None:
+        noted = bool(session.store.written) and session.store.last["noted"]
+        if noted and reached == "leader: letter saved":
+            raise Crash(reached)
+
+    points.listen(listen)
+    try:
+        with pytest.raises(Crash):
+            session.lead()
+    finally:
+        points.listen(None)
+    sent = len(session.exchange.ledger)
+    assert session.lead() is Exit.OVER
+    assert session.registry.row.state is SessionState.FAILED
+    assert len(session.exchange.ledger) == sent
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_A28_D2_a_trade_by_hand_during_an_interrupted_cycle_is_told_and_counted_once(
+    nth: int,
+) -> None:
+    with opened(Session()) as session:
+        session.weights = {**session.weights, "SOLUSDT": "0.1"}
+        assert die_at_point(session, "execution: after submit", 1)
+        session.exchange.outside("ETHUSDT", "0.5")
+        for _ in range(nth - 1):
+            assert die_at_point(session, "leader: before recovery", 1)
+        assert session.lead() is Exit.OVER
+        told = [a for a in session.alerts.sent if a.kind == "account-changed"]
+        found = [kind for letter in session.letters() for kind in kinds(letter)]
+        assert found == ["manual_trade"]
+        assert len(told) == 1
+        assert session.letters()[-1].corrections == {"ETHUSDT": 1}
+        assert session.stages() == ["done"] * 3
+
+
+HAPPENED = {
+    "liquidated": ("-1", FillCause.LIQUIDATION),
+    "adl halved it": ("-0.5", FillCause.ADL),
+    "closed by hand": ("-1", FillCause.ORDER),
+    "grown by hand": ("0.5", FillCause.ORDER),
+    "flipped by hand": ("-1.5", FillCause.ORDER),
+}
+INTERRUPTED_AT = (
+    ("leader: letter saved", 2),
+    ("leader: strategy answered", 2),
+    ("execution: letter saved", 8),
+    ("execution: before submit", 2),
+    ("execution: after submit", 2),
+)
+
+
+@pytest.mark.parametrize("what", list(HAPPENED))
+def test_A28_B11_B12_D2_what_happens_while_a_cycle_is_interrupted_is_found_and_settled(
+    what: str,
+) -> None:
+    """In every state of the second cycle: nothing is traded twice, the change is told, and the
+    account is at its targets in the end, on the side that they say."""
+    share, cause = HAPPENED[what]
+    for point, nth in INTERRUPTED_AT:
+        with opened(long_session(3)) as session:
+            session.weights = {"BTCUSDT": "0.3", "ETHUSDT": "-0.2", "SOLUSDT": "0.1"}
+            session.clock.at(between(1), partial(session.__setattr__, "weights", LATER))
+            assert die_at_point(session, point, nth), point
+            held = session.exchange.held("ETHUSDT")
+            session.exchange.outside("ETHUSDT", str(round(held * Decimal(share), 2)), cause)
+            session.clock.advance(3)
+            assert session.lead() is Exit.OVER, point
+            assert session.registry.row.state is SessionState.ENDED, point
+            session.exchange.require_exactly_once()
+            found = {kind for letter in session.letters() for kind in kinds(letter)}
+            assert len(found) == 1, (point, found)
+            assert session.alerts.kinds().count("account-changed") == 1, point
+            assert session.letters()[-1].corrections == {"ETHUSDT": 1}, point
+            for symbol, weight in LATER.items():
+                value = session.exchange.held(symbol) * MARKS[symbol]
+                off = abs(value - Decimal(weight) * session.exchange.wallet)
+                assert off < Decimal("0.011") * session.exchange.wallet, (point, symbol, value)
+
+
+def test_A29_a_leftover_order_whose_cancel_fails_is_canceled_before_trading_all_the_same(
+    session: Session,
+) -> None:
+    old = client_id_prefix("test-house", "2611200000-zzzz") + "old"
+    session.exchange.rest(OrderRequest(old, "SOLUSDT", Side.BUY, Decimal(1), False))
+    away = Fails(Unavailable("502"))
+    session.exchange.script["cancel"].extend([away] * 5)
+    assert session.lead() is Exit.OVER
+    assert session.exchange.canceled == [old]
+    calls = session.exchange.calls
+    assert len(calls) - calls[::-1].index("cancel") < calls.index("submit") + 1
+    assert session.alerts.kinds().count("account-changed") == 1
+
+
+def test_A29_I21_a_session_that_leaves_flat_leaves_no_order_behind(session: Session) -> None:
+    old = client_id_prefix("test-house", "2611200000-zzzz") + "late"
+
+    def terminate() -> None:
+        for client_id in (old, "by-hand"):
+            session.exchange.rest(OrderRequest(client_id, "SOLUSDT", Side.BUY, Decimal(1), False))
+        session.registry.stop(EndState.FLAT)
+        session.control.say(signal.SIGUSR1)
+
+    session.clock.at(between(1), terminate)
+    assert session.lead() is Exit.OVER
+    assert session.exchange.canceled == [old]
+    assert session.exchange.snapshot().positions == ()
+
+
 # --- ending ---
 
 
@@ -343,6 +537,7 @@ def test_D16_a_close_all_that_was_killed_is_finished_by_the_next_leader(dies_at:
         except Crash:
             session.crashes.forgive()
             assert session.lead() is Exit.OVER
+        session.crashes.forgive()
         assert session.exchange.snapshot().positions == ()
         assert session.registry.row.state is SessionState.ENDED
         session.exchange.require_exactly_once()

@@ -30,7 +30,7 @@ from tests.fakes.exchange import (
     make_instrument,
 )
 from tests.unit.trading.execution.desk import Desk, wanted
-from trading.execution.auto_trade import BATCH_MAX, auto_trade
+from trading.execution.auto_trade import BATCH_MAX, auto_trade, is_stale
 from trading.rebalance.leg_state import LegState
 from trading.rebalance.order_info import CycleStage, OrderInfo, from_json
 
@@ -284,13 +284,13 @@ def test_A12_a_rate_limit_in_mid_phase_is_waited_for_and_the_same_ids_leave_agai
     desk.exchange.require_exactly_once()
 
 
-def test_A12_a_rate_limit_that_does_not_end_leaves_the_rest_to_the_next_cycle() -> None:
+def test_A12_a_rate_limit_that_does_not_end_throws_the_plan_away_before_its_first_order() -> None:
     desk = Desk()
     limit = Fails(RateLimited("the budget is used up; nothing was sent", retry_after_s=25))
     desk.exchange.script["submit"].extend([limit] * 9)
     desk.exchange.hold("XRPUSDT", "1007")
     done = desk.trade(wanted({}))
-    assert done.stage is CycleStage.DONE
+    assert is_stale(done)
     assert set(states(done).values()) == {LegState.ABANDONED}
     assert desk.exchange.ledger == []
     desk.clock.advance(60)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 
@@ -11,7 +12,7 @@ import pytest
 from module.model.accounts import MarginMode, PositionMode, SymbolSettings
 from module.model.errors import Conflict, InvariantViolated, NotFound, OutcomeUnknown, TooLate
 from module.model.orders import OrderRequest
-from tests.fakes.exchange import Edits, Fails, FillsPart, Lost, Refuses
+from tests.fakes.exchange import Edits, Fails, FillsPart, Late, Lost, Refuses
 from tests.unit.trading.execution.desk import Desk, wanted
 from tests.unit.trading.execution.test_auto_trade import SEVEN, THREE, passed_through, states
 from trading.execution.auto_trade import BATCH_MAX, auto_trade
@@ -302,6 +303,72 @@ def test_C8_a_plan_that_grew_old_between_two_batches_opens_nothing_more() -> Non
     assert "old" in (done.leg("XRPUSDT-open").abandoned or "")
 
 
+@pytest.mark.parametrize("held", ["0", "10"])
+def test_C8_a_plan_that_grew_old_right_before_its_first_order_is_made_anew(held: str) -> None:
+    """The leader stood still after the plan was judged: in either phase nothing leaves, and the
+    cycle is planned again instead of being lost."""
+    desk = Desk()
+    desk.exchange.hold("XRPUSDT", held)
+    letter = desk.planned(wanted(THREE))
+    desk.exchange.script["symbol_settings"].append(Late(90))
+    done = auto_trade(letter, desk.ports(), desk.rules())
+    assert desk.exchange.ledger == []
+    assert is_stale(done)
+    assert from_json(desk.store.last) == done
+
+
+@pytest.mark.parametrize("held", ["0", "10"])
+def test_C7_C8_a_process_that_stood_still_while_the_clock_was_set_back_sends_nothing_old(
+    held: str,
+) -> None:
+    """By the clock the deadline is still to come; by real time it is long over."""
+    desk = Desk()
+    desk.exchange.hold("XRPUSDT", held)
+    letter = desk.planned(wanted(THREE))
+    real_s = 0.0
+    desk.clock.monotonic = lambda: real_s  # type: ignore[method-assign]
+
+    def stand_still(document: Mapping[str, object], epoch: int, revision: int) -> None:
+        nonlocal real_s
+        write(document, epoch, revision)
+        if "sent" in str(document["legs"]) and not real_s:
+            real_s = 90.0
+            desk.clock.current -= timedelta(seconds=210)
+
+    write = desk.store.write
+    desk.store.write = stand_still  # type: ignore[method-assign]
+    done = auto_trade(letter, desk.ports(), desk.rules())
+    assert desk.exchange.ledger == []
+    assert is_stale(done)
+    assert "set back" in done.reason
+
+
+def test_C7_a_clock_that_is_set_back_between_two_batches_opens_nothing_more() -> None:
+    desk = Desk()
+
+    def set_back(results: list[object]) -> list[object]:
+        desk.clock.current -= timedelta(seconds=300)
+        return results
+
+    desk.exchange.script["submit"].append(Edits(set_back))  # type: ignore[arg-type]
+    done = desk.trade(wanted(SEVEN))
+    assert len(desk.exchange.ledger) == BATCH_MAX
+    assert "set back" in (done.leg("XRPUSDT-open").abandoned or "")
+
+
+def test_C8_what_did_not_leave_does_not_make_an_old_plan_a_begun_one() -> None:
+    desk = Desk()
+
+    def too_late(_orders: Sequence[OrderRequest]) -> None:
+        desk.clock.advance(FIRST_ORDER_AGE_MAX_S + 1)
+        raise TooLate("nothing was sent")
+
+    desk.exchange.before_submit = too_late
+    done = desk.trade(wanted(THREE))
+    assert desk.exchange.ledger == []
+    assert is_stale(done)
+
+
 def test_frozen_symbols_open_nothing_and_still_close() -> None:
     desk = Desk(frozen={"BTCUSDT": "changed from outside", "XRPUSDT": "changed from outside"})
     desk.exchange.hold("XRPUSDT", "1007")
@@ -310,6 +377,23 @@ def test_frozen_symbols_open_nothing_and_still_close() -> None:
     assert desk.exchange.held("BTCUSDT") == 0
     assert desk.exchange.held("XRPUSDT") == 0
     assert desk.exchange.held("SOLUSDT") > 0
+
+
+# --- the account opens nothing at all ---
+
+
+@pytest.mark.parametrize("code", ["kill-switch", "halted", "clock-skew"])
+def test_I22_a_gate_that_opens_nothing_is_asked_once_and_reductions_go_on(code: str) -> None:
+    desk = Desk()
+    desk.exchange.hold("DOGEUSDT", "5000")
+    refused = Refuses(dict.fromkeys(SEVEN, code))
+    desk.exchange.script["submit"].extend([FillsPart("none", Decimal(0)), refused, refused])
+    done = desk.trade(wanted({name: w for name, w in SEVEN.items() if name != "DOGEUSDT"}))
+    assert [len(batch) for batch in desk.exchange.batches] == [1, BATCH_MAX]
+    assert desk.exchange.held("DOGEUSDT") == 0
+    assert {order.symbol for order in desk.exchange.ledger} == {"DOGEUSDT"}
+    assert done.stage is CycleStage.DONE
+    assert all(record.is_over for record in done.legs)
 
 
 def test_a_slice_that_did_not_leave_is_over_with_its_leg() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from decimal import Decimal
 from itertools import product
 
@@ -47,6 +46,15 @@ def test_openings_that_fit_are_not_touched() -> None:
     plan = plan_rebalance(targets({"BTCUSDT": "0.3"}), start, policy())
     fitted = fit_opening_legs(plan.legs, Decimal(9000), start.instruments, policy())
     assert fitted == (list(plan.legs), [])
+
+
+def test_A20_an_opening_whose_rules_are_gone_is_skipped_and_the_others_are_not() -> None:
+    start = book(base="1000")
+    plan = plan_rebalance(targets({"ADAUSDT": "0.3", "XRPUSDT": "0.31"}), start, policy())
+    left = {s: rules for s, rules in start.instruments.items() if s != "ADAUSDT"}
+    fitted, skipped = fit_opening_legs(plan.legs, Decimal(900), left, policy())
+    assert [leg.symbol for leg in fitted] == ["XRPUSDT"]
+    assert [(s.symbol, s.reason) for s in skipped] == [("ADAUSDT", SkipReason.NOT_TRADABLE)]
 
 
 @pytest.mark.parametrize("free", ["0", "-12.5", "0.01"])

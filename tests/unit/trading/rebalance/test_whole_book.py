@@ -179,8 +179,8 @@ def test_I9_in_general_mode_what_is_not_named_takes_its_part_of_the_limit() -> N
 @pytest.mark.parametrize("held", ["3", "4"])
 def test_a_price_around_half_a_lot_does_not_trade_that_lot_to_and_fro(held: str) -> None:
     rules = {"SOLUSDT": make_instrument("SOLUSDT", size_step=Decimal(1))}
+    start = book({"SOLUSDT": held}, rules=rules, base="1000")
     for weight in ("0.5268", "0.5328"):  # 3.48 and 3.52 lots of 151.37
-        start = book({"SOLUSDT": held}, rules=rules, base="1000")
         plan = plan_rebalance(targets({"SOLUSDT": weight}), start, policy())
         assert plan.legs == ()
         assert [item.reason for item in plan.skipped] == [SkipReason.LOT_ROUNDING]
@@ -214,3 +214,19 @@ def test_a_minimum_is_reached_by_one_more_lot_when_that_is_nearer_than_nothing()
         assert plan.legs[0].size == lots
     plan = plan_rebalance(targets({"XRPUSDT": "0.00456"}), small, exact)  # 8.9 lots
     assert [item.reason for item in plan.skipped] == [SkipReason.BELOW_MIN_NOTIONAL]
+
+
+@pytest.mark.parametrize("base", ["1010", "1015"])
+def test_prices_that_carry_a_full_book_over_its_limit_and_back_trade_nothing(base: str) -> None:
+    rules = {
+        "LINKUSDT": make_instrument("LINKUSDT", size_step=Decimal(10)),
+        "SOLUSDT": make_instrument("SOLUSDT", size_step=Decimal(1)),
+    }
+    held = book({"LINKUSDT": "30", "SOLUSDT": "4"}, rules=rules, base=base)  # worth 1,012.85
+    wanted = targets({"LINKUSDT": "0.367", "SOLUSDT": "0.545"})
+    assert plan_rebalance(wanted, held, policy()).legs == ()
+    # more than the threshold over: a lot is given up, and not bought back before it fits
+    over = replace(held, base=Decimal(1000))
+    after = executed(over, plan_rebalance(wanted, over, policy()))
+    assert sum(position.value for position in after.positions.values()) < 1000
+    assert plan_rebalance(wanted, replace(after, base=Decimal(1010)), policy()).legs == ()

@@ -1,0 +1,68 @@
+"""Positions whose stop the plan had to leave out: they are not left bare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from module.model.errors import Rejected
+from module.model.orders import NO_STOPS, StopPrices
+from tests.fakes.exchange import Fails
+from tests.unit.trading.execution.desk import Desk, wanted
+from trading.execution.auto_trade import auto_trade
+from trading.execution.protection import STOP_ON_WRONG_SIDE
+from trading.rebalance.order_info import CycleStage, OrderInfo
+from trading.rebalance.plan import SkipReason
+
+STOPS: Mapping[str, tuple[str | None, str | None]] = {"BTCUSDT": ("65000", None)}
+
+
+def letter_with_a_stop_beyond_the_price(desk: Desk, weight: str = "0.3") -> OrderInfo:
+    """The mark is below the stop loss that the strategy wants: the plan skips the symbol."""
+    planned = desk.planned(wanted({"BTCUSDT": weight}, STOPS))
+    assert [item.reason for item in planned.skipped] == [SkipReason.STOP_ON_WRONG_SIDE]
+    fields = {"weight": weight, "presetStopLossPrice": "65000"}
+    return replace(planned, targets={"BTCUSDT": fields})
+
+
+def test_B6_I2_a_bare_position_below_its_stop_is_given_to_the_gateway_to_close() -> None:
+    """Somebody opened it by hand; the strategy wants the symbol, with a stop that the price has
+    passed. The gateway, told of the stop, closes what has none."""
+    desk = Desk()
+    desk.exchange.hold("BTCUSDT", "0.0009")
+    refusal = Rejected("it would trigger at once", code=STOP_ON_WRONG_SIDE)
+    desk.exchange.script["set_stops"].append(Fails(refusal))
+    letter = letter_with_a_stop_beyond_the_price(desk)
+    done = auto_trade(letter, desk.ports(), desk.rules())
+    assert desk.exchange.calls.count("set_stops") == 1
+    assert done.stage is CycleStage.DONE
+    assert done.wanted_stops()["BTCUSDT"] == StopPrices(Decimal("65000.0"))
+
+
+def test_I2_where_the_price_is_back_the_stop_is_placed() -> None:
+    desk = Desk()
+    desk.exchange.hold("BTCUSDT", "0.0009")
+    letter = letter_with_a_stop_beyond_the_price(desk)
+    desk.exchange.marks["BTCUSDT"] = Decimal(66_000)
+    auto_trade(letter, desk.ports(), desk.rules())
+    assert desk.exchange.stops_of("BTCUSDT") == StopPrices(Decimal("65000.0"))
+
+
+@pytest.mark.parametrize(
+    ("size", "stops", "weight"),
+    [
+        ("0.0009", StopPrices(Decimal("55000.0")), "0.3"),  # the old stop stands
+        ("-0.0009", NO_STOPS, "0.3"),  # it is the other side's: its flip did not happen
+    ],
+)
+def test_what_has_a_stop_or_is_not_wanted_is_left_as_it_is(
+    size: str, stops: StopPrices, weight: str
+) -> None:
+    desk = Desk()
+    desk.exchange.hold("BTCUSDT", size, stops)
+    letter = letter_with_a_stop_beyond_the_price(desk, weight)
+    auto_trade(letter, desk.ports(), desk.rules())
+    assert desk.exchange.calls.count("set_stops") == 0
