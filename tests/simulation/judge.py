@@ -320,7 +320,9 @@ class Judge:
             return
         base = world.exchange.engine.futures_balance(world.exchange.account_id).equity
         excused = {item["symbol"] for item in (*document["skipped"], *document["skipped_later"])}
-        excused |= {r["leg"]["symbol"] for r in document["legs"] if r["abandoned"]}
+        excused |= {
+            r["leg"]["symbol"] for r in document["legs"] if r["abandoned"] or r.get("sized")
+        }
         excused |= self._moved_by_others(document)
         residuals = {name: Decimal(str(text)) for name, text in document["residuals"].items()}
         sizes = {

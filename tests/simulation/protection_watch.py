@@ -54,8 +54,11 @@ class ProtectionWatch:
     def look(self, decided: Document | None) -> None:
         """What is bare now; clocks run on from the last look."""
         now_ms = self._world.hub.now_ms
-        self._let_clocks_run(now_ms)
         account = self._world.exchange.account
+        for (symbol, _), position in account.positions.items():
+            if symbol in self._bare and self._is_news_to_us(position, decided):
+                del self._bare[symbol]  # its session has ended since the last look
+        self._let_clocks_run(now_ms)
         bare: set[str] = set()
         held: set[tuple[str, PositionSide]] = set()
         for (symbol, side), position in account.positions.items():

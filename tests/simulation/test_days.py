@@ -42,7 +42,8 @@ def test_looks_that_are_skipped_would_have_found_nothing(monkeypatch: pytest.Mon
     looking = live(2, 1.5)
     assert skipping.violations == looking.violations == []
     assert (skipping.orders, skipping.hits) == (looking.orders, looking.hits)
-    assert skipping.bare_s == looking.bare_s
+    pairs = zip(sorted(skipping.bare_s), sorted(looking.bare_s), strict=True)
+    assert all(abs(one - other) < 0.5 for one, other in pairs)  # ways of a request take chance time
 
 
 def test_a_quiet_day_ends_flat_and_is_watched_every_minute(tmp_path: Path) -> None:
