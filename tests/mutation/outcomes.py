@@ -81,13 +81,15 @@ class Change:
     def is_words(self) -> bool:
         """Whether an error is only said in other words (that it is raised is decided elsewhere):
         the call after a `raise`, the text of a `require`, a line of a long text, the name of what
-        cannot be read."""
+        cannot be read. Or a named point, which only simulations look at, has another name."""
         out, put = self.taken_out, self.put_in
         if len(out) != 1 or len(put) != 1:
             return False
         if out[0].startswith("raise ") and put[0].startswith("raise "):
             return True
-        if out[0].startswith("require(") and _TEXT.sub("", out[0]) == _TEXT.sub("", put[0]):
+        if out[0].startswith(("require(", "reach(")) and _TEXT.sub("", out[0]) == _TEXT.sub(
+            "", put[0]
+        ):
             return True
         if _TEXT_LINE.fullmatch(out[0]) and _TEXT_LINE.fullmatch(put[0]):
             return True

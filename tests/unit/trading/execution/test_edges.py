@@ -13,6 +13,7 @@ from module.model.orders import Fill, FillCause, Side, StopPrices
 from tests.unit.trading.execution.desk import Desk, wanted
 from tests.unit.trading.execution.test_reconcile import AT, bill, closed, fill
 from trading.execution.freshness import (
+    CLOCK_BACK_MAX_S,
     FIRST_ORDER_AGE_MAX_S,
     LOOK_AGAIN_S,
     OPENING_AGE_MAX_S,
@@ -91,6 +92,18 @@ def test_C8_nothing_more_opens_after_its_time() -> None:
     assert too_old_to_open(blank(), last + MOMENT) == ""
 
 
+def test_C8_a_clock_that_was_set_back_a_little_is_no_matter() -> None:
+    info = letter()
+    assert info.basis is not None
+    least = info.basis.at - timedelta(seconds=CLOCK_BACK_MAX_S)
+    assert too_old_to_begin(info, least) == ""
+    assert too_old_to_open(info, least) == ""
+    why = too_old_to_begin(info, least - MOMENT)
+    assert why.startswith(STALE)
+    assert f" {CLOCK_BACK_MAX_S:.1f} s from now" in why
+    assert too_old_to_open(info, least - MOMENT) != ""
+
+
 def test_A15_a_plan_that_is_not_of_just_now_is_compared_once_more() -> None:
     info = letter()
     assert info.basis is not None
@@ -162,6 +175,9 @@ def test_B12_only_the_plans_symbols_with_a_known_end_are_compared() -> None:
     waiting = replace(close, slices=(slice_of(LegState.UNKNOWN),))
     assert changed_symbols(info.with_legs({close.leg.leg_id: waiting}), empty, lots) == {}
     assert changed_symbols(blank(), empty, lots) == {}
+    assert list(changed_symbols(info, empty, {})) == ["ETHUSDT"], (
+        "of unknown rules nothing is let by"
+    )
     huge = {"ETHUSDT": close.leg.size}
     assert changed_symbols(info, empty, huge) == {}, "a lot may be missing"
 
@@ -220,6 +236,28 @@ def test_a_stop_has_fired_where_its_price_was_reached(
 def test_a_stop_ends_a_position_but_for_what_is_off_the_lot(held: str, kind: Difference) -> None:
     sold = fill(str(Decimal(10) - Decimal(held)), price="139")
     assert kind_of("10", held, Evidence([sold]), LONG) is kind
+
+
+@pytest.mark.parametrize(
+    ("should", "side", "price", "kind"),
+    [
+        ("0.05", Side.SELL, "139", Difference.STOP_LOSS),
+        ("0.05", Side.SELL, "171", Difference.TAKE_PROFIT),
+        ("-0.05", Side.BUY, "171", Difference.STOP_LOSS),
+        ("-0.05", Side.BUY, "139", Difference.TAKE_PROFIT),
+    ],
+)
+def test_a_stop_of_less_than_one_coin_fires_as_any_other(
+    should: str, side: Side, price: str, kind: Difference
+) -> None:
+    stops = LONG if should == "0.05" else SHORT
+    evidence = Evidence([fill("0.05", side, price)])
+    assert kind_of(should, "0", evidence, stops, Decimal("0.001")) is kind
+
+
+def test_a_small_difference_of_less_than_one_coin_is_small() -> None:
+    small = kind_of("0.5", "0.495", Evidence(), None, Decimal("0.001"))
+    assert small is Difference.SMALL
 
 
 def test_one_of_several_fills_at_the_stop_is_enough_and_the_last_close_counts() -> None:

@@ -50,6 +50,7 @@ from trading.rebalance.plan import (
     process_symbol,
 )
 from trading.rebalance.rounding import round_stops
+from trading.rebalance.stops import stops_fit
 from trading.rebalance.weights import SYMBOLS_MAX, Target, read_targets, scale_to_volatility
 
 ZERO, TEN = Decimal(0), Decimal(10)
@@ -172,6 +173,53 @@ def test_a_default_stop_is_measured_from_the_entry(held: str, weight: str, expec
         policy(default_stop_loss_pct=TEN),
     )
     assert plan.stops["SOLUSDT"] == StopPrices(Decimal(expected), None)
+
+
+@pytest.mark.parametrize(
+    ("loss", "profit", "is_long", "fits"),
+    [
+        ("150", None, True, False),  # at the price it would fire at once
+        ("149.9", None, True, True),
+        ("150", None, False, False),
+        ("150.1", None, False, True),
+        (None, "150", True, False),
+        (None, "150.1", True, True),
+        (None, "150", False, False),
+        (None, "149.9", False, True),
+        ("149.9", "150", True, False),
+        ("150", "150.1", True, False),
+    ],
+)
+def test_a_stop_fits_when_the_price_has_not_reached_it(
+    loss: str | None, profit: str | None, is_long: bool, fits: bool
+) -> None:
+    stops = StopPrices(
+        None if loss is None else Decimal(loss), None if profit is None else Decimal(profit)
+    )
+    assert stops_fit(stops, Decimal(150), is_long=is_long) is fits
+
+
+def test_a_position_of_a_few_cents_keeps_its_stops_and_its_entry() -> None:
+    """0.001 at 150 with a target weight of 0.00002: nothing here is as large as one."""
+    there = book({"SOLUSDT": "0.001"})
+    entered = replace(there.positions["SOLUSDT"], entry_price=Decimal(149))
+    plan = plan_rebalance(
+        targets({"SOLUSDT": "0.00002"}),
+        replace(there, positions={"SOLUSDT": entered}),
+        policy(default_stop_loss_pct=TEN),
+    )
+    assert plan.legs == ()
+    assert plan.stops == {"SOLUSDT": StopPrices(Decimal("134.1"), None)}
+
+
+def test_less_than_a_lot_under_the_threshold_is_silent_and_a_lot_is_not() -> None:
+    """A lot of 0.1 at a price of 100 in a base of 10,000 weighs 0.001."""
+    marks = {"SOLUSDT": Decimal(100)}
+    wanted = targets({"SOLUSDT": "0.1"})
+    for held, said in (("9.9", 1), ("9.91", 0), ("10", 0), ("10.1", 1)):
+        plan = plan_rebalance(wanted, book({"SOLUSDT": held}, base="10000", marks=marks), policy())
+        assert plan.legs == ()
+        assert len(plan.skipped) == said, held
 
 
 # --- legs by new rules ----------------------------------------------------------------------------
