@@ -41,6 +41,7 @@ SKIP_WORDS: Final[Mapping[str, str]] = {
     "open_order": "an order for it is still waiting at the exchange",
     "dust": "too little of the coin to be sold",
     "lot_rounding": "less than one lot is missing",
+    "book_limit": "what stays untraded already fills base × leverage",
 }
 _ACTIONS: Final[Mapping[DiffCase, str]] = {
     DiffCase.NEW: "open",

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from module.simulator.faults.fault_effects import FOREIGN_PREFIX, LEFTOVER_PREFIX
+from trading.rebalance.decision import CycleInputs, decide
 
 Letter = Mapping[str, Any]
 Ledger = Mapping[str, Any]
@@ -155,7 +156,7 @@ def judge_targets(ledger: Ledger, letter: Letter | None) -> tuple[list[str], set
     if letter is None or letter["stage"] != "done":
         stage = "no letter" if letter is None else f"{letter['stage']}: {letter['reason']}"
         return [f"I16: the last cycle is {stage}"], set()
-    base = Decimal(letter["inputs"]["base"])
+    base = decide(CycleInputs.from_json(letter["inputs"])).book.base
     now = {
         p["symbol"]: signed_size(p) * Decimal(p["markPrice"]) / base for p in ledger["positions"]
     }
