@@ -13,7 +13,16 @@ from typing import Annotated, Final, Optional
 import typer
 from rich.console import Console
 
-from api.account_commands import DEFAULT_DATA, acting_user, find_account, settings_of, signed_in
+from api.account_commands import (
+    DEFAULT_DATA,
+    Data,
+    TokenFile,
+    Url,
+    acting_user,
+    find_account,
+    settings_of,
+    signed_in,
+)
 from module.model.errors import AifapError, Unavailable
 
 HALT_PATH: Final = "/command/halt"
@@ -24,20 +33,9 @@ Everything = Annotated[
     bool, typer.Option("--all", help="Every account of the installation (supervisors).")
 ]
 Reason = Annotated[str, typer.Option(help="Shown to people, and with every refused order.")]
-Data = Annotated[
-    Path, typer.Option("--data", envvar="AIFAP_DATA_DIR", help="The folder that holds everything.")
-]
 User = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="As whom; default: the first supervisor."),
-]
-Url = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(help="An API elsewhere; asks for a token instead of using --data."),
-]
-TokenFile = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(help="With --url: a file that holds the token."),
 ]
 
 
