@@ -7,11 +7,12 @@ TEST_WORKERS ?= 2
 SEEDS  ?= 20
 
 # make run: CANDLES=<folder> CYCLES=10 INTERVAL=5m SPEED=60 SEED=7 START=<ISO 8601> KEEP=1 PORT=8000
-#           DATA=<folder>
+#           DATA=<folder> MARKET=spot MODE=volatility_targeting VOLATILITY=0.2
 RUN_OPTIONS := $(if $(CANDLES),--candles "$(CANDLES)") $(if $(CYCLES),--cycles $(CYCLES)) \
 	$(if $(INTERVAL),--interval $(INTERVAL)) $(if $(SPEED),--speed $(SPEED)) \
 	$(if $(SEED),--seed $(SEED)) $(if $(START),--start $(START)) $(if $(KEEP),--keep) $(if $(PORT),--port $(PORT)) \
-	$(if $(DATA),--data "$(DATA)")
+	$(if $(DATA),--data "$(DATA)") $(if $(MARKET),--market $(MARKET)) \
+	$(if $(MODE),--trade-mode $(MODE)) $(if $(VOLATILITY),--target-volatility $(VOLATILITY))
 
 .PHONY: run up test check contract bench simulate self-check mutation clean install lock
 .DEFAULT_GOAL := run
@@ -22,8 +23,10 @@ run: $(STAMP)
 up: $(STAMP)
 	@$(BIN)/aifap up $(if $(PORT),--port $(PORT)) $(if $(DATA),--data "$(DATA)")
 
+# Bytecode is written even where the environment says not to: every process that a test starts would
+# compile the whole project again. The longest files come first (tests/conftest.py).
 test: $(STAMP)
-	$(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile -q
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder -q
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -54,12 +57,12 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
 # Small changes of the planning and trading code, one at a time: each must be noticed by a test
-# (docs/mutation.md). ROOM=rebalance or execution; SAMPLE=300 SEED=1: so many of each; REPORT=1: what
-# is known already. The tool has an environment of its own.
+# (docs/mutation.md). ROOM=rebalance or execution; MODULE=plan: only that one; SAMPLE=300 SEED=1: so many
+# of each; REPORT=1: what is known already. The tool has an environment of its own.
 MUTATION := .venv-mutation
 mutation: $(MUTATION)/.installed
-	@$(MUTATION)/bin/python -m tests.mutation $(if $(ROOM),--room $(ROOM)) $(if $(SAMPLE),--sample $(SAMPLE)) \
-		$(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report)
+	@$(MUTATION)/bin/python -m tests.mutation $(if $(ROOM),--room $(ROOM)) $(if $(MODULE),--module $(MODULE)) \
+		$(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report)
 
 $(MUTATION)/.installed: tests/mutation/requirements.txt $(STAMP)
 	$(BIN)/python -m venv $(MUTATION)

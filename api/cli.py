@@ -78,6 +78,13 @@ def run(
     interval: Annotated[str, typer.Option(help="Cycle length: 1m, 5m, 15m, 1h …")] = "5m",
     strategy: Annotated[str, typer.Option(help="A built-in strategy.")] = "momentum",
     market: Annotated[Literal["futures", "spot"], typer.Option(help="What is traded.")] = "futures",
+    trade_mode: Annotated[
+        Literal["rebalancing", "general", "volatility_targeting"],
+        typer.Option(help="What weights mean."),
+    ] = "rebalancing",
+    target_volatility: Annotated[
+        str, typer.Option(help="Of a year, as a fraction; scales all weights in its mode.")
+    ] = "",
     balance: Annotated[str, typer.Option(help="USDT on the paper account.")] = "10000",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the positions open.")] = False,
     workers: Annotated[int, typer.Option(min=1, max=8, help="API workers.")] = 1,
@@ -87,6 +94,7 @@ def run(
     from api.demo import run as show
     from api.standalone import StandaloneOptions
     from module.model.market import MarketType
+    from module.model.sessions import TradeMode
 
     _check_candles(candles)
     _check_interval(interval)
@@ -101,6 +109,8 @@ def run(
         keep=keep,
         market=MarketType(market),
         balance=_money(balance),
+        trade_mode=TradeMode(trade_mode),
+        target_volatility=_volatility(trade_mode, target_volatility),
     )
     raise typer.Exit(show(options, Console()))
 
@@ -226,6 +236,24 @@ def _money(text: str) -> Decimal:
     if not amount.is_finite() or amount <= 0:
         raise AifapError(f"the balance must be above zero, got {text}")
     return amount
+
+
+def _volatility(trade_mode: str, text: str) -> Decimal | None:
+    """Of the mode that scales by it; the others take none."""
+    if (trade_mode == "volatility_targeting") is not bool(text):
+        raise AifapError(
+            "--trade-mode volatility_targeting and --target-volatility (0.4 is 40 % a year) go "
+            f"together; got {trade_mode} and {text or 'none'}"
+        )
+    if not text:
+        return None
+    try:
+        volatility = Decimal(text)
+    except InvalidOperation as error:
+        raise AifapError(f"{text!r} is not a volatility: a fraction such as 0.4") from error
+    if not volatility.is_finite() or volatility <= 0:
+        raise AifapError(f"the target volatility must be above zero, got {text}")
+    return volatility
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -21,7 +21,7 @@ from api.schemas import PAPER_BALANCE, RunSystemRequest
 from module.db.repositories.accounts import AccountRecord
 from module.db.repositories.audit import AuditEntry
 from module.db.repositories.idempotency import Reservation
-from module.db.repositories.sessions import SessionRecord
+from module.db.repositories.session_records import SessionRecord
 from module.db.repositories.users import UserRecord
 from module.files.strategy_store import StrategyVersion, check_config, check_source
 from module.model.accounts import TradeEnv

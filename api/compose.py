@@ -1,7 +1,8 @@
 """Composition root of the API processes: settings in, one wired application out.
 
 `python -m api.compose --port N` serves the doors that `Settings.services` names with one uvicorn
-process (gateway and market must be one process each; the platform may have several workers).
+process (gateway and market must be one process each; the platform may have several workers, and
+the process that only watches over them loads nothing of what they serve).
 """
 
 from __future__ import annotations
@@ -11,17 +12,15 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from api.wiring import ApiWiring, Background, Platform, Services
-from module.db.database import Database
 from module.life_line import end_with_parent, end_with_server
-from module.logs import configure_logs
 from module.settings import Settings
-from trading.bootstrap import build_alerts, build_clock
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from api.wiring import ApiWiring, Background, Platform
     from module.clock import SystemClock
+    from module.db.database import Database
     from module.gateway.service import Gateway
 
 GRACEFUL_STOP_S = 5
@@ -29,6 +28,10 @@ GRACEFUL_STOP_S = 5
 
 def build_wiring(settings: Settings) -> ApiWiring:
     """Everything the services of this process need; nothing is connected before it is used."""
+    from api.wiring import ApiWiring, Services
+    from module.db.database import Database
+    from trading.bootstrap import build_clock
+
     clock = build_clock(settings, None)
     finplatform = Database(settings, "finplatform")
     background: list[Background] = []
@@ -69,6 +72,7 @@ def build_wiring(settings: Settings) -> ApiWiring:
 def _gateway(settings: Settings, finplatform: Database, clock: SystemClock) -> Gateway:
     from module.gateway.assembly import assemble_gateway
     from module.gateway.protection import PARTICIPANT
+    from trading.bootstrap import build_alerts, build_clock
 
     return assemble_gateway(
         settings,
@@ -87,12 +91,15 @@ def _platform(
     background: list[Background],
 ) -> Platform:
     from api.preview_wiring import GatewayPreviews
+    from api.wiring import Platform
     from module.alerts.dispatcher import build_dispatcher
     from module.clock import SystemClock as RealClock
+    from module.db.database import Database
     from module.db.repositories.alerts import AlertRepository
     from module.exchange.gateway_admin import GatewayAdmin
     from module.launch.local import LocalLauncher
     from module.security.tokens import mint_grant, service_grant
+    from trading.bootstrap import build_alerts
 
     launcher = LocalLauncher(settings, RealClock())
     token = mint_grant(service_grant("platform"), settings.secret("token_key"))
@@ -114,6 +121,7 @@ def _platform(
 def application() -> FastAPI:
     """The application of this process's settings (`uvicorn --factory api.compose:application`)."""
     from api.app import create_app
+    from module.logs import configure_logs
 
     end_with_server()
     settings = Settings()

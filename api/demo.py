@@ -26,6 +26,7 @@ from module.clock import SystemClock
 from module.launch.processes import ProcessRecord
 from module.model.errors import AifapError, Conflict
 from module.model.market import MarketType
+from module.model.sessions import TradeMode
 from trading.bootstrap import build_clock
 
 START_WAIT_S = 30.0
@@ -47,6 +48,17 @@ class RunOptions:
     keep: bool
     market: MarketType = MarketType.FUTURES
     balance: Decimal = Decimal(10_000)
+    trade_mode: TradeMode = TradeMode.REBALANCING
+    target_volatility: Decimal | None = None
+    """Yearly, as a fraction; in the mode that scales by it."""
+
+    @property
+    def of_mode(self) -> dict[str, object]:
+        """The mode's part of the request."""
+        chosen: dict[str, object] = {"trade_mode": self.trade_mode.value}
+        if self.target_volatility is not None:
+            chosen["target_volatility"] = str(self.target_volatility)
+        return chosen
 
 
 class Interrupted(Exception):
@@ -122,7 +134,7 @@ def _start_session(
             {
                 "tradeType": options.market,
                 "strategy_name": options.strategy,
-                "trade_mode": "rebalancing",
+                **options.of_mode,
                 "trade_env": "paper",
                 "account_id": str(account["account_id"]),
                 "interval": options.interval,

@@ -31,7 +31,8 @@ from module.db.repositories.audit import AuditEntry, AuditRepository
 from module.db.repositories.halts import HaltRepository
 from module.db.repositories.idempotency import IdempotencyRepository
 from module.db.repositories.results import ResultsRepository
-from module.db.repositories.sessions import SessionRecord, SessionRepository
+from module.db.repositories.session_records import SessionRecord
+from module.db.repositories.sessions import SessionRepository
 from module.db.repositories.users import Role, UserRecord, UserRepository
 from module.files.strategy_store import StrategyStore
 from module.model.errors import (

@@ -10,7 +10,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
 
 from module.db.repositories.accounts import AccountRecord
-from module.db.repositories.sessions import SessionRecord
+from module.db.repositories.session_records import SessionRecord
 from module.model.market import MarketType
 from module.model.money import ZERO
 from module.model.orders import Side

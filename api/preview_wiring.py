@@ -18,7 +18,7 @@ from trading.session.own_coins import OwnCoins
 if TYPE_CHECKING:
     from module.db.database import Database
     from module.db.repositories.accounts import AccountRecord
-    from module.db.repositories.sessions import SessionRecord
+    from module.db.repositories.session_records import SessionRecord
     from module.exchange.gateway_books import GatewayBooks
     from module.model.market import MarketType
     from module.model.sessions import SessionSpec

@@ -28,8 +28,8 @@ from api.preview_view import execution_view, preview_view
 from api.preview_wiring import PreviewPorts, PreviewTools
 from module.db.repositories.accounts import AccountRecord
 from module.db.repositories.audit import AuditEntry
+from module.db.repositories.session_records import SessionRecord
 from module.db.repositories.session_specs import spec_from_json, spec_to_json
-from module.db.repositories.sessions import SessionRecord
 from module.db.repositories.users import UserRecord
 from module.files.preview_store import PreviewStore
 from module.files.strategy_store import check_config, check_source

@@ -17,7 +17,8 @@ from module.clock import to_epoch_ms
 from module.db.database import Database
 from module.db.repositories.accounts import AccountRepository
 from module.db.repositories.results import ResultsRepository
-from module.db.repositories.sessions import SessionRecord, SessionRepository
+from module.db.repositories.session_records import SessionRecord
+from module.db.repositories.sessions import SessionRepository
 from module.model.errors import Unavailable
 from module.model.market import MarketType
 from module.model.money import plain

@@ -11,7 +11,7 @@ from api.dependencies import Doors
 from module.db.repositories.accounts import AccountRecord
 from module.db.repositories.halts import HALT_REASON, HALTED_AT, KILL_SWITCH
 from module.db.repositories.results import StoredRow
-from module.db.repositories.sessions import SessionRecord
+from module.db.repositories.session_records import SessionRecord
 from module.db.repositories.users import Role, UserRecord
 from module.model.results import IndicatorRow, PortfolioRow, SymbolRow, WatchedSession
 

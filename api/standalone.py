@@ -255,4 +255,5 @@ class Standalone:
             "AIFAP_DATA_DIR": str(self._data),
             "AIFAP_SERVICES": json.dumps([service]),
         }
-        return Service(service, command, lambda: answers(HOST, port), environment)
+        goes_first = service == "gateway"
+        return Service(service, command, lambda: answers(HOST, port), environment, goes_first)

@@ -35,6 +35,7 @@ from benchmarks.installation import Trading, process_ids, symbol_names
 from module.files.session_folder import log_path, session_folder
 from module.launch.processes import ProcessRecord
 from module.model.canonical import parse_instant
+from module.model.errors import Unavailable
 
 KINDS = ("leader, quiet", "leader, in a cycle", "everything, quiet", "everything, in a cycle")
 KILLS_PER_SESSION = 5
@@ -96,6 +97,7 @@ def kill_again_and_again(trading: Trading, kind: str, numbers: range) -> list[Re
             flush=True,
         )
         found.append(item)
+    _await_platform(trading)
     trading.client.get(f"/command/terminate?session_id={session_id}&mode=flat")
     trading.await_state(session_id, "ended")
     return found
@@ -144,6 +146,19 @@ def report(what: str, found: list[Recovery]) -> None:
 
 def _rank(values: list[float], share: float) -> float:
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+def _await_platform(trading: Trading) -> None:
+    """Until the API that was killed answers again: it comes back after the gateway."""
+    deadline = trading.clock.monotonic() + WAIT_S
+    while True:
+        try:
+            trading.client.get("/command/session-check")
+            return
+        except Unavailable:
+            if trading.clock.monotonic() > deadline:
+                raise
+            trading.clock.pause(0.2)
 
 
 def _wait_until_quiet(trading: Trading) -> None:

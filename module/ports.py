@@ -23,8 +23,10 @@ from module.model.books import Depth, MarginTier
 from module.model.market import Candle, Frequency, Instrument, Quote
 from module.model.orders import (
     Fill,
+    MissingOrder,
     OrderReport,
     OrderRequest,
+    OrderTrace,
     StopPrices,
     SubmitResult,
     WriteStamp,
@@ -118,6 +120,11 @@ class Exchange(Protocol):
 
     def order(self, symbol: str, client_id: str) -> OrderReport:
         """The order with this client id; NotFound when the exchange does not know it (yet)."""
+        ...
+
+    def rule_out(self, stamp: WriteStamp, missing: MissingOrder) -> OrderTrace:
+        """Make sure that an order leaves never, where it has not left yet, and say how far it came
+        otherwise. Repeating it is harmless; StaleWriter for another epoch than the account's."""
         ...
 
     def cancel(self, stamp: WriteStamp, symbol: str, client_id: str) -> None:

@@ -17,7 +17,6 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
-from module.alerts import messages
 from module.logs import get_logger
 from module.model.accounts import AccountSnapshot
 from module.model.errors import AifapError, NotFound, Unavailable
@@ -38,10 +37,10 @@ from monitoring.metrics import IndicatorState, replay
 from monitoring.ports import ResultsStore, SessionRegistry
 from monitoring.spool import Spool, SpoolRecord
 from monitoring.stacks import Stacks
+from monitoring.troubles import Troubles
 
 MINUTE = timedelta(minutes=1)
 LATE_AFTER = timedelta(seconds=10)
-ALERT_AGAIN_AFTER = timedelta(minutes=15)
 GAPS_PER_STEP_MAX = 100_000
 T = TypeVar("T")
 _log = get_logger("monitoring.finwatcher")
@@ -88,7 +87,7 @@ class Finwatcher:
         self._exchange = wiring.exchange
         self._sessions = wiring.sessions
         self._results = wiring.results
-        self._alerts = wiring.alerts
+        self._troubles = Troubles(wiring.alerts, wiring.clock)
         self._session_id = wiring.session_id
         self._spool = Spool(wiring.folder)
         self._writer = writer or f"{os.getpid()}-{os.urandom(6).hex()}"
@@ -99,9 +98,6 @@ class Finwatcher:
         self._resumed = False
         self._last_minute: datetime | None = None
         self._known_gaps: dict[datetime, tuple[GapCause, str]] = {}
-        self._alerted_at: dict[str, datetime] = {}
-        self._spooling = False
-        self._failed: list[str] = []
         self._born: datetime | None = None
 
     def first_due(self) -> datetime:
@@ -129,11 +125,11 @@ class Finwatcher:
         """
         minute = boundary_at_or_before(self._clock.now(), MINUTE)
         self._born = self._born or minute
-        self._failed = []
+        self._troubles.failed.clear()
         look = self._look()  # before anything that may have to wait: a minute's row is second 0
         session = self._read_session(minute)
         if session is None:
-            return StepReport(minute, False, False, 0, tuple(self._failed), False)
+            return StepReport(minute, False, False, 0, tuple(self._troubles.failed), False)
         self._find_last_minute(session)
         self._drain_spool(session)
         self._resume(session)
@@ -149,7 +145,7 @@ class Finwatcher:
             outcome is not Kept.NOWHERE,
             outcome is Kept.LOCALLY,
             gaps,
-            tuple(self._failed),
+            tuple(self._troubles.failed),
             session.is_over,
         )
 
@@ -158,13 +154,14 @@ class Finwatcher:
     def _read_session(self, minute: datetime) -> WatchedSession | None:
         try:
             self._session = self._sessions.watched(self._session_id)
+            self._troubles.session = self._session
         except NotFound:
             raise
         except AifapError as error:
             _log.warning("session cannot be read", error=error.message)
             if self._session is None:
                 self._known_gaps[minute] = (GapCause.SESSION_UNREADABLE, error.message)
-                self._failed.append("session")
+                self._troubles.failed.append("session")
         return self._session
 
     def _find_last_minute(self, session: WatchedSession) -> None:
@@ -195,9 +192,9 @@ class Finwatcher:
     def _load(self, name: str, work: Callable[[], T]) -> T | None:
         """The result of `work`; None while Postgres is away (said once) or when it failed."""
         try:
-            return self._guard_unless_unavailable(name, work)
+            return self._troubles.guard_unless_unavailable(name, work)
         except Unavailable as error:
-            self._say_spooling(error)
+            self._troubles.say_spooling(error)
             return None
 
     def _parts(self, session: WatchedSession) -> Stacks:
@@ -229,7 +226,7 @@ class Finwatcher:
             _log.warning("no snapshot", error=error.message)
             return GapCause.EXCHANGE_UNREACHABLE, error.message
         except Exception as error:  # noqa: BLE001 (one minute's failure is a gap, not the end)
-            self._part_failed("snapshot", repr(error))
+            self._troubles.part_failed("snapshot", repr(error))
             return GapCause.PART_FAILED, repr(error)
 
     def _measure(
@@ -256,10 +253,10 @@ class Finwatcher:
         """Store what is new in the history; flags for a row whose sums may be stale."""
         stacks = self._parts(session)
         ledger = self._ledger = self._ledger or HistoryLedger(session.started_at)
-        transactions: tuple[TransactionRow, ...] | None = self._guard(
+        transactions: tuple[TransactionRow, ...] | None = self._troubles.guard(
             stacks.transactions.name, lambda: stacks.transactions.collect(self._exchange, ledger)
         )
-        positions: tuple[ClosedPositionRow, ...] | None = self._guard(
+        positions: tuple[ClosedPositionRow, ...] | None = self._troubles.guard(
             stacks.positions.name, lambda: stacks.positions.collect(self._exchange, ledger)
         )
         self._store_history(session, stacks.transactions.name, transactions or (), ())
@@ -287,7 +284,7 @@ class Finwatcher:
         def store() -> Kept:
             return self._keep(rows, lambda: self._results.store_history(rows))
 
-        if self._guard(name, store) in (None, Kept.NOWHERE):
+        if self._troubles.guard(name, store) in (None, Kept.NOWHERE):
             self._ledger_stale = True  # counted but not stored: read the truth back next minute
 
     def _rows(
@@ -303,13 +300,13 @@ class Finwatcher:
         ledger = self._ledger or HistoryLedger(session.started_at)
         totals = ledger.totals_at(snapshot.at)
         late = not final and snapshot.at - minute > LATE_AFTER
-        portfolio: PortfolioRow | None = self._guard(
+        portfolio: PortfolioRow | None = self._troubles.guard(
             stacks.portfolio.name,
             lambda: stacks.portfolio.measure(snapshot, session, totals, late=late, flags=flags),
         )
         indicators = None
         if portfolio is not None and self._resumed:
-            indicators = self._guard(
+            indicators = self._troubles.guard(
                 stacks.indicators.name,
                 lambda: stacks.indicators.measure(minute, portfolio, totals),
             )
@@ -320,7 +317,7 @@ class Finwatcher:
             market=session.market,
             minute=minute,
             writer=self._writer,
-            symbols=self._guard(
+            symbols=self._troubles.guard(
                 stacks.result.name, lambda: stacks.result.measure(snapshot, session, totals)
             ),
             portfolio=portfolio,
@@ -347,9 +344,9 @@ class Finwatcher:
                 self._resumed = False  # the stored curve is the other's: read it back
             refused.update(stored.failed)
             for part, error in stored.failed.items():
-                self._part_failed(names.get(part, part), error)
+                self._troubles.part_failed(names.get(part, part), error)
 
-        kept = self._guard("store", lambda: self._keep(rows, store)) or Kept.NOWHERE
+        kept = self._troubles.guard("store", lambda: self._keep(rows, store)) or Kept.NOWHERE
         if rows.portfolio is None or "portfolio" in refused:
             return Kept.NOWHERE
         return kept
@@ -361,13 +358,13 @@ class Finwatcher:
             try:
                 store()
             except Unavailable as error:
-                self._say_spooling(error)
+                self._troubles.say_spooling(error)
             else:
-                self._spooling = False
+                self._troubles.spooling = False
                 return Kept.IN_DATABASE
         if self._spool.append(record):
             return Kept.LOCALLY
-        self._part_failed("Spool", "the local spool is full; minutes become gaps")
+        self._troubles.part_failed("Spool", "the local spool is full; minutes become gaps")
         return Kept.NOWHERE
 
     def _drain_spool(self, session: WatchedSession) -> None:
@@ -377,7 +374,7 @@ class Finwatcher:
         def store(record: SpoolRecord) -> None:
             if isinstance(record, MinuteRows):
                 for part, error in self._results.store_minute(record).failed.items():
-                    self._part_failed(part, error)
+                    self._troubles.part_failed(part, error)
             elif isinstance(record, HistoryRows):
                 self._results.store_history(record)
             else:
@@ -390,21 +387,10 @@ class Finwatcher:
             return
         except Exception as error:  # noqa: BLE001 (it stays in the spool, and is said)
             _log.exception("a spooled record cannot be stored")
-            self._part_failed("Spool", f"{type(error).__name__}: {error}")
+            self._troubles.part_failed("Spool", f"{type(error).__name__}: {error}")
             return
-        self._spooling = False
+        self._troubles.spooling = False
         _log.info("spooled records filled in", records=stored)
-
-    def _say_spooling(self, error: AifapError) -> None:
-        if self._spooling:
-            return
-        self._spooling = True
-        if self._session is not None:
-            self._alerts.notify(
-                messages.metrics_kept_locally(
-                    self._subject(self._session), error.message, self._clock.now()
-                )
-            )
 
     # --- gaps -------------------------------------------------------------------------------------
 
@@ -429,9 +415,9 @@ class Finwatcher:
         for row in rows:
             del self._known_gaps[row.minute]
         self._last_minute = max(self._last_minute, rows[-1].minute)
-        stored = self._guard("gaps", lambda: self._store_gaps(session, rows))
+        stored = self._troubles.guard("gaps", lambda: self._store_gaps(session, rows))
         if stored:
-            self._say_gap(session, rows, stored)
+            self._troubles.say_gap(rows, stored)
         return stored or 0
 
     def _store_gaps(self, session: WatchedSession, rows: list[GapRow]) -> int:
@@ -440,61 +426,10 @@ class Finwatcher:
             try:
                 return self._results.store_gaps(session, rows)
             except Unavailable as error:
-                self._say_spooling(error)
+                self._troubles.say_spooling(error)
         for row in rows:
             self._spool.append(row)
         return len(rows)
-
-    def _say_gap(self, session: WatchedSession, rows: list[GapRow], count: int) -> None:
-        cause, detail = rows[-1].cause, rows[-1].detail
-        if self._may_alert(f"gap:{cause}", rows[-1].minute):
-            self._alerts.notify(
-                messages.minutes_missing(
-                    self._subject(session), cause.value, count, detail, self._clock.now()
-                )
-            )
-
-    # --- failures ---------------------------------------------------------------------------------
-
-    def _guard(self, name: str, work: Callable[[], T]) -> T | None:
-        """The result of `work`; None when it failed, which is alerted by `name`."""
-        try:
-            return self._guard_unless_unavailable(name, work)
-        except Unavailable as error:
-            self._part_failed(name, error.message)
-            return None
-
-    def _guard_unless_unavailable(self, name: str, work: Callable[[], T]) -> T | None:
-        try:
-            return work()
-        except Unavailable:
-            raise
-        except AifapError as error:
-            self._part_failed(name, error.message)
-        except Exception as error:  # noqa: BLE001 (a part that fails is said; the others go on)
-            _log.exception("part failed", part=name)
-            self._part_failed(name, f"{type(error).__name__}: {error}")
-        return None
-
-    def _part_failed(self, name: str, error: str) -> None:
-        self._failed.append(name)
-        _log.error("part failed", part=name, error=error)
-        now = self._clock.now()
-        if self._session is not None and self._may_alert(f"part:{name}", now):
-            subject = self._subject(self._session)
-            self._alerts.notify(messages.part_failed(subject, name, error, now))
-
-    def _may_alert(self, cause: str, now: datetime) -> bool:
-        last = self._alerted_at.get(cause)
-        if last is not None and now - last < ALERT_AGAIN_AFTER:
-            return False
-        self._alerted_at[cause] = now
-        return True
-
-    def _subject(self, session: WatchedSession) -> messages.Subject:
-        return messages.Subject(
-            session.session_id, session.owner_id, session.owner_id, session.market
-        )
 
 
 def _last_minute_of(session: WatchedSession, otherwise: datetime) -> datetime:

@@ -19,6 +19,26 @@ for _name in [name for name in os.environ if name.startswith("AIFAP_")]:
     del os.environ[_name]
 os.environ["AIFAP_DATA_DIR"] = "/nonexistent/aifap-tests"
 
+# Whole installations first: with several workers the small tests fill up the end.
+LONGEST_FIRST = ("e2e", "simulation", "integration", "security", "contract", "unit")
+LAST_ON_ITS_INSTALLATION = "test_kills.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the folders of tests by what they cost; within one the order stays.
+
+    Takes effect on several workers with `--no-loadscope-reorder` (`make test`). Where tests share
+    an installation, those that kill its processes come last.
+    """
+    root = Path(__file__).parent
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        folder = item.path.relative_to(root).parts[0]
+        rank = LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
+        return rank, item.path.name == LAST_ON_ITS_INSTALLATION
+
+    items.sort(key=place)
+
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[EmbeddedPostgres]:

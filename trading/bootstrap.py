@@ -22,7 +22,8 @@ from module.clock import SystemClock, WorldClock
 from module.db.database import Database
 from module.db.repositories.alerts import AlertRepository
 from module.db.repositories.order_info import PostgresMirror, PostgresOrderInfoStore
-from module.db.repositories.sessions import Leader, SessionRepository
+from module.db.repositories.session_records import Leader
+from module.db.repositories.sessions import SessionRepository
 from module.db.repositories.users import UserRepository
 from module.exchange.gateway_client import GatewayExchange
 from module.files.order_info_file import FileOrderInfoStore, RenderedLetter

@@ -97,7 +97,7 @@ class Gatherer:
         """
         instruments = _asked(self.exchange.instruments)
         snapshot = _asked(self.exchange.snapshot)
-        named = _named(likely, snapshot) & set(instruments)
+        named = named_in(likely, snapshot) & set(instruments)
         return AccountReading(instruments, snapshot, self._quotes(snapshot, sorted(named)))
 
     def gather(
@@ -120,7 +120,7 @@ class Gatherer:
         snapshot = _asked(lambda: self.own(read.snapshot, set(answer)))
         spec, policy = self.spec, self.policy
         measured = measure_volatility(answer, instruments, policy, market, at)
-        named = _named(answer, snapshot)
+        named = named_in(answer, snapshot)
         quotes = self._quotes(snapshot, sorted(named), read.quotes)
         return CycleInputs(
             session_id=spec.session_id,
@@ -131,7 +131,7 @@ class Gatherer:
             allocated=spec.allocated,
             compounding=spec.compounding,
             answer={name: dict(fields) for name, fields in sorted(answer.items())},
-            marks=_marks(snapshot, quotes),
+            marks=marks_of(snapshot, quotes),
             instruments={name: instruments[name] for name in sorted(named & set(instruments))},
             call=self._call(),
             bars=tuple(each.asked for each in market.seen),
@@ -175,13 +175,13 @@ class Gatherer:
             return found
 
 
-def _named(answer: Collection[str], snapshot: AccountSnapshot) -> set[str]:
+def named_in(answer: Collection[str], snapshot: AccountSnapshot) -> set[str]:
     """Every symbol that a plan may speak of: returned, held, or with an order that waits."""
     held = {position.symbol for position in snapshot.positions}
     return set(answer) | held | {order.symbol for order in snapshot.open_orders}
 
 
-def _marks(snapshot: AccountSnapshot, quotes: Mapping[str, Quote]) -> dict[str, Decimal]:
+def marks_of(snapshot: AccountSnapshot, quotes: Mapping[str, Quote]) -> dict[str, Decimal]:
     """Of what is held the snapshot's own, that sized its margin; of the others the quote's."""
     marks = {symbol: quote.mark for symbol, quote in quotes.items()}
     marks.update({position.symbol: position.mark_price for position in snapshot.positions})

@@ -2,7 +2,8 @@
 
     start: epoch + 1 ─► compare the account with the letters ─► finish what was interrupted, or
            drop it by age ─► running
-    boundary ─► letter (requested), ring rebalance_start ─► strategy_done ─► compare ─► auto_trade
+    boundary (one that was traded already is passed over, one that is long over is missed, C7)
+             ─► letter (requested), ring rebalance_start ─► strategy_done ─► compare ─► auto_trade
              ─► journal, ring autotrade_done ─► rebalance_done ─► next boundary
     plan too old, or the account another one, before its first order: it is made anew
     exchange or gateway away: told once, waited for; then the letter is taken up, or dropped by age
@@ -14,10 +15,8 @@
 from __future__ import annotations
 
 import argparse
-import enum
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from module.logs import get_logger
@@ -31,24 +30,16 @@ from module.model.errors import (
     StaleWriter,
     Unavailable,
 )
-from module.model.market import MarketType
 from module.model.sessions import (
     DesiredState,
     EndState,
-    SessionSpec,
     SessionState,
-    boundary_at_or_after,
+    boundary_at_or_before,
 )
 from module.points import reach
-from module.ports import (
-    AlertSink,
-    Clock,
-    Exchange,
-    OrderInfoStore,
-    SessionChild,
-    SessionRegistry,
-)
 from trading.account_watch import AccountWatch, OpeningWatch
+from trading.completion import Completion
+from trading.execution.ahead import likely_symbols, read_ahead, set_ahead
 from trading.execution.auto_trade import (
     ExecutionPorts,
     ExecutionRules,
@@ -58,18 +49,27 @@ from trading.execution.auto_trade import (
     settle_open_slices,
 )
 from trading.execution.freshness import STALE
+from trading.execution.opening import require_one_way
 from trading.execution.reconcile import judge
-from trading.gathering import OwnPart, everything
+from trading.execution.scribe import Scribe
+from trading.leader_wiring import Exit, LeaderWiring
 from trading.leaving import WayOut
 from trading.rebalance.order_info import CycleStage, OrderInfo
 from trading.rebalancing_strategy import AWAY, policy_of
 from trading.session.announcer import Announcer
-from trading.session.asking import PlanDesk
-from trading.session.bells import Bells
-from trading.session.control import Control
+from trading.session.asking import STOPPING, PlanDesk
 from trading.session.journal import Journal
 from trading.session.letters import Letters, PatientStore
+from trading.session.time_steps import (
+    STEP_MIN,
+    Boundaries,
+    FirstSight,
+    told_already_traded,
+    told_missed,
+)
 from trading.session.vigil import AWAY_PAUSE_FIRST_S, HandOver, Vigil
+
+__all__ = ["Exit", "LeaderWiring", "run_trading"]
 
 STRATEGY_FAILURES_MAX = 5
 RECOVERY_AGE_FRACTION = 2
@@ -82,34 +82,6 @@ not: the exchange tells the settings of ten symbols a second."""
 NOT_THE_STRATEGYS = ("no-bar", Unavailable.code, RateLimited.code)
 
 log = get_logger("trading.leader")
-
-
-class Exit(enum.IntEnum):
-    """How the process ends: the host starts another leader only after HANDED_OVER or CRASHED."""
-
-    OVER = 0
-    CRASHED = 1
-    HANDED_OVER = 75
-
-
-@dataclass(frozen=True, slots=True)
-class LeaderWiring:
-    """What a leader needs of the world. `user` is the owner's name; `own`: what of the account is
-    the session's."""
-
-    spec: SessionSpec
-    user: str
-    clock: Clock
-    exchange: Exchange
-    store: OrderInfoStore
-    registry: SessionRegistry
-    alerts: AlertSink
-    bells: Bells
-    strategy: SessionChild
-    finwatcher: SessionChild
-    control: Control
-    own: OwnPart = everything
-    build: str = ""
 
 
 def run_trading(wiring: LeaderWiring) -> Exit:
@@ -153,6 +125,8 @@ class _Leader:
         self._letters = Letters(self._store, wiring.spec.session_id)
         self._journal = Journal(wiring.store, wiring.registry, wiring.clock, epoch=0)
         self._opening = OpeningWatch(self._announcer)
+        self._boundaries = Boundaries(wiring.spec.interval)
+        self._first_sight = FirstSight(wiring.clock)
         self._plans = PlanDesk(
             wiring.bells, wiring.strategy, wiring.clock, self._letters, self._vigil
         )
@@ -168,16 +142,23 @@ class _Leader:
             if self._wiring.control.hand_over:
                 log.info("handed over", session=self._spec.session_id)
                 return Exit.HANDED_OVER
-            boundary = boundary_at_or_after(
-                self._clock.now() + timedelta(milliseconds=1), self._spec.interval
-            )
-            if self._wait_for(boundary):
+            boundary = self._next_boundary()
+            if not self._wait_for(boundary):
+                continue
+            if self._is_young(boundary):
                 self._cycle(boundary, self._cycles_done + 1)
+            else:
+                self._miss(boundary, self._cycles_done + 1)
+
+    def _next_boundary(self) -> datetime:
+        found = self._boundaries.next_after(self._clock.now())
+        for passed in found.passed_over:
+            self._announcer.cycle_skipped(told_already_traded(passed, found.boundary))
+        return found.boundary
 
     def _wait_for(self, boundary: datetime) -> bool:
         """Whether the boundary came, the account's rules read shortly before; False: look first."""
-        last = self._letters.last
-        symbols = len(last.targets) if last else 0
+        symbols = len(self._likely_symbols())
         warm = boundary - timedelta(seconds=WARM_UP_S + symbols * WARM_UP_PER_SYMBOL_S)
         if self._clock.now() < warm < self._spec.ends_at:
             if not self._vigil.wait_until(warm):
@@ -186,17 +167,24 @@ class _Leader:
         return self._vigil.wait_until(min(boundary, self._spec.ends_at)) and self._ending() is None
 
     def _warm_up(self) -> None:
-        """Read what the cycle will ask for; whatever goes wrong here is met again in the cycle."""
-        exchange, last = self._wiring.exchange, self._letters.last
-        at = self._clock.now()
+        """Read what the cycle will ask for."""
         try:
-            instruments = exchange.instruments()
-            named = sorted(set(last.targets if last else ()) & set(instruments))
-            is_futures = self._spec.market is MarketType.FUTURES
-            settings = exchange.symbol_settings(named) if named and is_futures else {}
-            self._known = Known(at, instruments, settings)
+            self._known = read_ahead(self._ports(), self._spec.market, self._likely_symbols())
         except (*PASSING, Rejected) as error:
             log.info("not warm for the next cycle", detail=error.message)
+
+    def _likely_symbols(self) -> frozenset[str]:
+        return likely_symbols(self._letters.last, self._spec.config)
+
+    def _set_settings_ahead(self) -> None:
+        if self._ending() is not None:
+            return
+        try:
+            set_ahead(self._ports(), self._rules(None), self._likely_symbols())
+        except StaleWriter:
+            raise
+        except (*PASSING, Rejected) as error:
+            log.info("settings are left to the cycle", detail=error.message)
 
     def _start(self) -> None:
         spec, registry = self._spec, self._wiring.registry
@@ -215,6 +203,8 @@ class _Leader:
             self._vigil.stop_wanted = row.end_state
         first = row.initial_balance is None
         snapshot = self._vigil.outlast(self._wiring.exchange.snapshot)
+        if first:
+            require_one_way(Scribe(self._ports(), self._rules(None)), snapshot)
         if first and snapshot.closable and not spec.adopt_existing:
             held = ", ".join(position.symbol for position in snapshot.closable)
             raise Conflict(
@@ -224,15 +214,19 @@ class _Leader:
             lambda: registry.set_initial_balance(spec.session_id, self._epoch, snapshot.equity)
         )
         self._letters.find()
+        archived = self._letters.archive()
+        self._boundaries.recall(archived)
         self._opening.recall(self._letters.recent())
-        self._journal.find_unstored(row.last_boundary)
+        self._journal.find_unstored(archived, row.cycle, row.last_boundary)
         self._watch().at_start()
         log.info("account compared", at_monotonic_s=round(self._clock.monotonic(), 3))
-        self._recover()
+        self._recover(archived)
+        self._complete()
         if row.state is SessionState.STARTING:
             self._set_state(SessionState.RUNNING)
         if first:
             self._announcer.started()
+        self._set_settings_ahead()
         log.info("reconciled", at_monotonic_s=round(self._clock.monotonic(), 3))
 
     def _set_state(self, state: SessionState, reason: str = "") -> None:
@@ -246,15 +240,15 @@ class _Leader:
             )
         )
 
-    def _recover(self) -> None:
+    def _recover(self, archived: Sequence[OrderInfo]) -> None:
         """Starting is recovering: what an earlier leader left is finished, or dropped by age."""
         info = self._letters.last
         if info is None:
             return
         reach("leader: before recovery")
         if info.stage.is_over:
-            if self._letters.is_archived(info):
-                return
+            if (info.cycle, info.number) in {(each.cycle, each.number) for each in archived}:
+                return  # else its leader died right before it did so
             if self._may_plan_anew(info):
                 self._cycle(info.cycle, info.number)
             elif not is_stale(info) or info.legs:  # else it never was a plan
@@ -279,11 +273,12 @@ class _Leader:
     def _take_up(self) -> OrderInfo:
         """Go on with the letter that was interrupted; an old one is settled and dropped."""
         info = self._letters.read()
+        self._first_sight.note(info)
         age = self._clock.now() - info.cycle
         log.info("taking up a cycle", session=self._spec.session_id, age_s=age.total_seconds())
         if info.stage.is_over:
             return info
-        if self._is_young(info) and self._ending() is None:
+        if self._is_young(info.cycle) and self._ending() is None:
             if info.stage is CycleStage.PLANNED:  # its leader died before it had compared it
                 info = self._watch().before_trading(info)
                 if info.stage.is_over:
@@ -294,14 +289,15 @@ class _Leader:
             reason = "interrupted, and the session ends"
         return settle_open_slices(info, self._ports(), self._rules(info), reason)
 
-    def _is_young(self, info: OrderInfo) -> bool:
-        age = self._clock.now() - info.cycle
-        return age <= self._spec.interval / RECOVERY_AGE_FRACTION
+    def _is_young(self, cycle: datetime) -> bool:
+        """Whether it may still be traded; one still to come is of a clock that was wrong."""
+        age = self._clock.now() - cycle
+        return -STEP_MIN <= age <= self._spec.interval / RECOVERY_AGE_FRACTION
 
     def _may_plan_anew(self, info: OrderInfo) -> bool:
         """Whether a plan that was thrown away before its first order is made again now."""
         going_on = self._ending() is None and not self._wiring.control.hand_over
-        return is_stale(info) and self._is_young(info) and going_on
+        return is_stale(info) and self._is_young(info.cycle) and going_on
 
     def _trade(self, info: OrderInfo) -> OrderInfo:
         """Carry out the letter; when the exchange goes away in the middle, wait and take it up."""
@@ -328,8 +324,11 @@ class _Leader:
 
     def _last_cycle_is_over(self) -> bool:
         """A cycle lasts until the next boundary: its book is held that long."""
-        last = self._letters.last
-        return last is None or self._clock.now() >= last.cycle + self._spec.interval
+        last, now, interval = self._letters.last, self._clock.now(), self._spec.interval
+        if last is None:
+            return True
+        boundary = boundary_at_or_before(last.cycle, interval)  # of a completion its cycle's
+        return not boundary - STEP_MIN <= now < boundary + interval
 
     def _finish(self, end_state: EndState, reason: str) -> Exit:
         self._set_state(SessionState.STOPPING, reason)
@@ -382,8 +381,41 @@ class _Leader:
         if answered:
             self._plans.close()
         self._vigil.beat()
+        self._complete()
         if self._failures >= STRATEGY_FAILURES_MAX:
             raise Conflict(f"{self._failures} cycles in a row had no plan; the last: {info.reason}")
+
+    def _complete(self) -> None:
+        """What became too old on the way is planned anew now, where its slot is long enough."""
+        wiring, last = self._wiring, self._letters.last
+        if last is None or self._ending() is not None or wiring.control.hand_over:
+            return
+        completion = Completion(
+            self._spec,
+            self._clock,
+            wiring.exchange,
+            self._letters,
+            wiring.own,
+            wiring.build,
+            self._compare_and_trade,
+            lambda info: self._keep(info, info.cycle, None),
+        )
+        if completion.is_needed(last):
+            completion.complete(last, self._epoch)
+
+    def _compare_and_trade(self, info: OrderInfo, before: OrderInfo | None) -> OrderInfo:
+        self._first_sight.note(info)
+        info = self._watch().before_trading(info, before)
+        return self._trade(info) if info.stage is CycleStage.PLANNED else info
+
+    def _miss(self, boundary: datetime, number: int) -> None:
+        """Its time was over long before it was noticed: recorded and told, nothing is traded."""
+        reason = told_missed(boundary, self._clock.now())
+        asked = self._letters.request(boundary, number, self._epoch)
+        info = self._letters.save(asked.changed(stage=CycleStage.SKIPPED, reason=reason))
+        self._announcer.cycle_skipped(reason)
+        self._cycles_done = max(self._cycles_done, number)
+        self._keep(info, boundary, None)
 
     def _plan_and_trade(self, boundary: datetime, number: int) -> tuple[OrderInfo, bool]:
         """The cycle's letter when it is over, and whether the strategy process waits for its end.
@@ -399,15 +431,15 @@ class _Leader:
             if info.stage is not CycleStage.PLANNED:
                 return info, answered
             self._failures = 0
-            info = self._watch().before_trading(info, before)
-            if info.stage is CycleStage.PLANNED:
-                info = self._trade(info)
+            info = self._compare_and_trade(info, before)
             if plans == PLANS_MAX or not self._may_plan_anew(info):
                 return info, answered
             log.warning("planning anew", session=self._spec.session_id, why=info.reason)
             self._plans.close()
 
     def _report_skipped(self, info: OrderInfo) -> None:
+        if info.reason.startswith(STOPPING):
+            return  # its end is told
         if info.reason.startswith(AWAY):
             self._vigil.note_away(info.reason)
             return
@@ -417,8 +449,9 @@ class _Leader:
 
     def _keep(self, info: OrderInfo, started_at: datetime, own_ms: float | None) -> None:
         reach("leader: before the cycle is archived")
-        self._letters.last = info
+        self._letters.kept(info)
         self._journal.keep(info, started_at, own_ms)
+        self._boundaries.note(info)
         self._opening.note(info)
         reach("leader: cycle archived")
 
@@ -467,6 +500,7 @@ class _Leader:
             apply_account_settings=spec.apply_account_settings,
             stop_requested=self._vigil.stop_requested,
             frozen=frozen,
+            least_age_s=self._first_sight.age_s,
         )
 
 

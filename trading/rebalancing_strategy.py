@@ -61,8 +61,12 @@ __all__ = [
 ]
 
 READING_AGE_MAX = timedelta(seconds=2.5)
-"""World time after which the account is read again once the strategy has answered. Shorter than
-what the leader trades without a further look (`freshness.LOOK_AGAIN_S`)."""
+"""World (or real) time after which the account is read again once the strategy has answered.
+Shorter than what the leader trades without a further look (`freshness.LOOK_AGAIN_S`)."""
+
+ORDERS_FIRST = timedelta(seconds=0.3)
+"""World time for which a plan's bars wait to be kept: their way to the disk would be in the way of
+the letter that its first order waits for."""
 
 log = get_logger("trading.strategy")
 
@@ -116,8 +120,11 @@ def run_strategy(wiring: StrategyWiring, leader_gone: int) -> None:
         reach("strategy: letter written")
         wiring.bells.strategy_done.set()
         reach("strategy: rung")
-        keep_bars(wiring, answer)
         traded = wiring.bells.autotrade_done
+        if wiring.archive is not None and answer.market is not None:
+            until = wiring.clock.now() + ORDERS_FIRST
+            wiring.clock.wait_readable([traded.fileno(), leader_gone], until)
+            keep_bars(wiring, answer)
         woken = wiring.clock.wait_readable([traded.fileno(), leader_gone], None)
         if leader_gone in woken:
             return
@@ -162,11 +169,12 @@ def execute_strategy(wiring: StrategyWiring, info: OrderInfo, likely: Collection
         wiring.house,
         wiring.own,
     )
-    began = wiring.clock.now()
+    began, began_s = wiring.clock.now(), wiring.clock.monotonic()
     reading = gatherer.read_account(likely)
     market = SeenMarket(wiring.market)
     output = wiring.runner.run(wiring.source, wiring.spec.config, info.cycle, market)
     is_fresh = timedelta(0) <= wiring.clock.now() - began <= READING_AGE_MAX
+    is_fresh = is_fresh and wiring.clock.monotonic() - began_s <= READING_AGE_MAX.total_seconds()
     inputs = gatherer.gather(info.cycle, output.targets, market, reading if is_fresh else None)
     return Answer(plan_letter(info, inputs, decide(inputs)), market)
 

@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from module.clock import SystemClock
+from module.clock import SystemClock, from_epoch_ms
 from module.life_line import end_with_starter
 from module.live_data_context import LiveDataContext
 from module.model.canonical import parse_instant
@@ -38,6 +38,7 @@ MARKET_WAIT_MAX_S = 120.0
 LOG_MAX = 8192
 ANSWER_MAX_SYMBOLS = 1000
 CHILDREN_MAX = 64
+_STILL_MS = 1_772_445_600_000  # 2026-03-02T10:00:00Z, a whole minute
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,8 +72,37 @@ def _warm() -> None:
     frame.pct_change(1).rolling(2).mean().iloc[-1].to_dict()
     frame.corr()
     frame.ewm(span=3).std()
+    _rehearse()
     gc.collect()
     gc.freeze()
+
+
+class _StillMarket:
+    """DataClient of a market in which nothing happens."""
+
+    def fetch_bars(
+        self, assets: Sequence[str], window: int, frequency: str
+    ) -> Mapping[str, Sequence[Sequence[float]]]:
+        closes_ms = [_STILL_MS - 60_000 * back for back in range(window - 1, -1, -1)]
+        bars = [[close_ms, 7.0, 7.0, 7.0, 7.0, 1.0] for close_ms in closes_ms]
+        return dict.fromkeys(assets, bars)
+
+
+def _rehearse() -> None:
+    """Do with bars of nothing what most strategies do with theirs.
+
+    A child's first use of each page that it shares with its host copies the page: 10 of the 16 ms
+    that it took from its bars to its answer. So it uses them while the bars are on their way.
+    """
+    context = LiveDataContext(_StillMarket(), from_epoch_ms(_STILL_MS), "UTC")
+    names = ["A", "B", "C"]
+    closes = context.get_history(names, 5, "1m", "close")
+    both = context.get_history(names, 5, "1m", ["close", "volume"])
+    both["A"]["close"].iloc[-1]
+    closes.pct_change().dropna().std().to_dict()
+    closes.index[-1].timestamp()
+    closes.mean().sum()
+    spell_targets({name: {"weight": float(closes[name].iloc[-1])} for name in names})
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +264,7 @@ class _AskingClient:
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
+        self._rehearsed = False
 
     def fetch_bars(
         self, assets: Sequence[str], window: int, frequency: str
@@ -242,6 +273,10 @@ class _AskingClient:
             self._channel,
             {"op": "history", "assets": list(assets), "window": window, "frequency": frequency},
         )
+        if not self._rehearsed:
+            self._rehearsed = True
+            with contextlib.suppress(Exception):  # user code may have changed pandas
+                _rehearse()
         answer = receive_message(self._channel)
         if "error" in answer:
             raise InvalidInput(str(answer["error"]))

@@ -23,13 +23,13 @@ from module.model.credentials import Credentials
 from module.model.errors import Forbidden, InvalidInput, InvariantViolated
 from module.model.market import Frequency, MarketType
 from module.model.money import parse_decimal
-from module.model.orders import OrderRequest, StopPrices, WriteStamp
+from module.model.orders import MissingOrder, OrderRequest, StopPrices, WriteStamp
 from module.security.tokens import Grant, bearer_token, read_grant
 from module.wire.model_codec import from_document, list_from_document, to_document
 
 _JSON: Final = "application/json"
 SYMBOL: Final = re.compile(r"[A-Z0-9]{2,32}")
-_TROUBLES: Final = ("unprotected", "halted", "circuits", "spooled", "errors")
+_TROUBLES: Final = ("unprotected", "halted", "circuits", "spooled", "errors", "stuck")
 Authorization = Annotated[str | None, Header()]
 Document = Annotated[dict[str, object], Body()]
 
@@ -148,6 +148,18 @@ def _add_writes(router: APIRouter, gateway: Gateway, token_key: str) -> None:
         orders = list_from_document(OrderRequest, document.get("orders"), name="orders")
         return _answer({"results": gateway.submit(account_id, stamp, orders)})
 
+    @router.post(prefix + "/orders/{client_id}/rule-out")
+    def rule_out(
+        account_id: str, client_id: str, document: Document, authorization: Authorization = None
+    ) -> Response:
+        """How far an order came; where it has not left, it never will."""
+        stamp = stamped(account_id, authorization, document)
+        _only(document, "stamp", "missing")
+        missing = from_document(MissingOrder, document.get("missing"), name="missing")
+        if missing.client_id != client_id:
+            raise InvalidInput("the path names another client id than the body")
+        return _answer(gateway.rule_out(account_id, stamp, missing))
+
     @router.post(prefix + "/orders/{client_id}/cancel")
     def cancel(
         account_id: str, client_id: str, document: Document, authorization: Authorization = None
@@ -221,7 +233,7 @@ def _add_markets(router: APIRouter, gateway: Gateway, token_key: str) -> None:
         """How the gateway is, in numbers; 503 only when its protection loop is dead.
 
         `degraded`: an exchange does not answer, records wait for Postgres, a position has no stop,
-        or an account is halted.
+        an account is halted, or a look at one does not end.
         """
         state = gateway.health()
         troubles = {name: _count(state[name]) for name in _TROUBLES}

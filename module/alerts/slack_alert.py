@@ -2,55 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from module.alerts import messages
+from module.alerts.channel import WebhookChannel
 from module.alerts.webhook import (
-    TIMEOUT_S,
     Delivery,
     DeliveryResult,
     WebhookAnswer,
-    check_webhook_url,
     post_json,
     read_answer,
 )
 from module.model.errors import Unavailable
-from module.ports import Alert, Clock
+from module.ports import Alert
 
 if TYPE_CHECKING:
     from slack_sdk.webhook import WebhookClient
 
 
-class SlackAlert:
-    """One Slack channel. `send_…` go out at once and say what became of them; processes that
-    trade use the outbox instead, which does not wait."""
+class SlackAlert(WebhookChannel):
+    """One Slack channel."""
 
     name = "slack"
-
-    def __init__(
-        self,
-        webhook_url: str,
-        allowed_hosts: Sequence[str],
-        display_timezone: str,
-        clock: Clock,
-        timeout_s: float = TIMEOUT_S,
-    ) -> None:
-        self._url = check_webhook_url(webhook_url, allowed_hosts)
-        self._zone = ZoneInfo(display_timezone)
-        self._clock = clock
-        self._timeout_s = timeout_s
 
     def send_slack_alert(
         self, user_id: str, error_type: str, error_msg: str, module_name: str = "system"
     ) -> DeliveryResult:
         """Send an error to the channel now."""
-        subject = messages.Subject(None, user_id, user_id)
-        now = self._clock.now()
-        return self.deliver(
-            messages.critical_error(subject, error_type, error_msg, module_name, now)
-        )
+        return self._send_error(user_id, error_type, error_msg, module_name)
 
     def send_slack_start_notification(
         self, user_id: str, strategy_name: str, trade_env: str, trading_hours: float
@@ -72,9 +51,6 @@ class SlackAlert:
         except Unavailable as error:
             return DeliveryResult(Delivery.FAILED, error.message)
         return read_answer(answers[0])
-
-    def __repr__(self) -> str:
-        return "SlackAlert([redacted])"
 
 
 def _client(url: str, timeout_s: float) -> tuple[WebhookClient, list[WebhookAnswer]]:

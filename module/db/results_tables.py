@@ -14,9 +14,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Boolean, DateTime, Double, Index, Integer, Numeric, String, Text
+from sqlalchemy import Boolean, DateTime, Double, Index, Integer, Numeric, String, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
+
+from module.model.market import MarketType
 
 MONEY = Numeric(38, 18)
 INSTANT = DateTime(timezone=True)
@@ -277,6 +279,35 @@ class ResultColumn(ResultsBase):
     name: Mapped[str] = mapped_column(String(32), unique=True)
     unit: Mapped[str] = mapped_column(String(16))
     meaning: Mapped[str] = mapped_column(Text)
+
+
+def _table(market: MarketType, subject: str) -> Table:
+    return ResultsBase.metadata.tables[f"{market.value}_{subject}"]
+
+
+def symbols_table(market: MarketType) -> Table:
+    """`…_result_1min` of the market."""
+    return _table(market, "result_1min")
+
+
+def portfolio_table(market: MarketType) -> Table:
+    """`…_portfolio_result_1min` of the market."""
+    return _table(market, "portfolio_result_1min")
+
+
+def indicator_table(market: MarketType) -> Table:
+    """`…_indicator_result_1min_1day` of the market."""
+    return _table(market, "indicator_result_1min_1day")
+
+
+def transactions_table(market: MarketType) -> Table:
+    """`…_historical_transactions_details` of the market."""
+    return _table(market, "historical_transactions_details")
+
+
+def positions_table(market: MarketType) -> Table:
+    """`…_historical_positions_info` of the market."""
+    return _table(market, "historical_positions_info")
 
 
 RESULT_COLUMNS: tuple[tuple[int, str, str, str], ...] = (

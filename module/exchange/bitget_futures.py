@@ -22,7 +22,13 @@ from module.exchange.bitget_requests import (
     understood,
 )
 from module.exchange.bitget_rows import BadRow
-from module.exchange.bitget_wire import BitgetWire, Endpoint, NoChange, endpoint
+from module.exchange.bitget_wire import (
+    SIGNATURE_HOLDS_S,
+    BitgetWire,
+    Endpoint,
+    NoChange,
+    endpoint,
+)
 from module.exchange.venue import (
     Ability,
     KeyReport,
@@ -58,6 +64,7 @@ from module.ports import Clock
 PRODUCT: Final = "USDT-FUTURES"
 COIN: Final = "USDT"
 MODE_FRESH: Final = timedelta(minutes=5)
+LOOKED_FRESH: Final = timedelta(seconds=3)
 BILLS_SPAN: Final = timedelta(days=29)
 _BASE: Final = {"productType": PRODUCT}
 
@@ -92,6 +99,13 @@ class _Cache:
     modes: dict[str, tuple[TradingMode, datetime]] = field(default_factory=dict)
     margin_modes: dict[str, MarginMode] = field(default_factory=dict)
     account_mode: tuple[PositionMode, datetime] | None = None
+    looked_at: datetime | None = None
+    """When positions were asked for last."""
+
+    def knows(self, symbol: str, now: datetime, max_age_s: float) -> bool:
+        """Whether its mode was read within the last `max_age_s`."""
+        known = self.modes.get(symbol)
+        return known is not None and (now - known[1]).total_seconds() <= max_age_s
 
 
 class BitgetFutures(BitgetAccount):
@@ -116,6 +130,11 @@ class BitgetFutures(BitgetAccount):
         """All there are."""
         return frozenset(Ability)
 
+    @property
+    def takes_late_s(self) -> float:
+        """As every signed request (its orders have no window of their own)."""
+        return SIGNATURE_HOLDS_S
+
     # --- reads ---------------------------------------------------------------------------------
 
     def check_key(self) -> KeyReport:
@@ -129,6 +148,7 @@ class BitgetFutures(BitgetAccount):
     def snapshot(self, *, priority: Priority = Priority.READ) -> AccountSnapshot:
         """Wallet, positions, open orders: asked for at once, under one admission."""
         self._wire.admit([ACCOUNTS, POSITIONS, PENDING], priority)
+        asked_at = self._clock.now()
         wallet_data, position_data, order_data = at_once(
             self._threads,
             lambda: self._wire.send(ACCOUNTS, _BASE),
@@ -138,7 +158,7 @@ class BitgetFutures(BitgetAccount):
         wallet = understood(
             lambda: next(row for row in rows.rows_of(wallet_data) if row.get("marginCoin") == COIN)
         )
-        positions = self._positions_from(position_data)
+        positions = self._positions_from(position_data, asked_at)
         orders = read_pages(
             self._wire, PENDING_LIST, _BASE, rows.order_report, priority=priority, first=order_data
         )
@@ -163,8 +183,9 @@ class BitgetFutures(BitgetAccount):
 
     def positions(self, *, priority: Priority = Priority.READ) -> tuple[Position, ...]:
         """Open positions with their stops."""
+        asked_at = self._clock.now()
         data = self._wire.call(POSITIONS, {**_BASE, "marginCoin": COIN}, priority)
-        return self._positions_from(data)
+        return self._positions_from(data, asked_at)
 
     def holdings(self, *, priority: Priority = Priority.READ) -> tuple[Position, ...]:
         """The positions."""
@@ -173,7 +194,10 @@ class BitgetFutures(BitgetAccount):
     def trading_mode(
         self, symbol: str, *, max_age_s: float = 0.0, priority: Priority = Priority.READ
     ) -> TradingMode:
-        """Position mode, margin mode and leverage; at most `max_age_s` world seconds old."""
+        """Position mode, margin mode and leverage; at most `max_age_s` world seconds old.
+
+        Of a symbol that is held the positions tell them: only others are asked for one by one.
+        """
         with self._lock:
             known = self._cache.modes.get(symbol)
         now = self._clock.now()
@@ -188,6 +212,21 @@ class BitgetFutures(BitgetAccount):
             self._cache.margin_modes[symbol] = mode.settings.margin_mode
             self._cache.account_mode = (mode.position_mode, now)
         return mode
+
+    def trading_modes(
+        self, symbols: Sequence[str], *, max_age_s: float, priority: Priority = Priority.READ
+    ) -> dict[str, TradingMode]:
+        """As `trading_mode`; one look at the positions tells those of all that are held."""
+        now = self._clock.now()
+        with self._lock:
+            old = [symbol for symbol in symbols if not self._cache.knows(symbol, now, max_age_s)]
+            looked_at = self._cache.looked_at
+        if len(old) > 1 and (looked_at is None or abs(now - looked_at) > LOOKED_FRESH):
+            self.positions(priority=priority)
+        return {
+            symbol: self.trading_mode(symbol, max_age_s=max_age_s, priority=priority)
+            for symbol in symbols
+        }
 
     def order(
         self, symbol: str, client_id: str, *, priority: Priority = Priority.READ
@@ -288,6 +327,7 @@ class BitgetFutures(BitgetAccount):
         is_stop_loss: bool,
         protects_long: bool,
         trigger_price: Decimal,
+        held: Position | None = None,
         priority: Priority = Priority.PROTECTION,
     ) -> None:
         """Place or move the position's stop: an upsert on the exchange, triggered by the mark."""
@@ -326,10 +366,16 @@ class BitgetFutures(BitgetAccount):
 
     # --- inside --------------------------------------------------------------------------------
 
-    def _positions_from(self, data: object) -> tuple[Position, ...]:
+    def _positions_from(self, data: object, asked_at: datetime) -> tuple[Position, ...]:
         found = understood(lambda: [rows.position(row) for row in rows.rows_of(data)])
+        modes = understood(lambda: [rows.mode_of_position(row) for row in rows.rows_of(data)])
         with self._lock:
+            self._cache.looked_at = asked_at
             self._cache.margin_modes.update({item.symbol: item.margin_mode for item in found})
+            for mode in modes:
+                known = self._cache.modes.get(mode.settings.symbol)
+                if known is None or known[1] <= asked_at:
+                    self._cache.modes[mode.settings.symbol] = (mode, asked_at)
         return tuple(sorted((p for p in found if p.size), key=lambda item: item.symbol))
 
     def _position_mode(self, position_data: object, priority: Priority) -> PositionMode:

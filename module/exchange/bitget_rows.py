@@ -255,6 +255,13 @@ def trading_mode(row: Row, symbol: str) -> TradingMode:
     return TradingMode(position_mode(row), settings, row.get("assetMode") == "union")
 
 
+def mode_of_position(row: Row) -> TradingMode:
+    """What a row of `all-position` says of how its symbol is traded."""
+    symbol = text(row, "symbol").upper()
+    settings = SymbolSettings(symbol, number(row, "leverage"), margin_mode(row))
+    return TradingMode(position_mode(row), settings, row.get("assetMode") == "union")
+
+
 def order_report(row: Row) -> OrderReport:
     """A row of `detail`, `orders-pending` or `orders-history`."""
     state = optional_text(row, "state") or text(row, "status")

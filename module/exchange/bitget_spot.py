@@ -84,6 +84,8 @@ FILL_LIST = Listing(FILLS, None, "tradeId")
 BILL_LIST = Listing(BILLS, None, "billId")
 
 QUOTE: Final = "USDT"
+RECEIVE_WINDOW_S: Final = 8.0
+"""An order that comes later than so long after it was signed is refused (then 40078)."""
 QUOTE_STEP: Final = Decimal("0.000001")
 _UNKNOWN_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -125,6 +127,11 @@ class BitgetSpot(BitgetAccount):
     def abilities(self) -> frozenset[Ability]:
         """Stops and bills; buys are in quote coin, and nothing is short or leveraged."""
         return frozenset((Ability.STOPS, Ability.BILLS))
+
+    @property
+    def takes_late_s(self) -> float:
+        """The window that every order of ours carries."""
+        return RECEIVE_WINDOW_S
 
     # --- reads ---------------------------------------------------------------------------------
 
@@ -187,6 +194,12 @@ class BitgetSpot(BitgetAccount):
         self, symbol: str, *, max_age_s: float = 0.0, priority: Priority = Priority.READ
     ) -> TradingMode:
         """There is none on spot: InvalidInput."""
+        raise InvalidInput("a spot account has neither leverage nor margin mode")
+
+    def trading_modes(
+        self, symbols: Sequence[str], *, max_age_s: float, priority: Priority = Priority.READ
+    ) -> Mapping[str, TradingMode]:
+        """There are none on spot: InvalidInput."""
         raise InvalidInput("a spot account has neither leverage nor margin mode")
 
     def order(
@@ -253,10 +266,15 @@ class BitgetSpot(BitgetAccount):
         is_stop_loss: bool,
         protects_long: bool,
         trigger_price: Decimal,
+        held: Position | None = None,
         priority: Priority = Priority.PROTECTION,
     ) -> None:
-        """One trigger order that sells all of the coin at market; triggered by the last price."""
-        held = next((p for p in self.holdings(priority=priority) if p.symbol == symbol), None)
+        """One trigger order that sells all of the coin at market; triggered by the last price.
+
+        Reading the wallet takes a tenth of a second's requests: what is `held` is not read again,
+        or the stops of a whole book would take seconds."""
+        if held is None:
+            held = next((p for p in self.holdings(priority=priority) if p.symbol == symbol), None)
         if held is None or not protects_long:
             raise NoPosition(f"{symbol}: there is nothing to protect")
         with self._rules_checked():
@@ -282,6 +300,8 @@ class BitgetSpot(BitgetAccount):
             "force": "gtc",
             "size": plain(order.size),
             "clientOid": order.client_id,
+            "requestTime": str(self._wire.timestamp_ms()),
+            "receiveWindow": str(int(RECEIVE_WINDOW_S * 1000)),
         }
         if order.order_type is OrderType.LIMIT and order.price is not None:
             params["price"] = plain(order.price)

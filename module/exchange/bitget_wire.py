@@ -43,6 +43,7 @@ from module.model.errors import (
     Rejected,
     Unavailable,
 )
+from module.points import reach
 from module.ports import Clock
 
 log = logging.getLogger(__name__)
@@ -58,10 +59,14 @@ CLASSIC_HINT: Final = (
 )
 PENALTY_FIRST_S: Final = 1.0
 PENALTY_MAX_S: Final = 60.0
+SIGNATURE_HOLDS_S: Final = 30.0
+"""For so long after its time stamp the exchange takes a signed request (then 40008)."""
 _API_KEYS: Final = (
     *("spot", "mix", "user", "p2p", "broker", "margin"),
     *("common", "tax", "convert", "copy", "earn", "uta"),
 )
+
+_DECODER: Final = json.JSONDecoder(parse_float=str, parse_constant=str)
 
 # ccxt logs request headers, which hold the key and the passphrase, at debug level.
 _SILENT = logging.Logger("ccxt-silenced", level=logging.CRITICAL + 1)
@@ -111,6 +116,14 @@ class RawAnswer:
     status: int
     headers: Mapping[str, str]
     body: str
+
+    def document(self) -> Mapping[str, object]:
+        """The JSON object in the body, numbers with a point as text; empty when it is none."""
+        try:
+            loaded = _DECODER.decode(self.body)
+        except (ValueError, RecursionError):
+            return {}
+        return loaded if isinstance(loaded, dict) else {}
 
 
 @dataclass(slots=True)
@@ -270,7 +283,7 @@ class BitgetWire:
         )
         connector.logger = _SILENT
         connector.session.max_redirects = 0
-        connector.timestamp_ms = self._timestamp_ms
+        connector.timestamp_ms = self.timestamp_ms
         return connector
 
     def require_in_time(self) -> None:
@@ -281,15 +294,16 @@ class BitgetWire:
                 f"its time to leave, {instant_text(latest)}, passed before it was on its way (it "
                 f"is {instant_text(now)}); nothing was sent"
             )
+        reach("wire: about to leave")
 
-    def _timestamp_ms(self) -> int:
+    def timestamp_ms(self) -> int:
         """Our time, corrected by what the exchange told us of its own (A23)."""
         return self._venue_clock.timestamp_ms()
 
     # --- understanding ---------------------------------------------------------------------------
 
     def _interpret(self, target: Endpoint, answer: RawAnswer) -> object:
-        document = _document(answer.body)
+        document = answer.document()
         code = document.get("code")
         if not isinstance(code, (str, int)) or code == "":
             raise self._unreadable(target, answer)
@@ -403,18 +417,6 @@ _REFUSALS: dict[Verdict, Callable[..., Rejected]] = {
     Verdict.STOP_EXISTS: StopExists,
     Verdict.STOPS_FULL: StopsFull,
 }
-
-
-_DECODER: Final = json.JSONDecoder(parse_float=str, parse_constant=str)
-
-
-def _document(body: str) -> Mapping[str, object]:
-    """The JSON object in `body`, numbers with a point as text; empty when it is none."""
-    try:
-        loaded = _DECODER.decode(body)
-    except (ValueError, RecursionError):
-        return {}
-    return loaded if isinstance(loaded, dict) else {}
 
 
 def _retry_after_s(answer: RawAnswer) -> float | None:

@@ -37,8 +37,10 @@ from module.model.errors import (
 from module.model.market import Instrument, Quote
 from module.model.orders import (
     Fill,
+    MissingOrder,
     OrderReport,
     OrderRequest,
+    OrderTrace,
     StopPrices,
     SubmitResult,
     WriteStamp,
@@ -57,6 +59,8 @@ UNAVAILABLE_WAIT_MAX_S = 15.0
 BATCH_MAX = 5
 _BACK_OFF_FIRST_S = 0.1
 _BACK_OFF_MAX_S = 2.0
+_CONNECT_AGAIN_MAX_S = 0.5
+"""A gateway that starts is asked so often: to knock costs nothing, and recovery waits for it."""
 _WAIT_MIN_S = 0.02
 _WAIT_MAX_S = 30.0
 
@@ -169,6 +173,12 @@ class GatewayExchange:
             )
         return [by_id[order.client_id] for order in orders]
 
+    def rule_out(self, stamp: WriteStamp, missing: MissingOrder) -> OrderTrace:
+        """See `ports.Exchange.rule_out`; OutcomeUnknown: ask again."""
+        path = f"/orders/{quote(missing.client_id, safe='')}/rule-out"
+        document = {"stamp": to_document(stamp), "missing": to_document(missing)}
+        return self._understood(OrderTrace, self._write("POST", path, document, stamp))
+
     def cancel(self, stamp: WriteStamp, symbol: str, client_id: str) -> None:
         """Cancel it; already over counts as done."""
         path = f"/orders/{quote(client_id, safe='')}/cancel"
@@ -200,7 +210,8 @@ class GatewayExchange:
                 if failures >= READ_TRIES_MIN and self._clock.monotonic() >= give_up_at:
                     raise Unavailable(f"the gateway does not answer ({error})") from error
                 self._clock.pause(back_off_s)
-                back_off_s = min(back_off_s * 2, _BACK_OFF_MAX_S)
+                longest_s = _CONNECT_AGAIN_MAX_S if isinstance(error, NotSentError) else None
+                back_off_s = min(back_off_s * 2, longest_s or _BACK_OFF_MAX_S)
                 continue
             if answer.status == 200:
                 try:
@@ -237,7 +248,7 @@ class GatewayExchange:
                 if self._clock.monotonic() >= give_up_at:
                     raise Unavailable(f"nothing was sent: {error}") from error
                 self._clock.pause(back_off_s)
-                back_off_s = min(back_off_s * 2, _BACK_OFF_MAX_S)
+                back_off_s = min(back_off_s * 2, _CONNECT_AGAIN_MAX_S)
                 continue
             except LostError as error:
                 raise OutcomeUnknown(

@@ -248,6 +248,11 @@ class Venue(Protocol):
         """What may be asked of it; the same for the adapter's whole life."""
         ...
 
+    @property
+    def takes_late_s(self) -> float:
+        """For how many seconds after the time it was signed with the exchange takes an order."""
+        ...
+
     def check_key(self) -> KeyReport:
         """Ask the exchange who we are; Forbidden when it refuses the credentials.
 
@@ -294,6 +299,12 @@ class Venue(Protocol):
         self, symbol: str, *, max_age_s: float = 0.0, priority: Priority = Priority.READ
     ) -> TradingMode:
         """Position mode, margin mode and leverage; at most `max_age_s` world seconds old."""
+        ...
+
+    def trading_modes(
+        self, symbols: Sequence[str], *, max_age_s: float, priority: Priority = Priority.READ
+    ) -> Mapping[str, TradingMode]:
+        """The modes of several symbols, with as few requests as the venue needs."""
         ...
 
     def set_leverage(self, symbol: str, leverage: Decimal) -> None:
@@ -343,10 +354,13 @@ class Venue(Protocol):
         is_stop_loss: bool,
         protects_long: bool,
         trigger_price: Decimal,
+        held: Position | None = None,
         priority: Priority = Priority.PROTECTION,
     ) -> None:
         """Place or move the stop of what is held (an upsert: there is exactly one afterwards, of
-        the present size); WrongSideOfPrice, NoPosition."""
+        the present size); WrongSideOfPrice, NoPosition.
+
+        `held`: what is there, as `holdings` told it just now; None: it is read where it matters."""
         ...
 
     def placed_stops(self, *, priority: Priority = Priority.PROTECTION) -> tuple[PlacedStop, ...]:

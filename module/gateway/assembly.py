@@ -69,5 +69,6 @@ def assemble_gateway(
             ),
             market_urls=market_urls,
             spool_folder=settings.data_dir / "gateway",
+            is_stepped=bool(settings.world_clock),
         ),
     )

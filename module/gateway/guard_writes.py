@@ -77,12 +77,14 @@ class AuditedWrite:
                     raise
                 log.error("a write of the guard leaves without a record: %s", error.message)
         self.owned.touch({self.entry.symbol}, self.desk.clock.now())
+        self.owned.note_stops_written(self.entry.symbol)
         reach("gateway: guarded write on record")
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None and not isinstance(error, Exception):
             return  # the process ends here: the row stays without an outcome, and is asked for
+        self.owned.note_stops_written(self.entry.symbol)
         reach("gateway: guarded write answered")
         if isinstance(error, AifapError):
             self.outcome = WriteOutcome.REJECTED

@@ -44,6 +44,7 @@ from module.model.errors import (
 )
 from module.model.orders import (
     NOT_SENT,
+    RULED_OUT,
     Fill,
     OrderReport,
     OrderRequest,
@@ -264,6 +265,9 @@ class OrderPath:
         self, owned: OwnedAccount, order: OrderRequest, known: KnownWrite
     ) -> SubmitResult:
         """The client id has been here: the recorded refusal, else what the exchange says."""
+        if known.outcome is WriteOutcome.RULED_OUT:
+            why = "it was ruled out before it left, and is never sent"
+            return SubmitResult(order.client_id, Outcome.REJECTED, None, RULED_OUT, why)
         if known.request.get("order") != to_document(order):
             raise InvariantViolated(
                 f"client id {order.client_id} was used for another order before; nothing was sent"

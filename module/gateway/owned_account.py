@@ -38,6 +38,7 @@ from module.security.credentials import KeyRing
 
 POSITIONS_FRESH = timedelta(seconds=3)
 QUOTES_FRESH = timedelta(seconds=3)
+STOPS_FRESH = timedelta(seconds=1)
 SENT_KEPT = 1000
 TOUCH_LASTS = timedelta(seconds=30)
 IN_FLIGHT_S = 2.0
@@ -68,11 +69,13 @@ class OwnedAccount:
     epoch: int = 0
     lease_held: bool = False
     recovered: bool = False
+    owned_since: datetime | None = None
     positions: dict[str, Position] | None = None
     positions_at: datetime | None = None
     positions_turn: int = 0
     turn: int = 0
     written: dict[str, tuple[int, datetime]] = field(default_factory=dict)
+    stops_written: dict[str, int] = field(default_factory=dict)
     last_seen: tuple[Position, ...] = ()
     quotes: dict[str, tuple[Quote, datetime]] = field(default_factory=dict)
     in_flight: dict[str, tuple[str, Decimal, datetime | None]] = field(default_factory=dict)
@@ -153,6 +156,23 @@ class OwnedAccount:
         with self.lock:
             self.turn += 1
             self.written.update(dict.fromkeys(symbols, (self.turn, now)))
+
+    def note_stops_written(self, symbol: str) -> None:
+        """A stop of this symbol is about to change, or has: readings that began before are old."""
+        with self.lock:
+            self.turn += 1
+            self.stops_written[symbol] = self.turn
+
+    def fresh_position(self, symbol: str, now: datetime) -> Position | None:
+        """The position with its stops as it was read within the last second, and after the last
+        order and the last stop of the symbol were answered; None: it has to be read."""
+        with self.lock:
+            if self.positions_at is None or now - self.positions_at > STOPS_FRESH:
+                return None
+            ordered, _ = self.written.get(symbol, (0, now))
+            if max(ordered, self.stops_written.get(symbol, 0)) > self.positions_turn:
+                return None
+            return (self.positions or {}).get(symbol)
 
     def begin_reading(self, now: datetime) -> Reading:
         """Call before positions are asked for; goes with what was read to `keep_positions`."""
@@ -392,8 +412,11 @@ class AccountDesk:
         except Unavailable as error:
             if error.code == LEASE_LOST:
                 owned.lease_held = False
+                owned.owned_since = None
             raise
         owned.lease_held = True
+        if owned.owned_since is None:
+            owned.owned_since = self.clock.now()
         if not owned.recovered:
             self.audit.adopt()
             self.audit.flush()
@@ -423,6 +446,7 @@ class AccountDesk:
         if error.code == LEASE_LOST:
             self._leases.lost()
             owned.lease_held = False
+            owned.owned_since = None
             owned.recovered = False
 
     # --- wanted stops ------------------------------------------------------------------------

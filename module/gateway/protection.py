@@ -30,7 +30,6 @@ from module.gateway.guard_writes import (
     GUARD_SESSION,
     AuditedWrite,
     EmergencyClose,
-    PositionKey,
     position_key,
 )
 from module.gateway.order_path import OrderPath
@@ -44,6 +43,7 @@ from module.model.errors import (
     InvalidInput,
     NotFound,
     OutcomeUnknown,
+    RateLimited,
     Rejected,
     Retryable,
 )
@@ -59,14 +59,20 @@ WANTED_GRACE = timedelta(seconds=10)
 UNRESOLVED_KEPT = timedelta(minutes=10)
 UNRESOLVED_PER_LOOK = 3
 BARE_MAX = timedelta(seconds=30)
+_Bare = tuple[str, str, bool]
+"""Account, symbol, whether it is long: a coin has no opening time, its wish is said again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look at an account found: is anything open, is every wanted stop in place."""
+    """What one look at an account found: is anything open, is every wanted stop in place.
+
+    `room_in_s`: the request budget ended before all stops were; so long until it has room again.
+    """
 
     open: bool
     unprotected: tuple[str, ...]
+    room_in_s: float | None = None
 
 
 class PositionGuard:
@@ -82,7 +88,7 @@ class PositionGuard:
         self._outside = OutsideChanges(alarms)
         self._quiet = QuietLog(log, desk.clock)
         self._keeper = StopKeeper(desk, self._quiet)
-        self._bare_since: dict[PositionKey, datetime] = {}
+        self._bare_since: dict[_Bare, datetime] = {}
         self.unprotected_times = UnprotectedTimes()
 
     # --- a session's own wish --------------------------------------------------------------
@@ -95,7 +101,7 @@ class PositionGuard:
             raise InvalidInput("this exchange has no stop orders here; start with software_stops")
         permission = self._desk.permit(owned, stamp)
         _check_ticks(owned, symbol, stops)
-        held = self._keeper.read(owned).get(symbol)
+        held = self._keeper.recall(owned, symbol) or self._keeper.read(owned).get(symbol)
         if held is None:
             raise NoPosition(f"{symbol}: there is no position to protect")
         wanted = WantedStops(
@@ -146,27 +152,72 @@ class PositionGuard:
         reach("gateway: looked")
         held_now = {position_key(owned, held.position) for held in holdings.values()}
         self.unprotected_times.gone(owned.account_id, held_now, self._desk.clock.now())
-        unprotected = [symbol for symbol, held in holdings.items() if not self._mend(owned, held)]
+        self._forget_bare(owned, holdings)
+        unprotected, room_in_s = self._mend_all(owned, holdings)
         reach("gateway: mended")
         self._keeper.remove_orphans(owned, placed, holdings)
         if thorough:
             self._forget_gone(owned, holdings)
         is_open = bool(holdings) and Ability.POSITIONS in abilities  # coins may just lie there
-        return Look(open=is_open or pending or bool(owned.wanted), unprotected=tuple(unprotected))
+        is_open = is_open or pending or bool(owned.wanted)
+        return Look(is_open, tuple(unprotected), room_in_s)
 
-    def _mend(self, owned: OwnedAccount, held: Held) -> bool:
-        """Whether the position has exactly the stops it should have, mending them if not."""
-        position = held.position
+    def _mend_all(
+        self, owned: OwnedAccount, holdings: Mapping[str, Held]
+    ) -> tuple[list[str], float | None]:
+        """Symbols whose stops are not as they should be, though it was tried; see `Look`.
+
+        Stop losses that are missing come first, of all positions; then everything else. Once the
+        request budget has no room nothing more is tried.
+        """
+        first = [held for held in holdings.values() if self._lacks_loss(owned, held)]
+        bare = {held.symbol: held for held in first}
+        left = dict(holdings)
+        try:
+            for held in first:
+                wanted = self._wanted(owned, left.pop(held.symbol))
+                if self._mend(owned, held, only_loss=True):
+                    del bare[held.symbol]
+                    if wanted is not None:
+                        left[held.symbol] = held.with_stop_loss(wanted.stops.stop_loss)
+            for held in left.values():
+                if not self._mend(owned, held):
+                    bare[held.symbol] = held
+        except RateLimited as error:
+            for held in bare.values():
+                self._bare(owned, held.position, error)
+            return list(bare), error.retry_after_s
+        return list(bare), None
+
+    def _lacks_loss(self, owned: OwnedAccount, held: Held) -> bool:
+        """Whether there is no stop loss though one is wanted; its clock runs from here on."""
+        wanted = self._wanted(owned, held)
+        if wanted is None or wanted.stops.stop_loss is None:
+            return False
+        if held.position.stops.stop_loss is not None:
+            return False
+        key = position_key(owned, held.position)
+        self.unprotected_times.missing(key, self._desk.clock.now())
+        return True
+
+    @staticmethod
+    def _wanted(owned: OwnedAccount, held: Held) -> WantedStops | None:
         with owned.lock:
-            wanted = owned.wanted.get(position.symbol)
-        if wanted is None or wanted.is_long != held.is_long:
+            wanted = owned.wanted.get(held.symbol)
+        return wanted if wanted is not None and wanted.is_long == held.is_long else None
+
+    def _mend(self, owned: OwnedAccount, held: Held, *, only_loss: bool = False) -> bool:
+        """Whether the position has exactly the stops it should have, mending them if not.
+
+        `only_loss`: of what is wrong just the stop loss is mended. RateLimited is raised on.
+        """
+        position = held.position
+        wanted = self._wanted(owned, held)
+        if wanted is None:
             return True
         if held.has_exactly(wanted.stops):
             self._protected(owned, position)
             return True
-        if wanted.stops.stop_loss is not None and position.stops.stop_loss is None:
-            key = position_key(owned, position)
-            self.unprotected_times.missing(key, self._desk.clock.now())
         author = self._desk.author(owned, GUARD_SESSION, owned.epoch)
         entry = WriteEntry(
             WriteKind.GUARD,
@@ -180,7 +231,7 @@ class PositionGuard:
         )
         try:
             with AuditedWrite(self._desk, owned, author, entry, audited=True):
-                self._keeper.apply(owned, held, wanted.stops)
+                self._keeper.apply(owned, held, wanted.stops, only_loss=only_loss)
         except WrongSideOfPrice as error:
             self._close(owned, position, error.message)
             return False
@@ -191,6 +242,8 @@ class PositionGuard:
                 f"{cause}:{error.code}",
                 f"{position.symbol}: stops are not in place yet: {error.message}",
             )
+            if isinstance(error, RateLimited):
+                raise
             self._bare(owned, position, error)
             return False
         self._protected(owned, position)
@@ -198,10 +251,21 @@ class PositionGuard:
 
     def _protected(self, owned: OwnedAccount, position: Position) -> None:
         self.unprotected_times.over(position_key(owned, position), self._desk.clock.now())
-        if self._bare_since.pop(position_key(owned, position), None) is not None:
-            self._alarms.over(owned, f"bare:{position.symbol}")
+        self._not_bare(owned, position.symbol, is_long=position.size > 0)
+
+    def _not_bare(self, owned: OwnedAccount, symbol: str, *, is_long: bool) -> None:
+        """It has its stop, or is gone: what was told of it is over, and the symbol may open."""
+        if self._bare_since.pop((owned.account_id, symbol, is_long), None) is not None:
+            self._alarms.over(owned, f"bare:{symbol}")
             with owned.lock:
-                owned.bare.pop(position.symbol, None)
+                owned.bare.pop(symbol, None)
+
+    def _forget_bare(self, owned: OwnedAccount, holdings: Mapping[str, Held]) -> None:
+        """What is gone, or on the other side now, needs no stop any more."""
+        held = {(owned.account_id, symbol, each.is_long) for symbol, each in holdings.items()}
+        for account_id, symbol, is_long in [key for key in self._bare_since if key not in held]:
+            if account_id == owned.account_id:
+                self._not_bare(owned, symbol, is_long=is_long)
 
     def _bare(
         self,
@@ -211,7 +275,7 @@ class PositionGuard:
     ) -> None:
         """Unprotected: after half a minute the position is closed; where the exchange takes
         nothing at all the symbol opens nothing and people are told (I2)."""
-        key = position_key(owned, position)
+        key = (owned.account_id, position.symbol, position.size > 0)
         since = self._bare_since.setdefault(key, self._desk.clock.now())
         if self._desk.clock.now() - since <= BARE_MAX:
             return

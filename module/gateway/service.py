@@ -24,7 +24,7 @@ from module.gateway.order_path import OrderPath
 from module.gateway.owned_account import AccountDesk
 from module.gateway.protection import PositionGuard
 from module.gateway.protection_loop import ProtectionLoop
-from module.gateway.settings_path import CLIENT_ID, SettingsPath
+from module.gateway.settings_path import CLIENT_ID, SETTINGS_FRESH_S, SettingsPath
 from module.gateway.spool import Spool
 from module.gateway.stores import (
     AccountStore,
@@ -33,6 +33,7 @@ from module.gateway.stores import (
     WantedStopStore,
     WriteLog,
 )
+from module.gateway.tracing import Tracer
 from module.model.accounts import (
     AccountCheck,
     AccountSnapshot,
@@ -48,8 +49,10 @@ from module.model.errors import InvalidInput, NotFound
 from module.model.market import Candle, Frequency, Instrument, MarketType, Quote
 from module.model.orders import (
     Fill,
+    MissingOrder,
     OrderReport,
     OrderRequest,
+    OrderTrace,
     StopPrices,
     SubmitResult,
     WriteStamp,
@@ -58,7 +61,6 @@ from module.ports import AlertSink, Clock
 
 SYMBOLS_MAX = 500
 CANDLES_MAX = 1000
-SETTINGS_FRESH_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ class GatewayRules:
     opening: OpeningRules
     market_urls: Mapping[str, tuple[str, str]]
     spool_folder: Path | None = None
+    is_stepped: bool = False
+    """The world's clock is a stepped one: it stands still while the gateway looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +145,11 @@ class Gateway:
         )
         self._orders = OrderPath(self._desk, self._alarms)
         self._settings = SettingsPath(self._desk)
+        self._tracer = Tracer(self._desk)
         self._guard = PositionGuard(self._desk, self._orders, rules.installation, self._alarms)
-        self._loop = ProtectionLoop(self._desk, self._guard, self._alarms, make_loop_clock)
+        self._loop = ProtectionLoop(
+            self._desk, self._guard, self._alarms, make_loop_clock, is_stepped=rules.is_stepped
+        )
         self._opening = AccountOpening(
             accounts=stores.accounts,
             venues=venues,
@@ -235,10 +242,8 @@ class Gateway:
         venue = self._desk.open(account_id).venue
         if venue.market is not MarketType.FUTURES:
             raise InvalidInput("a spot account has neither leverage nor margin mode")
-        return {
-            symbol: venue.trading_mode(symbol, max_age_s=SETTINGS_FRESH_S).settings
-            for symbol in symbols
-        }
+        modes = venue.trading_modes(symbols, max_age_s=SETTINGS_FRESH_S)
+        return {symbol: mode.settings for symbol, mode in modes.items()}
 
     def order(self, account_id: str, symbol: str, client_id: str) -> OrderReport:
         """See `ports.Exchange.order`."""
@@ -273,6 +278,10 @@ class Gateway:
         """See `ports.Exchange.submit`."""
         with self._moment():
             return self._orders.submit(self._desk.open(account_id), stamp, orders)
+
+    def rule_out(self, account_id: str, stamp: WriteStamp, missing: MissingOrder) -> OrderTrace:
+        """See `ports.Exchange.rule_out`."""
+        return self._tracer.rule_out(self._desk.open(account_id), stamp, missing)
 
     def cancel(self, account_id: str, stamp: WriteStamp, symbol: str, client_id: str) -> None:
         """See `ports.Exchange.cancel`."""

@@ -1,17 +1,27 @@
 """Cancels, leverage and margin mode: the writes of an account beside its orders.
 
 stamp ─► what is there now ─► audit row ─► send ─► outcome on record ─► read back
+
+Settings of many symbols are set one after another, as fast as the exchange's limits let them: what
+was read within the last half minute is not read again, and one look shows which symbols are flat.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from module.db.repositories.gateway_writes import WriteEntry, WriteKind, WriteOutcome
 from module.exchange.venue import Priority
-from module.gateway.owned_account import AccountDesk, OwnedAccount, Permission
+from module.gateway.owned_account import (
+    POSITIONS_FRESH,
+    AccountDesk,
+    OwnedAccount,
+    Permission,
+)
 from module.model.accounts import MarginMode, SymbolSettings
 from module.model.canonical import instant_text
 from module.model.errors import (
@@ -38,11 +48,26 @@ WITHOUT_POSTGRES = (
 )
 
 
+SETTINGS_FRESH_S = 30.0
+"""World seconds for which a reading of leverage and margin mode holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Symbols with a position, and with open orders, at `at`, after the write number `turn`."""
+
+    at: datetime
+    turn: int
+    held: frozenset[str]
+    resting: frozenset[str]
+
+
 class SettingsPath:
     """Cancels and settings of all accounts of a desk. Thread safe."""
 
     def __init__(self, desk: AccountDesk) -> None:
         self._desk = desk
+        self._looks: dict[str, _Look] = {}
 
     def cancel(self, owned: OwnedAccount, stamp: WriteStamp, symbol: str, client_id: str) -> None:
         """See `ports.Exchange.cancel`."""
@@ -80,7 +105,8 @@ class SettingsPath:
             raise LimitExceeded(
                 f"leverage {plain(leverage)} of {symbol} is not within 1 and {plain(highest)}"
             )
-        current = owned.venue.trading_mode(symbol).settings
+        mode = owned.venue.trading_mode(symbol, max_age_s=SETTINGS_FRESH_S, priority=Priority.ORDER)
+        current = mode.settings
         if (current.leverage, current.margin_mode) == (leverage, margin_mode):
             return current
         self._require_flat(owned, symbol)
@@ -102,19 +128,35 @@ class SettingsPath:
         except AifapError as error:
             self._record_failure(owned, write_id, error)
             raise
-        found = owned.venue.trading_mode(symbol).settings
+        found = owned.venue.trading_mode(symbol, priority=Priority.ORDER).settings
         self._desk.record(owned, {write_id: (WriteOutcome.ACCEPTED, {"found": to_document(found)})})
         return found
 
     def _require_flat(self, owned: OwnedAccount, symbol: str) -> None:
-        snapshot = owned.venue.snapshot(priority=Priority.ORDER)
-        held = any(position.symbol == symbol for position in snapshot.positions)
-        resting = any(report.symbol == symbol for report in snapshot.open_orders)
-        if held or resting:
-            what = "has a position" if held else "has open orders"
+        look = self._look(owned)
+        if symbol in look.held or symbol in look.resting:
+            what = "has a position" if symbol in look.held else "has open orders"
             raise Conflict(
                 f"{symbol} {what}; leverage and margin mode change only while it is flat"
             )
+
+    def _look(self, owned: OwnedAccount) -> _Look:
+        """What is held and what rests: seconds old, and from after the last order that left."""
+        now = self._desk.clock.now()
+        known = self._looks.get(owned.account_id)
+        fresh = known is not None and timedelta(0) <= now - known.at <= POSITIONS_FRESH
+        if known is not None and fresh and known.turn == owned.turn:
+            return known
+        turn = owned.turn
+        snapshot = owned.venue.snapshot(priority=Priority.ORDER)
+        found = _Look(
+            now,
+            turn,
+            frozenset(position.symbol for position in snapshot.positions),
+            frozenset(report.symbol for report in snapshot.open_orders),
+        )
+        self._looks[owned.account_id] = found
+        return found
 
     def _audited(self, owned: OwnedAccount, stamp: WriteStamp) -> Permission:
         permission = self._desk.permit(owned, stamp)

@@ -48,6 +48,11 @@ class Held:
         """Whether nothing is to be done."""
         return not self.untidy and self.position.stops == wanted
 
+    def with_stop_loss(self, price: Decimal | None) -> Held:
+        """The same once its stop loss is this one."""
+        stops = replace(self.position.stops, stop_loss=price)
+        return Held(replace(self.position, stops=stops), self.untidy - {True})
+
 
 class StopKeeper:
     """Makes stops what they are told to be. Thread safe."""
@@ -67,6 +72,13 @@ class StopKeeper:
         coins = self._desk.read_positions(owned, Priority.PROTECTION)
         return {symbol: self._coin(owned, coin, listed) for symbol, coin in coins.items()}
 
+    def recall(self, owned: OwnedAccount, symbol: str) -> Held | None:
+        """What somebody has just read, if it is true for the symbol (`fresh_position`)."""
+        if Ability.POSITIONS not in owned.venue.abilities:
+            return None
+        position = owned.fresh_position(symbol, self._desk.clock.now())
+        return None if position is None else Held(position)
+
     @staticmethod
     def _coin(owned: OwnedAccount, coin: Position, listed: Sequence[PlacedStop]) -> Held:
         """A coin has no opening time of its own: it is that of the wish to protect it."""
@@ -76,13 +88,18 @@ class StopKeeper:
         opened_at = wanted.updated_at if wanted is not None else coin.opened_at
         return Held(replace(coin, stops=reading.stops, opened_at=opened_at), reading.untidy)
 
-    def apply(self, owned: OwnedAccount, held: Held, wanted: StopPrices) -> None:
-        """Upsert what differs, remove what is not wanted: the new one first, never a gap."""
+    def apply(
+        self, owned: OwnedAccount, held: Held, wanted: StopPrices, *, only_loss: bool = False
+    ) -> None:
+        """Upsert what differs, remove what is not wanted: the new one first, never a gap.
+        `only_loss`: the take profit stays as it is."""
         have = held.position.stops
         for is_stop_loss, price, current in (
             (True, wanted.stop_loss, have.stop_loss),
             (False, wanted.take_profit, have.take_profit),
         ):
+            if only_loss and not is_stop_loss:
+                continue
             is_untidy = is_stop_loss in held.untidy
             if price is not None and (price != current or is_untidy):
                 self._place(owned, held, is_stop_loss=is_stop_loss, price=price)
@@ -102,6 +119,7 @@ class StopKeeper:
                 is_stop_loss=is_stop_loss,
                 protects_long=held.is_long,
                 trigger_price=price,
+                held=held.position,
             )
 
         try:

@@ -73,6 +73,8 @@ class WriteLog(Protocol):
 
     def reserve(self, author: Author, entry: WriteEntry, sent_at: datetime) -> int: ...
 
+    def rule_out(self, author: Author, entry: WriteEntry, at: datetime) -> KnownWrite: ...
+
     def record_outcomes(
         self,
         outcomes: Mapping[int, tuple[WriteOutcome, Mapping[str, object]]],

@@ -1,7 +1,9 @@
 """The services of a standalone installation, started in order, watched, and stopped in reverse.
 
 A service that ends is started again, with growing pauses; one that keeps ending brings the stack
-down with a message that names its log.
+down with a message that names its log. Of several that ended, one that `goes_first` (the gateway:
+the others ask it, and positions need it) has the machine to itself until it is ready, for a few
+seconds.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ RESTARTS_MAX = 5
 RESTART_WINDOW_S = 600.0
 WATCH_PAUSE_S = 0.2
 GUARD_PAUSE_S = 1.0
+REVIVED_ALONE_S = 5.0
 LOG_TAIL_LINES = 12
 
 log = get_logger("launch.stack")
@@ -42,6 +45,7 @@ class Service:
     command: Sequence[str]
     ready: Callable[[], bool]
     environment: Mapping[str, str] = field(default_factory=dict)
+    goes_first: bool = False
 
 
 @dataclass(slots=True)
@@ -61,8 +65,8 @@ class Stack:
         self._running: dict[str, _Running] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._watcher: threading.Thread | None = None
-        self._guards: tuple[Callable[[], None], ...] = ()
+        self._over = threading.Event()
+        self._watchers: dict[threading.Thread, threading.Event] = {}
         self.failure: str | None = None
 
     def start(self, service: Service) -> None:
@@ -90,18 +94,27 @@ class Stack:
         """Restart what ends, from now on, in a thread.
 
         `guards` look after what is not a plain child (Postgres, the session host): each is called
-        every GUARD_PAUSE_S and starts what is missing; what it raises is said in the log.
+        every GUARD_PAUSE_S, in a thread of their own, since it may wait until what it has started
+        is ready; what it raises is said in the log.
         """
-        self._guards = tuple(guards)
-        self._watcher = threading.Thread(target=self._watch, name="stack-watch", daemon=True)
-        self._watcher.start()
+        self._begin("stack-watch", self._watch)
+        self._begin("stack-guards", lambda idle: self._guard(tuple(guards), idle))
+
+    def _begin(self, name: str, body: Callable[[threading.Event], None]) -> None:
+        idle = threading.Event()
+        thread = threading.Thread(target=body, args=(idle,), name=name, daemon=True)
+        self._watchers[thread] = idle
+        thread.start()
 
     def stop_watching(self) -> None:
-        """Nothing is restarted from now on."""
+        """Nothing is restarted from now on.
+
+        The threads that restarted services stay: when a thread ends, the kernel ends the processes
+        that asked to end with their parent and were started by it.
+        """
         self._stopping.set()
-        if self._watcher is not None:
-            self._watcher.join(timeout=STOP_GRACE_S)
-            self._watcher = None
+        for idle in self._watchers.values():
+            idle.wait(STOP_GRACE_S)
 
     def stop(self) -> None:
         """End everything that was started, newest first; returns when it is gone."""
@@ -111,6 +124,10 @@ class Stack:
             self._running.clear()
         for item in running:
             self._end(item.process)
+        self._over.set()
+        for thread in self._watchers:
+            thread.join(timeout=STOP_GRACE_S)
+        self._watchers.clear()
 
     def stop_one(self, name: str) -> None:
         """End one service for good, before the others."""
@@ -140,24 +157,36 @@ class Stack:
                 start_new_session=True,
             )
 
-    def _watch(self) -> None:
-        guard_at = self._clock.monotonic() + GUARD_PAUSE_S
+    def _watch(self, idle: threading.Event) -> None:
         while not self._stopping.is_set():
-            if self._clock.monotonic() >= guard_at:
-                self._guard()
-                guard_at = self._clock.monotonic() + GUARD_PAUSE_S
             with self._lock:
-                ended = [item for item in self._running.values() if item.process.poll() is not None]
-            for item in ended:
-                self._revive(item)
+                running = list(self._running.values())
+            for item in running:
+                if item.process.poll() is not None:
+                    self._revive(item)
+                if self._has_the_machine(item):
+                    break
             self._clock.pause(WATCH_PAUSE_S)
+        idle.set()
+        self._over.wait()
 
-    def _guard(self) -> None:
-        for guard in self._guards:
-            try:
-                guard()
-            except AifapError as error:
-                log.warning("could not be started again; trying on", detail=error.message)
+    def _has_the_machine(self, item: _Running) -> bool:
+        """Whether it was started again a moment ago and is not ready: what comes after it waits."""
+        if not item.service.goes_first or len(item.starts) < 2:
+            return False
+        if self._clock.monotonic() - item.starts[-1] > REVIVED_ALONE_S:
+            return False
+        return item.process.poll() is None and not item.service.ready()
+
+    def _guard(self, guards: Sequence[Callable[[], None]], idle: threading.Event) -> None:
+        while not self._stopping.wait(GUARD_PAUSE_S):
+            for guard in guards:
+                try:
+                    guard()
+                except AifapError as error:
+                    log.warning("could not be started again; trying on", detail=error.message)
+        idle.set()
+        self._over.wait()
 
     def _revive(self, item: _Running) -> None:
         now = self._clock.monotonic()

@@ -2,6 +2,8 @@
 
 Keys sorted, no white space, Decimals as plain strings, times as ISO 8601 UTC with `Z`. Floats are
 refused: a float in something that is hashed is a bug.
+
+A letter is spelled with every revision, and little of it changes: what stays is a `Spelled`.
 """
 
 from __future__ import annotations
@@ -12,9 +14,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
+from typing import NoReturn, TypeVar
 
 from module.model.errors import InvariantViolated
 from module.model.money import plain
+
+Item = TypeVar("Item")
 
 
 def instant_text(when: datetime) -> str:
@@ -64,9 +69,81 @@ def to_plain_json(value: object) -> object:
 
 def canonical_json(value: object) -> str:
     """The one spelling of `value`."""
+    if type(value) is Spelled:
+        return value.text
     return json.dumps(
         to_plain_json(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False
     )
+
+
+class Spelled(dict[str, Item]):
+    """An object of plain JSON values that is never changed: it is spelled once, and that spelling
+    becomes part of the spelling of every `Spelled` that holds it (itself, or in a list).
+
+    A copy of it (`dict(…)`, `copy.deepcopy`) is a plain dict again.
+    """
+
+    __slots__ = ("_text",)
+    _text: str
+
+    @classmethod
+    def read(cls, text: str) -> Spelled[object] | None:
+        """The object that `canonical_json` spelled as `text`, and its own objects, with their
+        spelling; None for anything that does not look so."""
+        found: dict[str, object] = {}
+        at = 1
+        if not text.startswith('{"'):
+            return None
+        while text[at - 1 : at + 1] in ('{"', ',"'):
+            try:
+                key, colon = _READ(text, at)
+                value, end = _READ(text, colon + 1)
+            except ValueError:
+                return None
+            if type(value) is dict:
+                value = Spelled(value)
+                value._text = text[colon + 1 : end]
+            if text[colon] != ":" or key in found:
+                return None
+            found[key] = value
+            at = end + 1
+        if text[at - 1 :] != "}" or list(found) != sorted(found):
+            return None
+        whole = Spelled(found)
+        whole._text = text
+        return whole
+
+    @property
+    def text(self) -> str:
+        """The one spelling of it."""
+        try:
+            return self._text
+        except AttributeError:
+            parts = [f"{_quoted(key)}:{_text_of(self[key])}" for key in sorted(self)]
+            self._text = "{" + ",".join(parts) + "}"
+            return self._text
+
+    def __reduce__(self) -> tuple[type[dict[str, Item]], tuple[dict[str, Item]]]:
+        return dict, (dict(self),)
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("a spelled document is never changed; change a copy")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    update = pop = popitem = setdefault = clear = _refuse
+
+
+_READ = json.JSONDecoder().raw_decode
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _text_of(value: object) -> str:
+    if type(value) is list and value and type(value[0]) is Spelled:
+        return "[" + ",".join(map(_text_of, value)) + "]"
+    return canonical_json(value)
 
 
 def digest(value: object) -> str:

@@ -51,6 +51,10 @@ NOT_SENT = "not-sent"
 """Code of a refused order that certainly never left: it may be sent again under its client id."""
 
 
+RULED_OUT = "ruled-out"
+"""Code of an order that never left, and whose client id nothing can leave under any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class StopPrices:
     """Trigger prices that protect a position; None where there is none."""
@@ -105,6 +109,44 @@ class SubmitResult:
     code: str | None = None
     message: str | None = None
     rules_changed: bool = False
+
+
+class Passage(StrEnum):
+    """How far an order came, by the record that is made before anything leaves.
+
+    never: it is not at the exchange and never will be. left: it was handed over, or nobody can know
+    that it was not. taken: the exchange has answered that it has it.
+    """
+
+    NEVER = "never"
+    LEFT = "left"
+    TAKEN = "taken"
+
+
+@dataclass(frozen=True, slots=True)
+class MissingOrder:
+    """An order that was to leave by `not_after`, of whose sending nobody heard, and that the
+    exchange does not know."""
+
+    client_id: str
+    symbol: str
+    reduce_only: bool
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OrderTrace:
+    """What the record says of one client id.
+
+    `arrives_by` (of *left*): the exchange takes nothing of it after this world time. `code`, with
+    `detail` in words, says of *never* why: RULED_OUT, or what refused it.
+    """
+
+    client_id: str
+    passage: Passage
+    arrives_by: datetime | None = None
+    code: str | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from module.model.canonical import canonical_json
+from module.model.canonical import Spelled, canonical_json
 from module.model.errors import InvariantViolated
 
 _HEAD = b'{"document":'
@@ -35,7 +35,10 @@ def unseal(content: bytes, name: str) -> dict[str, object]:
             f"{name} does not match its own digest ({len(content)} bytes): it was torn or altered"
         )
     try:
-        document = json.loads(body)
+        text = body.decode()
+        document = Spelled.read(text)
+        if document is None:
+            document = json.loads(text)
     except ValueError as error:
         raise InvariantViolated(f"{name} is sealed but no JSON ({error})") from error
     if not isinstance(document, dict):

@@ -14,9 +14,13 @@ from tests.e2e.installation import Installation
 from tests.fakes.webhook_server import WebhookServer
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """Synthetic market, as fast as it goes while nobody holds it back."""
+    """Synthetic market, as fast as it goes while nobody holds it back.
+
+    One for all tests of this folder: starting it costs more than most of them. Each test has
+    accounts and sessions of its own.
+    """
     folder: Path = tmp_path_factory.mktemp("up")
     said: list[str] = []
     webhooks = WebhookServer()

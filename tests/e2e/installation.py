@@ -149,8 +149,8 @@ class Installation:
         )
         document = answer.json()
         assert document["balanced"], "the exchange's books do not balance"
-        (account,) = [a for a in document["accounts"] if a["api_key"].endswith(hint[-4:])]
-        return dict(account)
+        found = [a for a in document["accounts"] if a["api_key"].endswith(hint[-4:])]
+        return dict(found[-1])  # the newest, should two keys end alike
 
     def sent(self, session_id: str) -> dict[str, str]:
         """Client id → exchange order id, of everything our letters say the exchange took."""

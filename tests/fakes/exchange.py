@@ -23,16 +23,20 @@ from module.model.accounts import (
     PositionMode,
     SymbolSettings,
 )
-from module.model.errors import NotFound, OutcomeUnknown, Rejected, StaleWriter, TooLate
+from module.model.errors import AifapError, NotFound, OutcomeUnknown, Rejected, StaleWriter, TooLate
 from module.model.market import Instrument, Quote
 from module.model.orders import (
     NO_STOPS,
+    RULED_OUT,
     Fill,
     FillCause,
+    MissingOrder,
     OrderReport,
     OrderRequest,
     OrderStatus,
+    OrderTrace,
     Outcome,
+    Passage,
     Side,
     StopPrices,
     SubmitResult,
@@ -90,6 +94,11 @@ class FakeExchange:
     fee_rate: Decimal = Decimal("0.0006")
     index_lag_s: float = 0.0
     epoch: int = 0
+    takes_late_s: float = 35.0
+    taken: bool = False
+    down: AifapError | None = None
+    handed: set[str] = field(default_factory=set)
+    ruled_out: set[str] = field(default_factory=set)
     crashes: CrashPlan = field(default_factory=CrashPlan)
     rules: dict[str, Instrument] = field(
         default_factory=lambda: {symbol: make_instrument(symbol) for symbol in MARKS}
@@ -105,6 +114,8 @@ class FakeExchange:
     presets_lost: bool = False
     overfills: Decimal | None = None
     fills_hidden_until: datetime | None = None
+    billed: list[Bill] = field(default_factory=list)
+    ended: list[ClosedPosition] = field(default_factory=list)
     before_cancel: Callable[[str], None] | None = None
     stops_at: list[datetime] = field(default_factory=list)
     before_submit: Callable[[Sequence[OrderRequest]], None] | None = None
@@ -256,11 +267,11 @@ class FakeExchange:
         return [fill for fill in self._fills if fill.at >= since]
 
     def bills(self, since: datetime) -> Sequence[Bill]:
-        return []
+        return [bill for bill in self.billed if bill.at >= since]
 
     def closed_positions(self, since: datetime) -> Sequence[ClosedPosition]:
         self._happens("closed_positions")
-        return []
+        return [position for position in self.ended if position.closed_at >= since]
 
     # --- writes ----------------------------------------------------------------------------------
 
@@ -271,6 +282,7 @@ class FakeExchange:
         events = self._happens("submit")
         self._admit(stamp)
         self.batches.append(list(orders))
+        self.handed.update({order.client_id for order in orders} - self.ruled_out)
         lost = next((event for event in events if isinstance(event, Lost)), None)
         going = orders if lost is None else orders[: lost.accepted]
         results = [self._submit_one(order, events) for order in going]
@@ -281,6 +293,18 @@ class FakeExchange:
         if lost is not None:
             raise OutcomeUnknown("the answer to the batch was lost")
         return results
+
+    def rule_out(self, stamp: WriteStamp, missing: MissingOrder) -> OrderTrace:
+        self._happens("rule_out")
+        self._admit(stamp)
+        client_id = missing.client_id
+        if self.taken and client_id in self._reports:
+            return OrderTrace(client_id, Passage.TAKEN)
+        if client_id in self.handed:
+            arrives_by = missing.not_after + timedelta(seconds=self.takes_late_s)
+            return OrderTrace(client_id, Passage.LEFT, arrives_by)
+        self.ruled_out.add(client_id)
+        return OrderTrace(client_id, Passage.NEVER, None, RULED_OUT, "it never left")
 
     def cancel(self, stamp: WriteStamp, symbol: str, client_id: str) -> None:
         if self.before_cancel is not None:
@@ -332,6 +356,8 @@ class FakeExchange:
         self.crashes.reach(f"exchange.{operation}: called")
         self.calls.append(operation)
         if not self.script[operation]:
+            if self.down is not None:
+                raise self.down
             return []
         event = self.script[operation].popleft()
         if isinstance(event, Fails):
@@ -353,6 +379,8 @@ class FakeExchange:
     def _submit_one(self, order: OrderRequest, events: Sequence[Happening]) -> SubmitResult:
         assert 1 <= len(order.client_id) <= CLIENT_ID_MAX
         assert order.size > 0
+        if order.client_id in self.ruled_out:
+            return SubmitResult(order.client_id, Outcome.REJECTED, None, RULED_OUT, "ruled out")
         for event in events:
             if isinstance(event, Refuses) and order.symbol in event.codes:
                 code = event.codes[order.symbol]

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from module.db.repositories.accounts import LEASE_LOST, AccountRecord
 from module.db.repositories.gateway_writes import (
+    NEVER_LEFT,
     Author,
     KnownWrite,
     Reservation,
@@ -213,6 +214,15 @@ class MemoryWrites:
         self._compare(author)
         return self._append(author, entry, sent_at).write_id
 
+    def rule_out(self, author: Author, entry: WriteEntry, at: datetime) -> KnownWrite:
+        self._compare(author)
+        known = {write.client_id: write for write in self._postgres.orders()}
+        write = known.get(entry.client_id) or self._append(author, entry, at)
+        if write.client_id not in known or write.outcome is WriteOutcome.NOT_SENT:
+            write = replace(write, outcome=WriteOutcome.RULED_OUT)
+            self._postgres.writes[write.write_id - 1] = write
+        return write
+
     def record_outcomes(
         self,
         outcomes: Mapping[int, tuple[WriteOutcome, Mapping[str, object]]],
@@ -226,7 +236,7 @@ class MemoryWrites:
             write = self._postgres.writes[write_id - 1]
             if write.outcome in (None, WriteOutcome.UNKNOWN):
                 self._postgres.writes[write_id - 1] = replace(
-                    write, outcome=outcome, answer=dict(answer)
+                    write, outcome=outcome, answer=dict(answer), answered_at=answered_at
                 )
 
     def add_late(
@@ -250,7 +260,7 @@ class MemoryWrites:
 
     def sent_since(self, account_id: str, since: datetime) -> list[datetime]:
         self._postgres.answer()
-        left = [w for w in self._postgres.orders() if w.outcome is not WriteOutcome.NOT_SENT]
+        left = [w for w in self._postgres.orders() if w.outcome not in NEVER_LEFT]
         return [w.sent_at for w in left if w.sent_at is not None and w.sent_at > since]
 
 

@@ -117,6 +117,7 @@ class MemorySpot(MemoryVenue):
         is_stop_loss: bool,
         protects_long: bool,
         trigger_price: Decimal,
+        held: Position | None = None,
         priority: Priority = Priority.PROTECTION,
     ) -> None:
         lost = self._happens("set_stop")
@@ -187,6 +188,7 @@ class MemoryBare(MemorySpot):
         is_stop_loss: bool,
         protects_long: bool,
         trigger_price: Decimal,
+        held: Position | None = None,
         priority: Priority = Priority.PROTECTION,
     ) -> None:
         raise InvalidInput(NO_STOP_ORDERS)

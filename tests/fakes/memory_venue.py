@@ -117,6 +117,10 @@ class MemoryVenue:
         return MarketType.FUTURES
 
     @property
+    def takes_late_s(self) -> float:
+        return 30.0
+
+    @property
     def abilities(self) -> frozenset[Ability]:
         return frozenset(Ability) - {Ability.BILLS}
 
@@ -188,6 +192,11 @@ class MemoryVenue:
     ) -> TradingMode:
         self._happens("trading_mode")
         return TradingMode(self.position_mode, self.modes[symbol], self.shares_collateral)
+
+    def trading_modes(
+        self, symbols: Sequence[str], *, max_age_s: float, priority: Priority = Priority.READ
+    ) -> dict[str, TradingMode]:
+        return {name: self.trading_mode(name, max_age_s=max_age_s) for name in symbols}
 
     def set_leverage(self, symbol: str, leverage: Decimal) -> None:
         self._happens("set_leverage")
@@ -396,6 +405,7 @@ class MemoryVenue:
         is_stop_loss: bool,
         protects_long: bool,
         trigger_price: Decimal,
+        held: Position | None = None,
         priority: Priority = Priority.PROTECTION,
     ) -> None:
         lost = self._happens("set_stop")

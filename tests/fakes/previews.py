@@ -11,7 +11,7 @@ from decimal import Decimal
 from api.preview_wiring import PreviewTools
 from module.clock import SystemClock
 from module.db.repositories.accounts import AccountRecord
-from module.db.repositories.sessions import SessionRecord
+from module.db.repositories.session_records import SessionRecord
 from module.model.books import BookLevel, Depth, MarginTier
 from module.model.errors import AifapError
 from module.model.market import Frequency

@@ -28,11 +28,15 @@ from module.model.market import Instrument, MarketType, Quote
 from module.model.money import round_down
 from module.model.orders import (
     NO_STOPS,
+    RULED_OUT,
     Fill,
+    MissingOrder,
     OrderReport,
     OrderRequest,
     OrderStatus,
+    OrderTrace,
     Outcome,
+    Passage,
     Side,
     StopPrices,
     SubmitResult,
@@ -148,6 +152,9 @@ class SpotExchange:
 
     def submit(self, stamp: WriteStamp, orders: Sequence[OrderRequest]) -> list[SubmitResult]:
         return [self._submit_one(order) for order in orders]
+
+    def rule_out(self, stamp: WriteStamp, missing: MissingOrder) -> OrderTrace:
+        return OrderTrace(missing.client_id, Passage.NEVER, None, RULED_OUT, "it never left")
 
     def cancel(self, stamp: WriteStamp, symbol: str, client_id: str) -> None:
         raise NotFound(f"order {client_id} is not open")

@@ -22,8 +22,10 @@ from module.model.errors import AifapError, NotFound, Unavailable
 from module.model.market import Instrument, MarketType, Quote
 from module.model.orders import (
     Fill,
+    MissingOrder,
     OrderReport,
     OrderRequest,
+    OrderTrace,
     Side,
     StopPrices,
     SubmitResult,
@@ -273,6 +275,9 @@ class AccountExchange:
         raise NotImplementedError
 
     def order(self, symbol: str, client_id: str) -> OrderReport:
+        raise NotImplementedError
+
+    def rule_out(self, stamp: WriteStamp, missing: MissingOrder) -> OrderTrace:
         raise NotImplementedError
 
     def cancel(self, stamp: WriteStamp, symbol: str, client_id: str) -> None:

@@ -18,8 +18,8 @@ EXPLAINED = TREE / "docs" / "mutation.md"
 
 
 class Outcome(StrEnum):
-    """`refused`: the type checker says no. `words`: only the text of an error is another, and it
-    survived. `killed`: a test failed. `timeout`: the tests did not end. `survived`: nothing
+    """`refused`: the type checker says no. `words`: only a sentence for people is another; it
+    is not run. `killed`: a test failed. `timeout`: the tests did not end. `survived`: nothing
     noticed. `untested`: no test runs that function. `open`: not yet run; `broken`: the run itself
     failed."""
 
@@ -37,6 +37,7 @@ ESCAPED = frozenset({Outcome.SURVIVED, Outcome.UNTESTED})
 
 
 _TEXT = re.compile(r'f?"[^"]*"')
+_SENTENCE = re.compile(r'f?"[^" ]* [^"]*"')  # codes, states and keys have no blank in them
 _TEXT_LINE = re.compile(r'f?"[^"]*",?')
 _NAMED = re.compile(r",\s*(name=f?(\"[^\"]*\"|\w+))?\)")
 _BY_EXIT_CODE: Mapping[int | None, Outcome] = {
@@ -79,9 +80,10 @@ class Change:
 
     @property
     def is_words(self) -> bool:
-        """Whether an error is only said in other words (that it is raised is decided elsewhere):
-        the call after a `raise`, the text of a `require`, a line of a long text, the name of what
-        cannot be read. Or a named point, which only simulations look at, has another name."""
+        """Whether something is only said in other words (that it is said is decided elsewhere): a
+        sentence for people, the call after a `raise`, the text of a `require`, a line of a long
+        text, the name of what cannot be read. Or a named point, which only simulations look at, has
+        another name."""
         out, put = self.taken_out, self.put_in
         if len(out) != 1 or len(put) != 1:
             return False
@@ -90,6 +92,8 @@ class Change:
         if out[0].startswith(("require(", "reach(")) and _TEXT.sub("", out[0]) == _TEXT.sub(
             "", put[0]
         ):
+            return True
+        if _SENTENCE.sub("", out[0]) == _SENTENCE.sub("", put[0]):
             return True
         if _TEXT_LINE.fullmatch(out[0]) and _TEXT_LINE.fullmatch(put[0]):
             return True
@@ -103,7 +107,8 @@ def read_outcomes(room: Room) -> list[Mutant]:
         module = meta.name.removesuffix(".py.meta")
         for name, code in json.loads(meta.read_text())["exit_code_by_key"].items():
             mutants.append(Mutant(name, module, _BY_EXIT_CODE.get(code, Outcome.BROKEN)))
-    changes = read_changes(room, [each for each in mutants if each.outcome is Outcome.SURVIVED])
+    unnoticed = {Outcome.OPEN, Outcome.SURVIVED}
+    changes = read_changes(room, [each for each in mutants if each.outcome in unnoticed])
     return [
         replace(each, outcome=Outcome.WORDS)
         if each.name in changes and changes[each.name].is_words
@@ -128,7 +133,7 @@ def _functions(source: Path) -> dict[str, list[str]]:
     text = source.read_text()
     lines = text.splitlines()
     return {
-        node.name: [line.rstrip() for line in lines[node.lineno : node.end_lineno]]
+        node.name: [line.rstrip() for line in lines[node.lineno - 1 : node.end_lineno]]
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.FunctionDef)
     }
@@ -140,14 +145,14 @@ def _change(mutant: Mutant, bodies: Mapping[str, list[str]]) -> Change:
     function = f"{mutant.module}.{plain.removeprefix('x').replace('ǁ', '.').lstrip('.')}"
     if plain.startswith("x_"):
         function = f"{mutant.module}.{plain.removeprefix('x_')}"
-    out, put = [], []
-    for line in difflib.ndiff(bodies[f"{plain}__mutmut_orig"], bodies[mangled]):
-        text = re.sub(r"__mutmut_(orig|\d+)", "", line[2:]).strip()
-        if line.startswith("- "):
-            out.append(text)
-        elif line.startswith("+ "):
-            put.append(text)
-    return Change(function, tuple(out), tuple(put))
+    before, after = (
+        [re.sub(r"__mutmut_(orig|\d+)", "", line) for line in bodies[name]]
+        for name in (f"{plain}__mutmut_orig", mangled)
+    )
+    lines = list(difflib.ndiff(before, after))
+    out = tuple(line[2:].strip() for line in lines if line.startswith("- "))
+    put = tuple(line[2:].strip() for line in lines if line.startswith("+ "))
+    return Change(function, out, put)
 
 
 def table(mutants: Sequence[Mutant]) -> str:

@@ -33,6 +33,7 @@ from module.ports import Exchange
 from module.simulator.wire.bitget_app import WireRequest
 from module.simulator.wire.wire_answer import Ending, Reply, WireAnswer, envelope
 from tests.simulation.day import memory_folder
+from tests.simulation.exchange_side import SaidRequest
 from tests.simulation.hub import EPOCH, NEVER_MS, Hub, Process, SimClock
 from tests.simulation.judge import Violation
 from tests.simulation.letters_seen import Document
@@ -97,9 +98,8 @@ class Doubt:
             return cast(Reply, self.app.serve(request))
         kind = self.chance.choice(KINDS)
         self.kinds[kind] += 1
-        words = json.loads(request.signed.body)
         if kind.startswith("taken"):
-            self._born_ms.setdefault(words["clientOid"], self.hub.now_ms)
+            self._born_ms.setdefault(_client_id(request), self.hub.now_ms)
             reply: Reply = self.app.serve(request)
             if kind.endswith("twice"):
                 return cast(Reply, self.app.serve(request))
@@ -135,10 +135,7 @@ class Doubt:
         dice = self.chance.random()
         if dice < 0.08:
             return Reply(reply.answer, Ending.RESET)
-        client_id = dict(
-            part.split("=", 1) for part in request.signed.query.split("&") if "=" in part
-        ).get("clientOid", "")
-        young = self.hub.now_ms - self._born_ms.get(client_id, 0) < HIDDEN_MS
+        young = self.hub.now_ms - self._born_ms.get(_client_id(request), 0) < HIDDEN_MS
         if dice < 0.4 and young:
             text = "The data of the order cannot be found, please confirm the order"
             return Reply(envelope(self.hub.now_ms, None, "40109", text, status=400))
@@ -148,6 +145,10 @@ class Doubt:
         code = self.chance.choice(codes)
         status = self.chance.choice((200, 400))
         return envelope(self.hub.now_ms, None, code, "scripted", status=status)
+
+
+def _client_id(request: WireRequest) -> str:
+    return str(cast(SaidRequest, request).words.get("clientOid", ""))
 
 
 @dataclass(frozen=True, slots=True)

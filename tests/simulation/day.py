@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -12,12 +13,16 @@ from tests.simulation.report import DayResult
 from tests.simulation.world import World
 
 
-def live(seed: int, hours: float = 24.0, log: Path | None = None) -> DayResult:
-    """The day of a seed, in this process."""
+def live(
+    seed: int, hours: float = 24.0, log: Path | None = None, kind: str | None = None
+) -> DayResult:
+    """The day of a seed, in this process; `kind` None: the kind that the seed has."""
     started = time.process_time()
     with tempfile.TemporaryDirectory(prefix="aifap-day-", dir=memory_folder()) as folder:
-        world = World(day_plan(seed, hours=hours), Path(folder), keep_log=log is not None)
-        result = DayResult(seed, hours / 24)
+        world = World(
+            day_plan(seed, hours=hours, kind=kind), Path(folder), keep_log=log is not None
+        )
+        result = DayResult(seed, hours / 24, kind)
         try:
             report = world.run()
         except Exception as error:
@@ -29,10 +34,16 @@ def live(seed: int, hours: float = 24.0, log: Path | None = None) -> DayResult:
             result.violations, result.digest = report.violations, report.digest
             result.bare_s = report.unprotected_s
             result.bare_answering_s = report.unprotected_answering_s
+            result.longest = world.judge.protection.longest
         if log is not None:
             log.write_text("".join(world.log_lines or ()))
     result.seconds = time.process_time() - started
     return result
+
+
+def leave_ctrl_c() -> None:
+    """A worker process is ended by the first one, which gets the signal too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def memory_folder() -> str | None:

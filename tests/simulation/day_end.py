@@ -9,7 +9,6 @@ from module.model.sessions import (
     EndState,
     SessionState,
     boundary_at_or_after,
-    installation_prefix,
 )
 
 if TYPE_CHECKING:
@@ -32,20 +31,7 @@ def judge_end(world: World) -> None:
     flat = record.end_state is EndState.FLAT and record.state is SessionState.ENDED
     if not flat or not world.owner.asked_to_end(record.session_id):
         return
-    account = world.exchange.account
-    ours = installation_prefix(record.spec.installation)
-    left = [
-        *(
-            f"position {symbol} {position.signed_size}"
-            for (symbol, _), position in account.positions.items()
-        ),
-        *(
-            f"order {order.client_id}"
-            for order in account.open_orders.values()
-            if order.client_id.startswith(ours)
-        ),
-        *(f"stop of {plan.symbol}" for plan in account.plans.values()),
-    ]
+    left = world.judge.left_over()
     if left:
         world.judge.violate("I21", f"ended flat, and left are {', '.join(left)}")
 

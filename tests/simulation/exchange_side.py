@@ -8,10 +8,6 @@ The exchange never dies and never lies to the judge: what is judged is the engin
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,9 +15,12 @@ from decimal import Decimal
 from functools import cache
 from random import Random
 from typing import Any, Generic, ParamSpec, TypeVar, cast
-from urllib.parse import urlencode
+
+import orjson
 
 from module.exchange.bitget_account import BitgetAccount
+from module.exchange.bitget_codes import SUCCESS
+from module.exchange.bitget_spot import BitgetSpot
 from module.exchange.bitget_venue import CcxtVenues
 from module.exchange.bitget_wire import BitgetWire, Endpoint, RawAnswer
 from module.exchange.venue import RequestGate, Venue, VenueAccess
@@ -31,27 +30,118 @@ from module.model.errors import OutcomeUnknown, Unavailable
 from module.ports import Clock
 from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.engine import Engine
-from module.simulator.engine.engine_types import EngineSettings
+from module.simulator.engine.engine_types import EngineSettings, MarketType
+from module.simulator.faults.fault_desk import FaultCase
 from module.simulator.faults.fault_words import parse_words
 from module.simulator.faults.faults import FaultEdit, FaultRule, FaultWords, names
 from module.simulator.prices.market_source import MarketSource
+from module.simulator.prices.minute_path import POINT_MS
+from module.simulator.venue import Endpoint as VenueEndpoint
 from module.simulator.venue import NewAccount
 from module.simulator.venue import Venue as ExchangeVenue
 from module.simulator.wire.bitget_app import BitgetApp, WireRequest
-from module.simulator.wire.bitget_auth import SignedRequest
+from module.simulator.wire.bitget_auth import ApiKey, SignedRequest, authenticate
+from module.simulator.wire.bitget_params import Params
 from module.simulator.wire.bitget_table import ENDPOINTS
-from module.simulator.wire.wire_answer import Ending, Reply
-from tests.simulation.hub import EPOCH, Hub, Process
+from module.simulator.wire.wire_answer import Ending, Reply, WireAnswer, envelope
+from tests.simulation.hub import EPOCH, Hub, HubLock, Process
+from tests.simulation.true_answers import TrueAnswers, fired_rules
 
 KEYS = Credentials("key-of-the-day", "secret-of-the-day", "phrase-of-the-day")
 ADDRESS = "10.0.0.7"
+UNSIGNED = "in one process"
 TIMEOUT_MS = 10_000
 TIME_PATH = "/api/v2/public/time"
 CLOCK_LOOKS_MS = 300_000
 """While no clock can have moved it is looked at so often, not once a minute as in production."""
-LOOK_PATHS = ("/api/v2/mix/position/all-position", "/api/v2/mix/order/orders-plan-pending")
+POSITIONS_PATH = "/api/v2/mix/position/all-position"
+LOOK_PATHS = (
+    POSITIONS_PATH,
+    "/api/v2/mix/order/orders-plan-pending",
+    "/api/v2/spot/account/assets",
+    "/api/v2/spot/market/tickers",
+    "/api/v2/spot/trade/current-plan-order",
+)
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SaidRequest(WireRequest):
+    """A request whose words are handed over as they are: no query, no body, no signature."""
+
+    words: Mapping[str, object]
+
+
+class SaidAnswer(WireAnswer):
+    """An answer that no fault has touched: its document goes over as it is, and is spelled when
+    somebody looks at the bytes."""
+
+    __slots__ = ("document",)
+
+    document: Mapping[str, object]
+
+    def __init__(self, document: Mapping[str, object], headers: Mapping[str, str]) -> None:
+        for name, value in (("status", 200), ("headers", headers), ("document", document)):
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "content_type", "application/json")
+
+    @property
+    def body(self) -> bytes:
+        """The bytes that would go over a socket."""
+        return orjson.dumps(self.document)
+
+
+class HeardAnswer(RawAnswer):
+    """What the client makes of a `SaidAnswer`."""
+
+    __slots__ = ("said",)
+
+    said: Mapping[str, object]
+
+    def document(self) -> Mapping[str, object]:
+        """What was said."""
+        return self.said
+
+
+class InProcessApp(BitgetApp):
+    """The exchange's application for requests that come as words. All that it decides is
+    production's; an answer that a fault has hit is spelled, so that the fault spoils real bytes.
+
+    Positions are valued once while neither the account nor a price has changed (`of_moment`).
+    """
+
+    of_moment: Callable[[], tuple[int, ...]]
+    _valued: tuple[tuple[int, ...], object] | None = None
+
+    def _execute(
+        self, endpoint: VenueEndpoint, key: ApiKey | None, params: Params, now_ms: int
+    ) -> object:
+        if endpoint.path != POSITIONS_PATH:
+            return super()._execute(endpoint, key, params, now_ms)
+        moment = self.of_moment()
+        if self._valued is None or self._valued[0] != moment:
+            self._valued = (moment, super()._execute(endpoint, key, params, now_ms))
+        return self._valued[1]
+
+    def _signer(self, signed: SignedRequest, now_ms: int) -> ApiKey:
+        keys, wall_ms = self._venue.keys, self._wall_ms()
+        return authenticate(signed, keys, now_ms, wall_ms, fits=_is_unsigned)
+
+    def _words(self, request: WireRequest) -> Params:
+        return Params(cast(SaidRequest, request).words)
+
+    def _envelope(
+        self, now_ms: int, shown: object, headers: Mapping[str, str], case: FaultCase | None
+    ) -> WireAnswer:
+        if case is not None:
+            return envelope(now_ms, shown, headers=headers)
+        said = {"code": SUCCESS, "msg": "success", "requestTime": now_ms, "data": shown}
+        return SaidAnswer(said, headers)
+
+
+def _is_unsigned(signed: SignedRequest, secret: str) -> bool:
+    return signed.headers["access-sign"] == UNSIGNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +165,37 @@ class Carried:
 class Exchange:
     """One venue with the account of the day. `watch` is told of every request and every change."""
 
-    def __init__(self, hub: Hub, market: MarketSource, seed: int, balance: Decimal) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        market: MarketSource,
+        seed: int,
+        balance: Decimal,
+        kind: MarketType = MarketType.FUTURES,
+    ) -> None:
         self._hub = hub
         engine = Engine(market, EngineSettings(), hub.now_ms)
         self.venue = ExchangeVenue(engine, ENDPOINTS)
         self.broken: list[BaseException] = []
-        self._app = BitgetApp(self.venue, self, self._time, failed=self.broken.append)
+        self._app = InProcessApp(self.venue, self, self._time, failed=self.broken.append)
+        self._app.of_moment = lambda: (self.version, self.fired, hub.now_ms // POINT_MS)
         self._chance = Random(f"latency:{seed}")
+        is_spot = kind is MarketType.SPOT
         self.account_id = self.venue.open_account(
-            NewAccount(KEYS.api_key, KEYS.api_secret, KEYS.passphrase, futures_usdt=balance)
+            NewAccount(
+                KEYS.api_key,
+                KEYS.api_secret,
+                KEYS.passphrase,
+                futures_usdt=Decimal(0) if is_spot else balance,
+                spot={"USDT": balance} if is_spot else {},
+            )
         )
         self.on_request: Callable[[Carried], None] = lambda carried: None
         self.on_change: Callable[[], None] = lambda: None
         self.on_version: Callable[[], None] = lambda: None
         self.on_answer: Callable[[Carried], None] = lambda carried: None
         self.given: list[FaultRule] = []
+        self.truth = TrueAnswers()
         self.was_spoiled = False
         """Whether a scripted fault changed the request that is served now."""
         self.requests = 0
@@ -213,8 +319,6 @@ class Exchange:
         path: str,
         params: Mapping[str, object],
         headers: Mapping[str, str],
-        query: str,
-        body: bytes,
     ) -> Carried:
         """A request goes there, is served, and its answer comes back, in world time.
 
@@ -222,17 +326,24 @@ class Exchange:
         """
         sent_ms = self._hub.now_ms
         arrives_ms = sent_ms + self.latency_ms()
-        request = WireRequest(SignedRequest(method, path, query, body, headers), ADDRESS, None)
+        words = params if method == "POST" else {name: str(word) for name, word in params.items()}
+        request = SaidRequest(SignedRequest(method, path, "", b"", headers), ADDRESS, None, words)
         served: list[Carried] = []
 
         def serve() -> None:
-            before = self.fired
+            rules = self.venue.faults.plan.rules
+            before = [(rule, rule.fired) for rule in rules]
             reply = self._app.serve(request)
-            self.was_spoiled = self.fired != before
+            spoilers = fired_rules(rules, before) if before else []
+            self.was_spoiled = bool(spoilers)
             if self.broken:
                 raise self.broken[0]
             self.requests += 1
             served.append(Carried(sent_ms, self._hub.now_ms, process, method, path, params, reply))
+            if spoilers:
+                self.truth.spoiled(served[0], spoilers)
+            else:
+                self.truth.answered(served[0])
             self.on_request(served[0])
             self._moved(surely=method != "GET")
 
@@ -261,8 +372,9 @@ def _meets_a_look(words: FaultWords) -> bool:
 class InProcessWire(BitgetWire):
     """The production wire with the exchange at its other end instead of ccxt and a socket.
 
-    Signing is ours (ccxt's own is proven by the contract tests); admission, codes, penalties,
-    circuits and what a lost answer means are production's.
+    Nothing is signed, and nothing is spelled that no fault has touched (the contract tests prove
+    both); admission, stamps, codes, penalties, circuits and what a lost answer means are
+    production's.
     """
 
     exchange: Exchange
@@ -282,32 +394,33 @@ class InProcessWire(BitgetWire):
     def _exchange(self, target: Endpoint, params: Mapping[str, object]) -> RawAnswer:
         self.process.require_alive()
         method, path = route_of(target.method)
-        stamp = str(self._timestamp_ms())
+        stamp = str(self.timestamp_ms())
         if target.is_write:
             self.require_in_time()
-        query = urlencode(params) if method == "GET" else ""
-        body = json.dumps(params, separators=(",", ":")).encode() if method == "POST" else b""
         headers: dict[str, str] = {}
         if self._credentials is not None and target.kind.private:
-            text = f"{stamp}{method}{path}{'?' + query if query else ''}".encode() + body
-            secret = self._credentials.api_secret.encode()
             headers = {
                 "access-key": self._credentials.api_key,
-                "access-sign": base64.b64encode(
-                    hmac.new(secret, text, hashlib.sha256).digest()
-                ).decode(),
+                "access-sign": UNSIGNED,
                 "access-timestamp": stamp,
                 "access-passphrase": self._credentials.passphrase,
             }
-        carried = self.exchange.carry(self.process, method, path, params, headers, query, body)
+        carried = self.exchange.carry(self.process, method, path, params, headers)
         if carried.arrives:
-            answer = carried.reply.answer
-            return RawAnswer(answer.status, answer.headers, answer.body.decode("utf-8", "replace"))
+            return _heard(carried.reply.answer)
         if target.is_write:
             raise OutcomeUnknown(
                 f"{target.method}: {carried.reply.ending}; it may have happened, ask the exchange"
             )
         raise Unavailable(f"{target.method}: {carried.reply.ending}; ask again", retry_after_s=0.5)
+
+
+def _heard(answer: WireAnswer) -> RawAnswer:
+    if not isinstance(answer, SaidAnswer):
+        return RawAnswer(answer.status, answer.headers, answer.body.decode("utf-8", "replace"))
+    heard = HeardAnswer(answer.status, answer.headers, "")
+    object.__setattr__(heard, "said", answer.document)
+    return heard
 
 
 class TaskPool:
@@ -370,6 +483,8 @@ class SimVenues(CcxtVenues):
         if isinstance(opened, BitgetAccount):
             opened._threads.shutdown(wait=False)
             opened._threads = cast(Any, TaskPool(self._process))
+        if isinstance(opened, BitgetSpot):
+            opened._stops._lock = cast(Any, HubLock(self._process.hub))
         return opened
 
 

@@ -23,6 +23,7 @@ from module.model.market import Candle, Frequency
 from module.ports import Clock, MarketData
 
 TICKERS: Final = "/api/v2/mix/market/tickers"
+SPOT_TICKERS: Final = "/api/v2/spot/market/tickers"
 PRICES: Final = ("lastPr", "askPr", "bidPr", "markPrice", "indexPrice")
 LATE_PATIENCE_S: Final = 5.0
 """How long the market service's client waits for a bar before it says that it is not there yet."""
@@ -95,7 +96,7 @@ class DataFaults:
 
     def edit_answer(self, path: str, body: str) -> str:
         """The exchange's answer as it arrives; only a list of tickers is ever changed."""
-        if path != TICKERS:
+        if path not in (TICKERS, SPOT_TICKERS):
             return body
         faults = self.on("C1", "C2", "C3", "C4")
         if not faults:
@@ -128,7 +129,7 @@ class DataFaults:
             if fault.variant == "old time" and "ts" in frozen:
                 row["ts"] = frozen["ts"]
         elif fault.fault_id == "C3":
-            for name in ("lastPr", "askPr", "bidPr", "markPrice"):
+            for name in {"lastPr", "askPr", "bidPr", "markPrice"} & row.keys():
                 row[name] = str(Decimal(str(row[name])) * fault.factor)
         elif fault.variant == "crossed":
             row["askPr"], row["bidPr"] = (

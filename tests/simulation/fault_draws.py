@@ -48,7 +48,7 @@ class Kind:
 
 LEADER_POINTS: Final = ("execution:", "order_info:", "leader:", "postgres:")
 GATEWAY_POINTS: Final = ("gateway:", "postgres:")
-GATES: Final = ("gateway: judged", "gateway: reserved", "gateway: sending")
+GATES: Final = ("gateway: judged", "gateway: reserved", "gateway: sending", "wire: about to leave")
 
 
 def _data(fault_id: str) -> Kind:
@@ -82,6 +82,11 @@ def _command(fault_id: str, weight: int, command: str) -> Kind:
     return Kind(fault_id, weight, lambda random, at_s, symbols: Command(fault_id, at_s, command))
 
 
+def _before_cycle(at_s: float) -> float:
+    """Just before the next cycle begins to write: at other times nobody asks for the lock."""
+    return at_s + (FIRST_BOUNDARY_S - at_s) % CYCLE_S - 1.0
+
+
 KINDS: Final[tuple[Kind, ...]] = (
     *(_data(fault_id) for fault_id in DATA_FAULTS),
     Kind("B6", 1, lambda r, s, _: GapMove(s + 120.0)),
@@ -90,7 +95,13 @@ KINDS: Final[tuple[Kind, ...]] = (
     _pause("C8", 2, "gateway", (None, *GATEWAY_POINTS)),
     _pause("C8", 1, "strategy", (None,)),
     Kind("C8", 1, lambda r, s, _: SecondLeader(s, r.choice((5.0, 30.0, 90.0)))),
-    Kind("C8", 1, lambda r, s, _: SecondGateway(s, r.choice((5.0, 30.0)), r.choice(GATES))),
+    Kind(
+        "C8",
+        1,
+        lambda r, s, _: SecondGateway(
+            s, r.choice((5.0, 20.0, 30.0)), r.choice(GATES), leader_too=r.random() < 0.5
+        ),
+    ),
     _kill("D1", 3, "strategy", (None, "order_info:")),
     _kill("D2", 5, "leader", (None, *LEADER_POINTS)),
     _kill("D2", 4, "gateway", (None, *GATEWAY_POINTS)),
@@ -100,7 +111,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("D6", 1, lambda r, s, _: Litter(s)),
     Kind("D6", 1, lambda r, s, _: LoseLetter(s)),
     Kind("D9", 1, lambda r, s, _: LockStroke("D9", s, 20.0, r.choice(("folder", "link", "fifo")))),
-    Kind("D10", 1, lambda r, s, _: LockStroke("D10", s, r.choice((3.0, 45.0)))),
+    Kind("D10", 2, lambda r, s, _: LockStroke("D10", _before_cycle(s), r.choice((3.0, 45.0)))),
     _command("D16", 1, "terminate flat, and die"),
     Kind("D17", 1, lambda r, s, _: Storm(s, r.choice((2, 3, 6)))),
     Kind("D20", 2, lambda r, s, _: DiskStroke("D20", s, times=r.choice((1, 2, 4)))),

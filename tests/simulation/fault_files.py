@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import stat
 from collections import Counter
@@ -24,6 +25,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Final
+
+from filelock import Timeout
 
 FILE_FAULTS: Final[Mapping[str, str]] = {
     "D6": "power cut at a step of a write: what was not synced is lost or torn",
@@ -65,7 +68,7 @@ class _Unsynced:
 class _Renamed:
     """A rename that no sync of the folder covered; `torn` when its data was not synced either."""
 
-    path: Path
+    path: str
     before: bytes | None
     torn: bool
 
@@ -80,10 +83,12 @@ class SimulatedDisk:
     hits: Counter[str] = field(default_factory=Counter)
     syncs: int = 0
     _armed: list[FileFault] = field(default_factory=list)
-    _unsynced: dict[Path, _Unsynced] = field(default_factory=dict)
+    _unsynced: dict[str, _Unsynced] = field(default_factory=dict)
     _renamed: list[_Renamed] = field(default_factory=list)
     _holders: dict[Path, int] = field(default_factory=dict)
     _broken_locks: set[Path] = field(default_factory=set)
+    _wanted_in_vain: set[Path] = field(default_factory=set)
+    _struck: set[FileFault] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.root = self.root.resolve()
@@ -133,21 +138,27 @@ class SimulatedDisk:
         self, path: StrPath, flags: int, mode: int = 0o777, *, dir_fd: int | None = None
     ) -> int:
         text = os.fspath(path)
-        if dir_fd is not None or not str(text).startswith(self._prefix):
+        if dir_fd is not None or not text.startswith(self._prefix):
             return self._open(path, flags, mode, dir_fd=dir_fd)
-        place = Path(text)
-        if place in self._broken_locks or place in self._holders:
-            self.hits["D9" if place in self._broken_locks else "D10"] += 1
-        if flags & WRITING and not text.endswith(".lock"):
-            self._fail("D21", text, errno.ENOSPC)
-            self._begin_write(place)
-        return self._open(path, flags, mode)
+        if self._broken_locks or self._holders:
+            place = Path(text)
+            if place in self._broken_locks or place in self._holders:
+                self._met("D9" if place in self._broken_locks else "D10", place)
+        if not flags & WRITING or text.endswith(".lock"):
+            return self._open(path, flags, mode)
+        self._fail("D21", text, errno.ENOSPC)
+        if not flags & os.O_EXCL:
+            self._begin_write(text, _content(text))
+            return self._open(path, flags, mode)
+        descriptor = self._open(path, flags, mode)
+        self._begin_write(text, None)
+        return descriptor
 
     def _hooked_stat(
         self, path: int | StrPath, *, dir_fd: int | None = None, follow_symlinks: bool = True
     ) -> os.stat_result:
         if self._broken_locks and isinstance(path, Path) and path in self._broken_locks:
-            self.hits["D9"] += 1
+            self._met("D9", path)
         return self._stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
 
     def _hooked_fsync(self, descriptor: int) -> None:
@@ -159,9 +170,11 @@ class SimulatedDisk:
         self._fail("D20", name, errno.EIO)
         self._fail("D21", name, errno.ENOSPC)
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            self._renamed = [known for known in self._renamed if str(known.path.parent) != name]
+            self._renamed = [
+                known for known in self._renamed if known.path.rpartition(os.sep)[0] != name
+            ]
         else:
-            self._unsynced.pop(Path(name), None)
+            self._unsynced.pop(name, None)
 
     def _hooked_replace(
         self,
@@ -171,23 +184,23 @@ class SimulatedDisk:
         src_dir_fd: int | None = None,
         dst_dir_fd: int | None = None,
     ) -> None:
-        place = Path(os.fspath(target))
-        if src_dir_fd is not None or dst_dir_fd is not None or not self._mine(place):
+        place = os.fspath(target)
+        if src_dir_fd is not None or dst_dir_fd is not None or not place.startswith(self._prefix):
             self._replace(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
             return
         before = _content(place)
         self._replace(source, target)
-        unsynced = self._unsynced.pop(Path(os.fspath(source)), None)
+        unsynced = self._unsynced.pop(os.fspath(source), None)
         self._renamed.append(_Renamed(place, before, unsynced is not None))
 
     def _hooked_unlink(self, path: StrPath, *, dir_fd: int | None = None) -> None:
         self._unlink(path, dir_fd=dir_fd)
         if dir_fd is None:
-            self._unsynced.pop(Path(os.fspath(path)), None)
+            self._unsynced.pop(os.fspath(path), None)
 
-    def _begin_write(self, path: Path) -> None:
+    def _begin_write(self, path: str, before: bytes | None) -> None:
         if path not in self._unsynced:
-            self._unsynced[path] = _Unsynced(_content(path))
+            self._unsynced[path] = _Unsynced(before)
 
     def _fail(self, fault_id: str, name: str, number: int) -> None:
         if not self._armed or self._armed[0].at > self.now():
@@ -196,11 +209,15 @@ class SimulatedDisk:
         for fault in self._armed:
             if fault.fault_id != fault_id or not fault.strikes(name, now):
                 continue
-            self.hits[fault_id] += 1
+            if fault not in self._struck:  # once, however often it strikes
+                self._struck.add(fault)
+                self.hits[fault_id] += 1
             if not fault.seconds:
                 self._armed.remove(fault)
                 if fault.times > 1:
-                    self.arm([replace(fault, times=fault.times - 1)])
+                    again = replace(fault, times=fault.times - 1)
+                    self._struck.add(again)
+                    self.arm([again])
             raise OSError(number, os.strerror(number), name)
 
     # --- what the world does ----------------------------------------------------------------------
@@ -210,7 +227,7 @@ class SimulatedDisk:
         changed = 0
         for renamed in reversed(self._renamed):
             changed += self._undo_rename(renamed)
-        for path, unsynced in sorted(self._unsynced.items()):
+        for path, unsynced in sorted(self._unsynced.items(), key=lambda item: Path(item[0])):
             changed += self._lose(path, unsynced)
         self._renamed.clear()
         self._unsynced.clear()
@@ -227,7 +244,7 @@ class SimulatedDisk:
             return self._put(renamed.path, self._part_of(now), now)
         return 0
 
-    def _lose(self, path: Path, unsynced: _Unsynced) -> int:
+    def _lose(self, path: str, unsynced: _Unsynced) -> int:
         now = _content(path)
         if now is None:
             return 0
@@ -244,14 +261,20 @@ class SimulatedDisk:
     def _part_of(self, content: bytes) -> bytes:
         return content[: self._chance.randrange(len(content))] if content else content
 
-    def _put(self, path: Path, content: bytes | None, now: bytes | None) -> int:
+    def _put(self, path: str, content: bytes | None, now: bytes | None) -> int:
         if content == now:
             return 0
         with contextlib.suppress(FileNotFoundError):
             self._unlink(path)  # another name of the same file keeps what it has
         if content is not None:
-            path.write_bytes(content)
+            Path(path).write_bytes(content)
         return 1
+
+    def _met(self, fault_id: str, lock: Path) -> None:
+        """Somebody wanted this lock: counted once, however often it is tried."""
+        if lock not in self._wanted_in_vain:
+            self._wanted_in_vain.add(lock)
+            self.hits[fault_id] += 1
 
     def hold_lock(self, lock: Path) -> None:
         """Another process holds this lock and hangs (D10), until `let_go`."""
@@ -265,6 +288,7 @@ class SimulatedDisk:
 
     def let_go(self, lock: Path) -> None:
         """It ended; the kernel frees the lock."""
+        self._wanted_in_vain.discard(lock)
         descriptor = self._holders.pop(lock, None)
         if descriptor is not None:
             os.close(descriptor)
@@ -284,6 +308,7 @@ class SimulatedDisk:
     def mend_lock(self, lock: Path) -> None:
         """A person has put it right."""
         self._broken_locks.discard(lock)
+        self._wanted_in_vain.discard(lock)
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISDIR(os.lstat(lock).st_mode):
                 lock.rmdir()
@@ -301,12 +326,39 @@ class SimulatedDisk:
         """Temporary files that lie about now."""
         return sorted(self.root.rglob(".*.tmp"))
 
-    def _mine(self, path: Path) -> bool:
-        return str(path).startswith(self._prefix)
-
     def _name(self, descriptor: int) -> str | None:
-        name = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        name = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115  (it is asked thousands of times)
         return name if f"{name}/".startswith(self._prefix) else None
+
+
+class PlainLock:
+    """Fits `filelock.FileLock` with a time-out of zero: the same system calls on the same file,
+    without its care for threads and forks, which a simulated day does not have."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._descriptor = -1
+
+    def acquire(self) -> None:
+        """Take it; Timeout when another one has it, OSError when it is no lock."""
+        flags = os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW
+        try:
+            descriptor = os.open(self._path, flags | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError:
+            descriptor = os.open(self._path, flags, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if isinstance(error, BlockingIOError):
+                raise Timeout(self._path) from error
+            raise
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Give it back."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        os.close(self._descriptor)
 
 
 @contextlib.contextmanager
@@ -318,10 +370,11 @@ def simulated_disk(
         yield disk
 
 
-def _content(path: Path) -> bytes | None:
+def _content(path: str) -> bytes | None:
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             return None
-        return path.read_bytes()
+        with io.FileIO(path) as file:
+            return file.readall()
     except FileNotFoundError:
         return None

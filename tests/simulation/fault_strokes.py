@@ -19,8 +19,8 @@ from module.model.errors import PASSING, Rejected
 from module.model.sessions import DesiredState, EndState
 from module.simulator.engine.engine_types import PlanType, PositionSide
 from module.simulator.wire.bitget_app import WireRequest
-from module.simulator.wire.wire_answer import Reply
-from tests.simulation.fault_data import TICKERS, DataFault, DataFaults
+from module.simulator.wire.wire_answer import Reply, WireAnswer
+from tests.simulation.fault_data import SPOT_TICKERS, TICKERS, DataFault, DataFaults
 from tests.simulation.fault_files import FileFault, SimulatedDisk
 from tests.simulation.hub import EPOCH, Process, SimClock
 
@@ -65,13 +65,16 @@ class _EditedApp:
     def serve(self, request: WireRequest) -> Reply:
         """The true answer, or what became of it on the way."""
         reply: Reply = self._app.serve(request)
-        if request.signed.path != TICKERS:
+        path = request.signed.path
+        if path not in (TICKERS, SPOT_TICKERS) or not self._data.on("C1", "C2", "C3", "C4"):
             return reply
         body = reply.answer.body.decode("utf-8", "replace")
-        edited = self._data.edit_answer(TICKERS, body)
+        edited = self._data.edit_answer(path, body)
         if edited is body:
             return reply
-        return replace(reply, answer=replace(reply.answer, body=edited.encode()))
+        answer = reply.answer
+        spelled = WireAnswer(answer.status, edited.encode(), answer.headers, answer.content_type)
+        return replace(reply, answer=spelled)
 
 
 # --- strokes --------------------------------------------------------------------------------------
@@ -266,7 +269,7 @@ class SecondLeader:
             armed[0] = False
             world.hit(self.fault_id)
             world.log(f"pause {process.name} at {name}; it is taken for dead")
-            process.paused_until_ms = world.hub.now_ms + int(self.seconds * 1000)
+            process.stand_still(self.seconds)
 
             def replace_it() -> None:
                 if host.leader is process:
@@ -283,11 +286,13 @@ class SecondLeader:
 @dataclass(frozen=True, slots=True)
 class SecondGateway:
     """The gateway stands still for so long, its connections are cut, and another one takes the
-    account (C8): whatever the first still has on its way finds that it is fenced."""
+    account (C8): whatever the first still has on its way finds that it is fenced. With
+    `leader_too` the leader is killed meanwhile: its successor asks the other gateway."""
 
     at_s: float
     seconds: float
     point: str = "gateway: judged"
+    leader_too: bool = False
     fault_id: str = "C8"
 
     def apply(self, world: World) -> None:
@@ -301,13 +306,15 @@ class SecondGateway:
             armed[0] = False
             world.hit(self.fault_id)
             world.log(f"pause {process.name} at {name}; it is taken for dead")
-            process.paused_until_ms = world.hub.now_ms + int(self.seconds * 1000)
+            process.stand_still(self.seconds)
 
             def replace_it() -> None:
                 if world.gateway is now and process.alive:
                     world.postgres.server.cut_connections()
                     world.start_gateway()
 
+            if self.leader_too:
+                world.at(0.5, lambda: cast(None, world.kill("leader")))
             world.at(1.0, replace_it)
             world.at(self.seconds + 120.0, lambda: world.hub.kill(process))
             world.hub.wait((), world.hub.now_ms)

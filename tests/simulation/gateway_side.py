@@ -37,8 +37,10 @@ from module.model.errors import AifapError
 from module.model.market import Instrument, Quote
 from module.model.orders import (
     Fill,
+    MissingOrder,
     OrderReport,
     OrderRequest,
+    OrderTrace,
     StopPrices,
     SubmitResult,
     WriteStamp,
@@ -335,6 +337,8 @@ def _dispatch(
     words = cast(tuple[Any, ...], document)
     if route.startswith("GET orders/"):
         return gateway.order(account_id, query["symbol"], unquote(route[11:]))
+    if route.startswith("POST orders/") and route.endswith("/rule-out"):
+        return gateway.rule_out(account_id, words[0], words[1])
     if route.startswith("POST orders/") and route.endswith("/cancel"):
         gateway.cancel(account_id, words[0], words[1], unquote(route[12:-7]))
         return {}
@@ -414,6 +418,10 @@ class DirectExchange(GatewayExchange):
     def submit(self, stamp: WriteStamp, orders: Sequence[OrderRequest]) -> list[SubmitResult]:
         answer = self._write("POST", "/orders", (stamp, tuple(orders)), stamp)
         return list(cast(Sequence[SubmitResult], answer))
+
+    def rule_out(self, stamp: WriteStamp, missing: MissingOrder) -> OrderTrace:
+        path = f"/orders/{missing.client_id}/rule-out"
+        return cast(OrderTrace, self._write("POST", path, (stamp, missing), stamp))
 
     def cancel(self, stamp: WriteStamp, symbol: str, client_id: str) -> None:
         self._write("POST", f"/orders/{client_id}/cancel", (stamp, symbol), stamp)

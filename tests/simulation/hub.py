@@ -41,6 +41,37 @@ class WorldStuck(Exception):
     """Nobody will ever do anything again, or nobody stops doing things."""
 
 
+class Touches:
+    """Counts what can make a descriptor readable or silent, while it is installed in `os`: between
+    two touches a descriptor that was silent need not be asked again."""
+
+    NAMES = ("write", "read", "close", "eventfd_write", "eventfd_read", "dup", "pipe", "pipe2")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.installed = False
+        self._real: dict[str, Callable[..., object]] = {}
+
+    def __enter__(self) -> Touches:
+        for name in self.NAMES:
+            self._real[name] = getattr(os, name)
+            setattr(os, name, self._counted(self._real[name]))
+        self.installed = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.installed = False
+        for name, real in self._real.items():
+            setattr(os, name, real)
+
+    def _counted(self, real: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **kwargs: object) -> object:
+            self.count += 1
+            return real(*args, **kwargs)
+
+        return call
+
+
 @dataclass(eq=False)
 class Process:
     """One simulated process. `role` is leader, strategy, finwatcher or gateway; `name` is unique.
@@ -54,6 +85,8 @@ class Process:
     name: str
     alive: bool = True
     paused_until_ms: int = 0
+    stood: list[tuple[int, int]] = field(default_factory=list)
+    """When it did not run although it lived."""
     tasks: list[Task] = field(default_factory=list)
     descriptors: set[int] = field(default_factory=set)
     on_death: list[Callable[[], None]] = field(default_factory=list)
@@ -73,6 +106,12 @@ class Process:
     def disowns(self, descriptor: int) -> None:
         """The process has closed it itself."""
         self.descriptors.discard(descriptor)
+
+    def stand_still(self, seconds: float) -> None:
+        """SIGSTOP now, SIGCONT in so many seconds."""
+        now_ms = self.hub.now_ms
+        self.paused_until_ms = now_ms + int(seconds * 1000)
+        self.stood.append((now_ms, self.paused_until_ms))
 
     def require_alive(self) -> None:
         """Died when the process is gone."""
@@ -96,11 +135,14 @@ class Task:
     error: BaseException | None = None
     fds: tuple[int, ...] = ()
     poller: select.poll | None = None
+    silent_at: int = -1
+    """Nothing was readable when so many descriptors had been touched (`Touches`)."""
     on_end: list[Callable[[], None]] = field(default_factory=list)
     thread: greenlet = field(init=False)
 
     def __post_init__(self) -> None:
         self.thread = greenlet(self._run, parent=self.hub.thread)
+        self.thread.task = self  # type: ignore[attr-defined]
 
     def _run(self) -> None:
         try:
@@ -134,6 +176,8 @@ class Hub:
         self._numbers = itertools.count()
         self._actions: list[tuple[int, int, Callable[[], None]]] = []
         self._stamp: tuple[int, datetime] = (-1, EPOCH)
+        self._pollers: dict[tuple[int, ...], select.poll] = {}
+        self.touches = Touches()
 
     # --- what bodies do --------------------------------------------------------------------------
 
@@ -156,17 +200,17 @@ class Hub:
         if task is None:
             raise WorldStuck("the hub itself cannot wait")
         task.process.require_alive()
-        if task.fds != tuple(fds) or (fds and task.poller is None):
-            task.fds, task.poller = tuple(fds), _poller(fds)
-        elif fds:
-            task.poller = _poller(fds)  # the numbers may belong to other descriptors by now
+        if fds or task.fds:
+            task.fds = tuple(fds)
+            task.poller = self._poller(task.fds)
+            task.silent_at = -1
         task.due_ms = until_ms
         task.tie = self._chance.random()
         task.number = next(self._numbers)
         self._tasks[task] = None
         self.thread.switch()
         task.process.require_alive()
-        return _readable(task)
+        return self._readable(task) if task.fds else []
 
     def block(self) -> None:
         """Give the world away until `make_ready` is called for this task."""
@@ -242,7 +286,7 @@ class Hub:
                     raise WorldStuck(f"{task.name} and others do not let time pass")
                 self._switch(task)
                 continue
-            due_ms = min(map(self._goes_on_ms, (*self._tasks, *self._ready)), default=NEVER_MS)
+            due_ms = self._next_due_ms()
             if self._actions:
                 due_ms = min(due_ms, self._actions[0][0])
             if self.now_ms >= until_ms:
@@ -252,12 +296,16 @@ class Hub:
             idle_steps = 0
             self.advance(min(max(due_ms, self.now_ms), until_ms))
 
-    def _goes_on_ms(self, task: Task) -> int:
+    def _next_due_ms(self) -> int:
         """When a task is to be looked at again: one that stands still, once it may go on."""
-        if not task.process.alive:
-            return NEVER_MS
-        paused_ms = task.process.paused_until_ms
-        return paused_ms if paused_ms > self.now_ms else task.due_ms
+        now_ms, due_ms = self.now_ms, NEVER_MS
+        for task in (*self._tasks, *self._ready):
+            process, task_ms = task.process, task.due_ms
+            if process.paused_until_ms > now_ms:
+                task_ms = process.paused_until_ms
+            if task_ms < due_ms and process.alive:
+                due_ms = task_ms
+        return due_ms
 
     def _next_task(self) -> Task | None:
         """Of those that can run now, the one whose turn the seed says it is."""
@@ -267,12 +315,12 @@ class Hub:
             if task.process.paused_until_ms <= now_ms and _before(task, chosen):
                 chosen = task
         for task in self._tasks:
-            poller = task.poller
-            if poller is None and task.due_ms > now_ms:
+            due = task.due_ms <= now_ms
+            if not due and (task.poller is None or self._is_silent(task)):
                 continue
             if task.process.paused_until_ms > now_ms or not _before(task, chosen):
                 continue
-            if task.due_ms <= now_ms or (poller is not None and poller.poll(0)):
+            if due or self._readable(task):
                 chosen = task
         if chosen is not None:
             self._tasks.pop(chosen, None)
@@ -280,11 +328,36 @@ class Hub:
                 self._ready.remove(chosen)
         return chosen
 
+    def _poller(self, fds: tuple[int, ...]) -> select.poll | None:
+        """Asks for these numbers, whatever they belong to when it asks."""
+        if not fds:
+            return None
+        poller = self._pollers.get(fds)
+        if poller is None:
+            poller = self._pollers[fds] = select.poll()
+            for fd in fds:
+                poller.register(fd, select.POLLIN)
+        return poller
+
+    def _is_silent(self, task: Task) -> bool:
+        """It was, and nothing has happened to any descriptor since."""
+        return task.silent_at == self.touches.count and self.touches.installed
+
+    def _readable(self, task: Task) -> list[int]:
+        """Those of its descriptors that are readable now, in their order."""
+        if task.poller is None or self._is_silent(task):
+            return []
+        news = {fd for fd, _ in task.poller.poll(0)}
+        if not news:
+            task.silent_at = self.touches.count
+            return []
+        return [fd for fd in task.fds if fd in news]
+
     def _switch(self, task: Task) -> None:
-        task.thread.parent = self.thread
-        if not hasattr(task.thread, "task"):
-            task.thread.task = task  # type: ignore[attr-defined]
-        task.thread.switch()
+        thread = task.thread
+        if thread.parent is not self.thread:
+            thread.parent = self.thread
+        thread.switch()
 
     def _just_move(self, when_ms: int) -> None:
         self.now_ms = when_ms
@@ -292,22 +365,6 @@ class Hub:
 
 def _before(task: Task, other: Task | None) -> bool:
     return other is None or (task.tie, task.number) < (other.tie, other.number)
-
-
-def _poller(fds: Sequence[int]) -> select.poll | None:
-    if not fds:
-        return None
-    poller = select.poll()
-    for fd in fds:
-        poller.register(fd, select.POLLIN)
-    return poller
-
-
-def _readable(task: Task) -> list[int]:
-    if task.poller is None:
-        return []
-    news = {fd for fd, _ in task.poller.poll(0)}
-    return [fd for fd in task.fds if fd in news]
 
 
 class SimClock:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from module.clock import to_epoch_ms
 from module.model.canonical import parse_instant
-from module.model.sessions import installation_prefix
+from module.model.sessions import TradeMode, installation_prefix
 from module.simulator.engine.engine_records import FillRecord, OrderRecord
 from module.simulator.engine.engine_types import MarketType, PlanType, PositionSide
 from tests.simulation.day_end import judge_end, judge_minutes
@@ -32,7 +32,7 @@ from tests.simulation.protection_watch import ProtectionWatch
 from tests.simulation.writers_watch import WritersWatch
 
 if TYPE_CHECKING:
-    from module.db.repositories.sessions import SessionRecord
+    from module.db.repositories.session_records import SessionRecord
     from module.ports import OrderInfoStore
     from tests.simulation.world import World
 
@@ -65,7 +65,7 @@ class Judge:
         self.converged_at_s: float | None = None
         self.own_429 = 0
         self.letters = LettersSeen(self._wrote, self._archived)
-        self.protection = ProtectionWatch(world)
+        self.protection = self._protection_watch(world)
         self.writers = WritersWatch(world)
         self.letters.on_read = self.writers.saw_read
         self._sides: dict[str, bool] = {}
@@ -80,6 +80,59 @@ class Judge:
         self._kill_switch_ms: int | None = None
         self._epoch = (0, 0)
         self._opened_ms: deque[int] = deque()
+
+    # --- what differs between markets ------------------------------------------------------------
+
+    market = MarketType.FUTURES
+
+    @staticmethod
+    def _protection_watch(world: World) -> ProtectionWatch:
+        return ProtectionWatch(world)
+
+    @staticmethod
+    def _opens(words: Mapping[str, Any]) -> bool:
+        """Whether an order, as it leaves, may open something."""
+        return words.get("reduceOnly") != "YES"
+
+    def equity(self) -> Decimal:
+        """What the account is worth, in USDT."""
+        world = self._world
+        return world.exchange.engine.futures_balance(world.exchange.account_id).equity
+
+    def price(self, symbol: str) -> Decimal:
+        """What a held symbol is valued at."""
+        return self._world.exchange.engine.world.mark(symbol)
+
+    def sizes(self) -> dict[str, Decimal]:
+        """Signed sizes of what the account holds, by symbol."""
+        positions = self._world.exchange.account.positions
+        return {symbol: position.signed_size for (symbol, _), position in positions.items()}
+
+    def left_over(self) -> list[str]:
+        """What is still there of a session that should have left nothing."""
+        account = self._world.exchange.account
+        return [
+            *(
+                f"position {symbol} {position.signed_size}"
+                for (symbol, _), position in account.positions.items()
+            ),
+            *(
+                f"order {order.client_id}"
+                for order in account.open_orders.values()
+                if order.client_id.startswith(self._prefix)
+            ),
+            *(f"stop of {plan.symbol}" for plan in account.plans.values()),
+        ]
+
+    def _is_altered(self, order: OrderRecord, planned: PlannedSlice) -> bool:
+        """Whether the exchange took another size than was sent."""
+        return order.size != planned.size
+
+    def _executed_of(self, fill: FillRecord, planned: PlannedSlice) -> Decimal:
+        """How much of a planned leg this fill is."""
+        return fill.size
+
+    # --- what was found --------------------------------------------------------------------------
 
     @property
     def unprotected_s(self) -> list[float]:
@@ -151,7 +204,7 @@ class Judge:
 
     def _check_order(self, carried: Carried, words: Mapping[str, Any]) -> None:
         client_id = str(words.get("clientOid"))
-        world, opens = self._world, words.get("reduceOnly") != "YES"
+        world, opens = self._world, self._opens(words)
         planned = self.letters.lookup(client_id)
         if client_id.startswith(f"{self._prefix}guard-"):
             if opens:
@@ -161,10 +214,10 @@ class Judge:
         else:
             self._compare(planned, words, client_id)
             self.writers.on_order(carried, client_id, opens=opens)
-            self._check_epoch(planned, client_id)
+            self._check_epoch(carried, planned, client_id)
         if opens and self._kill_switch_ms is not None and carried.sent_ms > self._kill_switch_ms:
             self.violate("I22", f"opening order {client_id} left after the kill switch")
-        order_id = world.exchange.account.client_ids.get((MarketType.FUTURES, client_id))
+        order_id = world.exchange.account.client_ids.get((self.market, client_id))
         if order_id is not None and planned is not None:
             self._accepted(world.exchange.account.orders[order_id], planned, opens=opens)
 
@@ -176,18 +229,19 @@ class Judge:
         if planned.reduce_only and words.get("reduceOnly") != "YES":
             self.violate("I6", f"reducing order {client_id} left without reduce-only")
 
-    def _check_epoch(self, planned: PlannedSlice, client_id: str) -> None:
+    def _check_epoch(self, carried: Carried, planned: PlannedSlice, client_id: str) -> None:
         """I8: of an older epoch nothing leaves, but for what was on its way already."""
         world = self._world
         now = world.postgres.gateway_tables.accounts[world.account_key].epoch
         if now != self._epoch[0]:
             self._epoch = (now, world.hub.now_ms)
-        if planned.epoch < now and world.hub.now_ms - self._epoch[1] > EPOCH_GRACE_MS:
+        last_check_ms = self.writers.last_check_ms(carried)
+        if planned.epoch < now and last_check_ms - self._epoch[1] > EPOCH_GRACE_MS:
             self.violate("I8", f"order {client_id} of epoch {planned.epoch} left in epoch {now}")
 
     def _accepted(self, order: OrderRecord, planned: PlannedSlice, *, opens: bool) -> None:
         """The exchange has this order now (perhaps for a while already)."""
-        if order.size != planned.size:
+        if self._is_altered(order, planned):
             self._altered.add(order.order_id)
         if order.created_ms != self._world.exchange.engine.now_ms:
             return
@@ -223,6 +277,10 @@ class Judge:
             self.violate("I9", f"{order.client_id} makes a position larger than allowed")
         if order.leverage > Decimal(str(limits["leverage_max"])):
             self.violate("I9", f"{order.client_id} has leverage {order.leverage}")
+        self._check_rate()
+
+    def _check_rate(self) -> None:
+        world, limits = self._world, self._world.limits
         self._opened_ms.append(world.hub.now_ms)
         while self._opened_ms[0] < world.hub.now_ms - 60_000:
             self._opened_ms.popleft()
@@ -251,7 +309,7 @@ class Judge:
         planned = self.letters.lookup(fill.client_id)
         if planned is None or fill.order_id in self._altered:
             return
-        self._executed[planned.leg] += fill.size
+        self._executed[planned.leg] += self._executed_of(fill, planned)
         if self._executed[planned.leg] > planned.leg_size * OVERFILL:
             self.violate(
                 "I1",
@@ -267,6 +325,7 @@ class Judge:
 
     def _wrote(self, process: Process, document: Document) -> None:
         self.writers.saw_letter(document)
+        self._check_named(document)
         self._world.log(
             f"letter {document['cycle']} {document['stage']} {document['epoch']}"
             f".{document['revision']} by {process.name}"
@@ -275,6 +334,14 @@ class Judge:
             for part in record["slices"]:
                 if part["state"] in ("rejected", "abandoned"):
                     self._check_given_up(part)
+
+    def _check_named(self, document: Document) -> None:
+        """I3: in the mode general only named symbols are touched, until everything is closed."""
+        if self._world.plan.kind.mode is not TradeMode.GENERAL:
+            return
+        others = {record["leg"]["symbol"] for record in document["legs"]} - {*document["targets"]}
+        if others and document["strategy_digest"] != "flat":
+            self.violate("I3", f"the plan trades {sorted(others)}, which the strategy did not name")
 
     def _check_given_up(self, part: Mapping[str, Any]) -> None:
         """I4: what a letter calls rejected or absent is not on the exchange."""
@@ -288,7 +355,7 @@ class Judge:
 
     def _order_of(self, client_id: str) -> OrderRecord | None:
         account = self._world.exchange.account
-        order_id = account.client_ids.get((MarketType.FUTURES, client_id))
+        order_id = account.client_ids.get((self.market, client_id))
         return None if order_id is None else account.orders.get(order_id)
 
     def _archived(self, process: Process, document: Document) -> None:
@@ -315,22 +382,23 @@ class Judge:
 
     def _check_converged(self, document: Document) -> None:
         """I16, in calm times: the account is at its targets, or the letter says why not."""
-        world, account = self._world, self._world.exchange.account
+        world = self._world
         if document["strategy_digest"] == "flat":
             return
-        base = world.exchange.engine.futures_balance(world.exchange.account_id).equity
+        base = world.plan.kind.base(self.equity())
         excused = {item["symbol"] for item in (*document["skipped"], *document["skipped_later"])}
         excused |= {
             r["leg"]["symbol"] for r in document["legs"] if r["abandoned"] or r.get("sized")
         }
         excused |= self._moved_by_others(document)
         residuals = {name: Decimal(str(text)) for name, text in document["residuals"].items()}
-        sizes = {
-            symbol: position.signed_size for (symbol, _), position in account.positions.items()
-        }
-        for symbol in sorted({*document["targets"], *sizes} - excused):
+        sizes = self.sizes()
+        judged = {*document["targets"], *sizes}
+        if world.plan.kind.mode is TradeMode.GENERAL:
+            judged = set(document["targets"])  # the others are not touched
+        for symbol in sorted(judged - excused):
             weight = Decimal(str(document["targets"].get(symbol, {}).get("weight", "0")))
-            mark = world.exchange.engine.world.mark(symbol)
+            mark = self.price(symbol)
             actual = sizes.get(symbol, ZERO) * mark / world.leverage / base
             weight -= residuals.get(symbol, ZERO)
             if abs(actual - weight) > world.threshold + Decimal("0.004"):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from module.model.errors import PASSING, Conflict, Rejected
 from module.model.sessions import DesiredState, EndState
 from module.simulator.engine.engine import Engine
-from module.simulator.engine.engine_types import EngineRejected, PositionMode
+from module.simulator.engine.engine_types import EngineRejected, PositionMode, PositionSide
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -138,10 +138,13 @@ class Owner:
         self.run_system()
 
     def _tidy(self) -> None:
-        """What a person does at the exchange before starting again: one-way mode, and nothing
-        open that is not theirs."""
+        """What a person does at the exchange before starting again: one-way mode, nothing open
+        that is not theirs, and nothing held with another leverage, which no session can trade."""
         world = self._world
         account = world.exchange.account_id
+        for symbol, side in list(world.exchange.account.positions):
+            if world.exchange.account.positions[symbol, side].leverage != world.leverage:
+                self._close_by_hand(symbol, side)
         if world.exchange.engine.position_mode(account) is PositionMode.ONE_WAY:
             return
         self.trade_by_hand(lambda engine: engine.cancel_all(account))
@@ -153,6 +156,10 @@ class Owner:
             )
 
         world.at(5, one_way)
+
+    def _close_by_hand(self, symbol: str, side: PositionSide) -> None:
+        account = self._world.exchange.account_id
+        self.trade_by_hand(lambda engine: engine.close_positions(account, symbol, side))
 
     def end_of_day(self) -> None:
         """The last session is asked to end, as the plan says."""

@@ -5,15 +5,17 @@ newest letter with a plan has a target of its sign, with a stop loss). One that 
 order has opened (by hand, or a resting order of an older run) counts from the first plan on that
 can know it, the next cycle's, and while the session lives: one that cannot trade it (its leverage,
 say) fails and tells its owner. Two clocks run while it has no live stop loss: all of the time, and
-the time in which the exchange answered truly (no scripted fault has changed anything in the last
-ANSWERS_AFTER_MS).
+the time in which the exchange answered truly of this position to a gateway that runs
+(`true_answers.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from module.model.sessions import TradeMode
 from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.engine_records import PositionRecord
 from module.simulator.engine.engine_types import PlanType, PositionSide
@@ -22,7 +24,7 @@ from tests.simulation.letters_seen import Document
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-ANSWERS_AFTER_MS = 5_000
+LATELY_MS = 5_000
 UNPROTECTED_MAX_S = 10.0
 ORPHAN_MAX_S = 90.0
 
@@ -46,9 +48,11 @@ class ProtectionWatch:
         self._openings: dict[str, str | None] = {}
         self._seen_ms = world.hub.now_ms
         self._fired = 0
-        self._fired_ms = -ANSWERS_AFTER_MS
+        self._fired_ms = -LATELY_MS
         self.unprotected_s: list[float] = []
         self.answering_s: list[float] = []
+        self._named: dict[str, Mapping[str, str]] = {}
+        self._named_by: Document | None = None
         self.longest: list[tuple[float, float, float, str]] = []
 
     def look(self, decided: Document | None) -> None:
@@ -59,8 +63,8 @@ class ProtectionWatch:
             if symbol in self._bare and self._is_news_to_us(position, decided):
                 del self._bare[symbol]  # its session has ended since the last look
         self._let_clocks_run(now_ms)
-        bare: set[str] = set()
         held: set[tuple[str, PositionSide]] = set()
+        bare: set[str] = set()
         for (symbol, side), position in account.positions.items():
             held.add((symbol, side))
             is_news = self._is_news_to_us(position, decided)
@@ -68,14 +72,19 @@ class ProtectionWatch:
                 continue
             if not has_stop(account, symbol, side):
                 bare.add(symbol)
-                self._bare.setdefault(symbol, _Bare(now_ms))
-        for symbol in [name for name in self._bare if name not in bare]:
-            self._over(symbol, self._bare.pop(symbol), now_ms)
         orphans = {
             plan.plan_id
             for plan in account.plans.values()
             if plan.protects is not None and (plan.symbol, plan.protects) not in held
         }
+        self._note(bare, orphans, now_ms)
+
+    def _note(self, bare: set[str], orphans: set[str], now_ms: int) -> None:
+        """These have no stop now, these stops protect nothing."""
+        for symbol in sorted(bare):
+            self._bare.setdefault(symbol, _Bare(now_ms))
+        for symbol in [name for name in self._bare if name not in bare]:
+            self._over(symbol, self._bare.pop(symbol), now_ms)
         for plan_id in orphans:
             self._orphans.setdefault(plan_id, _Bare(now_ms))
         for plan_id in [name for name in self._orphans if name not in orphans]:
@@ -99,7 +108,7 @@ class ProtectionWatch:
     @property
     def misbehaved_lately(self) -> bool:
         """Whether a scripted fault changed something within the last seconds."""
-        return self._world.hub.now_ms - self._fired_ms < ANSWERS_AFTER_MS
+        return self._world.hub.now_ms - self._fired_ms < LATELY_MS
 
     def end(self) -> None:
         """The day is over: what is bare still is counted as it is."""
@@ -112,21 +121,36 @@ class ProtectionWatch:
     def _is_wanted(self, decided: Document | None, symbol: str, is_long: bool) -> bool:
         if decided is None:
             return False
-        target = decided["targets"].get(symbol)
+        target = self._targets(decided).get(symbol)
         if target is None or "presetStopLossPrice" not in target:
             return False
         weight = str(target["weight"])
         return (not weight.startswith("-")) == is_long
 
+    def _targets(self, decided: Document) -> Mapping[str, Mapping[str, str]]:
+        """Of the newest plan; in the mode general also what older ones named: it stays as it is."""
+        targets: Mapping[str, Mapping[str, str]] = decided["targets"]
+        if self._world.plan.kind.mode is not TradeMode.GENERAL:
+            return targets
+        if decided is not self._named_by:
+            self._named_by = decided
+            is_flat = decided["strategy_digest"] == "flat"
+            self._named = {} if is_flat else {**self._named, **targets}
+        return self._named
+
     def _let_clocks_run(self, now_ms: int) -> None:
         fired = self._world.exchange.fired
         if fired != self._fired:
             self._fired, self._fired_ms = fired, now_ms
-        passed_ms, self._seen_ms = now_ms - self._seen_ms, now_ms
-        quiet_since_ms = self._fired_ms + ANSWERS_AFTER_MS
-        counted_ms = min(passed_ms, max(0, now_ms - quiet_since_ms))
-        for bare in (*self._bare.values(), *self._orphans.values()):
-            bare.answering_ms += min(counted_ms, now_ms - bare.since_ms)
+        seen_ms, self._seen_ms = self._seen_ms, now_ms
+        if not (self._bare or self._orphans):
+            return
+        truth, stood = self._world.exchange.truth, self._world.gateway_stood
+        truth.forget(now_ms)
+        for symbol, bare in (*self._bare.items(), *(("", each) for each in self._orphans.values())):
+            since_ms = max(seen_ms, bare.since_ms)
+            withheld_ms = truth.withheld_ms(symbol, since_ms, now_ms, stood)
+            bare.answering_ms += now_ms - since_ms - withheld_ms
 
     def _over(self, symbol: str, bare: _Bare, now_ms: int) -> None:
         total_s = (now_ms - bare.since_ms) / 1000

@@ -13,14 +13,17 @@ from tests.simulation.excused import EXCUSED
 from tests.simulation.judge import Violation
 
 FAULTS_A_DAY = 30
+LONGEST = 5
 
 
 @dataclass
 class DayResult:
-    """One day, as a worker process hands it over. `crash`: the harness itself broke."""
+    """One day, as a worker process hands it over. `crash`: the harness itself broke.
+    `kind`: asked for by name, not the seed's own."""
 
     seed: int
     days: float
+    kind: str | None = None
     sessions: int = 0
     cycles: int = 0
     orders: int = 0
@@ -29,6 +32,8 @@ class DayResult:
     digest: str = ""
     bare_s: list[float] = field(default_factory=list)
     bare_answering_s: list[float] = field(default_factory=list)
+    longest: list[tuple[float, float, float, str]] = field(default_factory=list)
+    """Seconds without a stop while the exchange answered, in all, when that ended, and of what."""
     seconds: float = 0.0
     crash: str = ""
 
@@ -36,6 +41,11 @@ class DayResult:
     def faults(self) -> int:
         """Faults that really changed something."""
         return sum(self.hits.values())
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether less went wrong than should (a day that broke off is not called calm)."""
+        return not self.crash and self.faults < FAULTS_A_DAY * self.days
 
 
 @dataclass
@@ -58,6 +68,11 @@ class Totals:
         """Broken promises, and days that could not be lived to their end."""
         return sum(len(day.violations) + bool(day.crash) for day in self.days)
 
+    @property
+    def too_calm(self) -> list[DayResult]:
+        """Whole days in which too little went wrong to mean much."""
+        return [day for day in self.days if day.days >= 1 and day.is_calm]
+
     def never_hit(self) -> list[str]:
         """Ids that no day of this run met and that nobody excuses."""
         hits = self.hits
@@ -67,6 +82,8 @@ class Totals:
 def day_lines(day: DayResult, *, verbose: bool) -> list[str]:
     """What is printed of one day: nothing while all is well, unless `verbose`."""
     again = f"python -m tests.simulation --seed {day.seed}"
+    if day.kind is not None:
+        again += f" --kind {day.kind}"
     if day.days != 1:
         again += f" --hours {day.days * 24:g}"
     lines = []
@@ -76,6 +93,11 @@ def day_lines(day: DayResult, *, verbose: bool) -> list[str]:
         lines.append(
             f"seed {day.seed}  VIOLATION {item.invariant} at {item.second:.3f} s: {item.what}  "
             f"again: {again}"
+        )
+    if day.days >= 1 and day.is_calm:
+        lines.append(
+            f"seed {day.seed}  TOO CALM: {day.faults} faults changed something, {FAULTS_A_DAY} are "
+            f"wanted  again: {again}"
         )
     if verbose and not lines:
         lines.append(
@@ -105,8 +127,15 @@ def summary_lines(totals: Totals) -> list[str]:
     lines.append(f"positions without their stop, {len(bare)} times, in seconds")
     lines.append(f"  while the exchange answers  {percentiles(answering)}")
     lines.append(f"  in all                      {percentiles(bare)}")
+    longest = sorted(
+        ((*each, day.seed) for day in totals.days for each in day.longest), reverse=True
+    )
+    for answering_s, total_s, second, symbol, seed in longest[:LONGEST]:
+        lines.append(
+            f"  {answering_s:.2f} of {total_s:.2f} s until {second:.3f} s: {symbol}, seed {seed}"
+        )
     simulated = sum(day.days for day in totals.days)
-    calm = [day.seed for day in totals.days if day.faults < FAULTS_A_DAY * day.days]
+    calm = [day.seed for day in totals.days if day.is_calm]
     if calm:
         lines.append(f"fewer than {FAULTS_A_DAY} faults a day: seeds {calm[:20]}")
     lines.append(
@@ -128,6 +157,16 @@ def summary_lines(totals: Totals) -> list[str]:
         )
     )
     return lines
+
+
+def progress_line(totals: Totals, wanted: int) -> str:
+    """How far a long run is, for a person who waits."""
+    done = len(totals.days)
+    left_s = totals.wall_s / done * (wanted - done)
+    return (
+        f"{done} of {wanted} days, {done / max(totals.wall_s, 0.001):.2f} a second, about "
+        f"{left_s / 60:.0f} min left, {totals.violations} violations"
+    )
 
 
 def percentiles(values: Sequence[float]) -> str:

@@ -44,6 +44,7 @@ from trading.rebalancing_strategy import StrategyWiring, policy_of, run_strategy
 from trading.session.bells import Bells
 from trading.session.children import FinwatcherProcess, StrategyProcess
 from trading.session.control import Control
+from trading.session.own_coins import OwnCoins
 
 RESTARTS_MAX = 5
 RESTART_WINDOW_MS = 600_000
@@ -166,19 +167,21 @@ class Host:
         forker = SimForker(self, process)
         strategy = StrategyProcess(forker, bells.descriptors(), bells.rebalance_done.fileno())
         process.on_death.append(lambda: _let_go(strategy))
+        exchange, store = ground.exchange(process), ground.store(process, ground.spec)
         ended = run_trading(
             LeaderWiring(
                 spec=ground.spec,
                 user="owner",
                 clock=clock,
-                exchange=ground.exchange(process),
-                store=ground.store(process, ground.spec),
+                exchange=exchange,
+                store=store,
                 registry=ground.postgres.sessions,
                 alerts=ground.alerts(process),
                 bells=bells,
                 strategy=strategy,
                 finwatcher=FinwatcherProcess(forker),
                 control=control,
+                own=OwnCoins(ground.spec, exchange, store).of,
             )
         )
         self.exits.append(ended.name)
@@ -243,6 +246,7 @@ class SimForker:
         clock = ground.clock(process)
 
         def body() -> None:
+            exchange, store = ground.exchange(process), ground.store(process, ground.spec)
             run_strategy(
                 StrategyWiring(
                     spec=ground.spec,
@@ -250,11 +254,12 @@ class SimForker:
                     initial_balance=lambda: _initial_balance(ground),
                     policy=policy_of(ground.spec),
                     clock=clock,
-                    exchange=ground.exchange(process),
+                    exchange=exchange,
                     market=ground.market(process),
                     runner=InlineRunner(ground.strategy),
-                    store=ground.store(process, ground.spec),
+                    store=store,
                     bells=Bells.adopt(clock, "leader", "strategy", bells),
+                    own=OwnCoins(ground.spec, exchange, store).of,
                 ),
                 leader_gone,
             )
@@ -398,6 +403,7 @@ class DayStrategy:
     gross: Decimal = Decimal("0.85")
     dropped: float = 0.12
     steps: Mapping[str, Decimal] = field(default_factory=dict)
+    shorts: bool = True
 
     def __call__(self, at: datetime, market: MarketData) -> dict[str, dict[str, str]]:
         cycle = (at - EPOCH) // self.interval
@@ -410,7 +416,7 @@ class DayStrategy:
             closes = [bar.close for bar in bars.get(symbol, ())]
             if dice.random() < self.dropped or not closes:
                 continue
-            sign = 1 if dice.random() < 0.6 else -1
+            sign = 1 if dice.random() < 0.6 or not self.shorts else -1
             weight = sign * share * Decimal(str(round(0.35 + 0.65 * dice.random(), 3)))
             reach = Decimal(str(round(0.012 + 0.03 * dice.random(), 4)))
             stop, goal = -sign * reach, sign * reach * Decimal("1.5")

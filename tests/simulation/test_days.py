@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from tests.simulation.day import live
 from tests.simulation.day_plan import day_plan
 from tests.simulation.gateway_side import CalmGuard
 from tests.simulation.hub import NEVER_MS, Died, Hub, HubLock, Process, SimClock
-from tests.simulation.report import DayResult, Totals, day_lines, summary_lines
+from tests.simulation.report import DayResult, Totals, day_lines, progress_line, summary_lines
 from tests.simulation.sweep import Death, run_once
 from tests.simulation.world import World, WorldPlan
 
@@ -80,6 +82,27 @@ def test_a_broken_promise_is_a_line_with_the_command_that_repeats_it() -> None:
     assert day_lines(day, verbose=True)[0].endswith("python -m tests.simulation --seed 17")
     lines = summary_lines(Totals([day], 2.0))
     assert '"violations": 1' in lines[-1]
+
+
+def test_a_whole_day_in_which_too_little_goes_wrong_is_told_and_counts() -> None:
+    calm, busy = (DayResult(seed, 1.0, hits=Counter({"A1": seed})) for seed in (29, 30))
+    short = DayResult(7, 0.25, hits=Counter({"A1": 3}))
+    totals = Totals([calm, busy, short], 2.0)
+    assert [day.seed for day in totals.too_calm] == [29]
+    assert "TOO CALM: 29 faults" in day_lines(calm, verbose=True)[0]
+    assert "ok" in day_lines(short, verbose=True)[0]
+    last = json.loads(summary_lines(totals)[-1])
+    assert list(last)[:5] == [
+        *("sessions", "simulated_days", "faults", "violations"),
+        "days_per_second",
+    ]
+    assert (last["faults"], last["faults_per_day_min"]) == (62, 3)
+
+
+def test_a_long_run_says_how_far_it_is() -> None:
+    days = [DayResult(seed, 1.0) for seed in range(20)]
+    told = progress_line(Totals(days, 40.0), 1000)
+    assert told == "20 of 1000 days, 0.50 a second, about 33 min left, 0 violations"
 
 
 def test_more_seeds_meet_other_faults() -> None:

@@ -124,7 +124,7 @@ def test_D21_a_full_disk_is_full_until_it_is_not(tmp_path: Path) -> None:
                 store.write(letter(1), 3, 1)
         now[0] += timedelta(seconds=30)
         store.write(letter(1), 3, 1)
-        assert disk.hits["D21"] == 3
+        assert disk.hits["D21"] == 1  # one fault, however often it strikes
         assert disk.leftovers() == []
 
 

@@ -43,7 +43,7 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import structlog
 
@@ -52,15 +52,16 @@ from module.alerts.outbox import AlertOutbox
 from module.db.repositories.accounts import AccountRecord
 from module.files.order_info_file import FileOrderInfoStore, RenderedLetter
 from module.files.session_folder import make_session_folder
-from module.model.accounts import MarginMode, TradeEnv
-from module.model.market import MarketType
-from module.model.sessions import EndState, SessionSpec, TradeMode, new_session_id
+from module.model.accounts import TradeEnv
+from module.model.sessions import EndState, SessionSpec, new_session_id
 from module.ports import AlertSink, Clock, Exchange, MarketData, OrderInfoStore
 from module.security.credentials import seal_credentials
 from module.simulator.prices.market_source import Bar, PriceKind
 from module.simulator.prices.synthetic import MODELS, SyntheticMarket
 from tests.fakes.gateway_stores import CREDENTIALS_KEY
 from tests.simulation import exchange_side
+from tests.simulation.day_kinds import ORDINARY, DayKind
+from tests.simulation.fault_files import PlainLock
 from tests.simulation.fault_postgres import DatabaseFault, SimulatedPostgres
 from tests.simulation.fault_strokes import equip
 from tests.simulation.gateway_side import DirectExchange, Door, GatewayProcess, Ground
@@ -68,6 +69,7 @@ from tests.simulation.hub import EPOCH, NEVER_MS, Hub, Process, SimClock, Task
 from tests.simulation.judge import Judge, Violation
 from tests.simulation.owner import Owner
 from tests.simulation.session_side import DayStrategy, EngineBars, Host, SessionGround
+from tests.simulation.spot_judge import SpotJudge
 from trading.session import vigil
 
 START_MS = 1_772_445_570_000  # 2026-03-02T09:59:30Z
@@ -108,7 +110,7 @@ class WorldPlan:
     seed: int
     hours: float = 24.0
     symbols: int = 9
-    interval: timedelta = timedelta(minutes=15)
+    kind: DayKind = ORDINARY
     strokes: tuple[Stroke, ...] = ()
     database: tuple[DatabaseFault, ...] = ()
     letters: str = "file"
@@ -124,6 +126,11 @@ class WorldPlan:
     def calm_from_s(self) -> float:
         """From this second on the account must be where it should be."""
         return self.hours * 3600 - 1900 if self.strokes or self.database else 0.0
+
+    @property
+    def interval(self) -> timedelta:
+        """Length of a cycle."""
+        return self.kind.interval
 
     @property
     def market_seed(self) -> int:
@@ -164,7 +171,6 @@ class _Ambush:
 class World:
     """See the module's docstring."""
 
-    leverage = Decimal(2)
     threshold = Decimal("0.004")
 
     def __init__(self, plan: WorldPlan, folder: Path, *, keep_log: bool = False) -> None:
@@ -182,20 +188,29 @@ class World:
         self.points_seen: Counter[tuple[str, str]] = Counter()
         self._ambushes: list[_Ambush] = []
         market = market_of(plan.market_seed)
-        self.exchange = exchange_side.Exchange(self.hub, market, plan.seed, BALANCE)
+        kind = plan.kind
+        self.leverage = kind.leverage
+        self.exchange = exchange_side.Exchange(self.hub, market, plan.seed, BALANCE, kind.market)
         self.postgres = SimulatedPostgres(self.hub.now, plan.database)
         self._open_account()
         self.gateways = 0
         self.gateway: GatewayProcess | None = None
         self._gateway_back_ms = 0
-        self.judge = Judge(self)
+        self._stood: list[tuple[int, int]] = []
+        self.judge = judge_of(self)
         self.owner = Owner(self)
         self.host: Host | None = None
         self.hosts: list[Host] = []
-        steps = {rules.symbol: rules.price_step for rules in market.futures()}
+        listed = market.spot() if kind.is_spot else market.futures()
+        steps = {rules.symbol: rules.price_step for rules in listed}
         self.symbols = symbols_of(plan.seed, plan.symbols)
         self.strategy = DayStrategy(
-            plan.seed, self.symbols, plan.interval, dropped=plan.dropped, steps=steps
+            plan.seed,
+            self.symbols,
+            plan.interval,
+            dropped=plan.dropped,
+            steps=steps,
+            shorts=not kind.is_spot,
         )
         self.exchange.on_request = self.judge.on_request
         self.exchange.on_answer = self.judge.on_answer
@@ -228,7 +243,7 @@ class World:
 
     def run(self) -> DayReport:
         """The whole day, then the end of its session, then the last judgement."""
-        with self.kit.disk, _silent_machine():
+        with self.kit.disk, self.hub.touches, _silent_machine():
             points.listen(self._reached)
             try:
                 self._run()
@@ -275,7 +290,8 @@ class World:
         return self.host
 
     def start_gateway(self) -> None:
-        """A gateway process; the one before is gone."""
+        """A gateway process; the one before is gone, or taken for dead."""
+        self._stood = [(since, min(until, self.hub.now_ms)) for since, until in self.gateway_stood]
         self.gateways += 1
         ground = Ground(
             hub=self.hub,
@@ -291,6 +307,11 @@ class World:
         gateway.process.on_death.append(self._gateway_is_gone)
         self.gateway = gateway
         self.log(f"{gateway.process.name} starts")
+
+    @property
+    def gateway_stood(self) -> list[tuple[int, int]]:
+        """Spans of time in which the gateway lived and did not run, and no other one did."""
+        return self._stood + ([] if self.gateway is None else self.gateway.process.stood)
 
     def _stir(self) -> None:
         if self.gateway is not None:
@@ -354,7 +375,7 @@ class World:
         if process is None:
             return False
         self.log(f"pause {process.name} {seconds}")
-        process.paused_until_ms = self.hub.now_ms + int(seconds * 1000)
+        process.stand_still(seconds)
         return True
 
     def step_wall_clock(self, seconds: float) -> None:
@@ -372,7 +393,7 @@ class World:
         process.require_alive()
         self.points_seen[process.role, name] += 1
         self.judge.writers.reached(process, name)
-        for ambush in list(self._ambushes):
+        for ambush in tuple(self._ambushes):
             if ambush.role != process.role or not name.startswith(ambush.point):
                 continue
             ambush.left[0] -= 1
@@ -384,7 +405,7 @@ class World:
                 self.log(f"kill {process.name} at {name}")
                 self.hub.kill(process)
             self.log(f"pause {process.name} at {name}")
-            process.paused_until_ms = self.hub.now_ms + int((ambush.pause_s or 0) * 1000)
+            process.stand_still(ambush.pause_s or 0)
             self.hub.wait((), self.hub.now_ms)
         for listener in self.at_point:
             listener(process, name)
@@ -417,7 +438,8 @@ class World:
             store = self.postgres.letters(spec.session_id, RenderedLetter(folder))
         else:
             mirror = self.postgres.mirror(spec.session_id)
-            store = FileOrderInfoStore(folder, mirror, lock_timeout_s=0.0)
+            store = files = FileOrderInfoStore(folder, mirror, lock_timeout_s=0.0)
+            files._lock = cast(Any, PlainLock(files.path.with_name(f"{files.path.name}.lock")))
         store = self.judge.watched_store(process, store)
         for wrap in self.wrap_store:
             store = wrap(process, store)
@@ -445,7 +467,7 @@ class World:
 
     def new_spec(self, number: int) -> SessionSpec:
         """Session `number` of the day, as its owner asks for it."""
-        now = self.hub.now()
+        now, kind = self.hub.now(), self.plan.kind
         session_id = new_session_id(
             EPOCH + timedelta(milliseconds=self.hub.now_ms), f"{self.plan.seed}:{number}".encode()
         )
@@ -454,24 +476,24 @@ class World:
             installation=INSTALLATION,
             owner_id="owner-1",
             account_id=ACCOUNT,
-            market=MarketType.FUTURES,
+            market=kind.market,
             market_id=f"synthetic:{self.plan.market_seed}",
             trade_env=TradeEnv.PAPER,
-            trade_mode=TradeMode.REBALANCING,
+            trade_mode=kind.mode,
             strategy_name="day",
             strategy_digest=f"{self.plan.seed:x}",
             config={},
-            interval=self.plan.interval,
-            leverage=self.leverage,
-            margin_mode=MarginMode.CROSSED,
-            allocated=None,
-            compounding=True,
+            interval=kind.interval,
+            leverage=kind.leverage,
+            margin_mode=kind.margin_mode,
+            allocated=kind.allocated,
+            compounding=kind.allocated is None,
             threshold=self.threshold,
             default_stop_loss_pct=None,
-            target_volatility=None,
+            target_volatility=kind.target_volatility,
             on_end=EndState.PROTECTED,
             apply_account_settings=True,
-            adopt_existing=True,
+            adopt_existing=not kind.is_spot or number > 0,
             started_at=now,
             ends_at=now + timedelta(hours=self.plan.hours + 2),
         )
@@ -482,7 +504,7 @@ class World:
             owner_id="owner-1",
             label="day",
             venue="bitget",
-            market=MarketType.FUTURES,
+            market=self.plan.kind.market,
             market_id="synthetic:0",
             trade_env=TradeEnv.PAPER,
             base_url="http://exchange.simulated",
@@ -559,6 +581,11 @@ def _applying(stroke: Stroke, world: World) -> Callable[[], None]:
         stroke.apply(world)
 
     return apply
+
+
+def judge_of(world: World) -> Judge:
+    """The judge for the day's market."""
+    return SpotJudge(world) if world.plan.kind.is_spot else Judge(world)
 
 
 def symbols_of(seed: int, count: int = 9) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from module.files.order_info_file import NOTHING_SENT
 from module.model.canonical import parse_instant
 from tests.simulation.exchange_side import Carried
 from tests.simulation.hub import Process
@@ -54,6 +55,7 @@ class WritersWatch:
         self._epoch = (0, 0)
         self._newest: dict[str, tuple[int, int]] = {}
         self._checked_ms: dict[Process, int] = {}
+        self._mirrored: set[str] = set()
         self._cycles: dict[str, tuple[str, str]] = {}
 
     def saw_read(self, document: Document | None) -> None:
@@ -70,6 +72,8 @@ class WritersWatch:
         if newest is None:
             return
         if document is None:
+            if world.kit.letters_lost and session_id not in self._mirrored:
+                return  # nothing of it had been sent: such letters are not mirrored
             world.judge.violate("I13", f"the letter of {session_id} is gone, {newest} was there")
         elif document["session_id"] == session_id and not world.kit.letters_lost:
             found = (document["epoch"], document["revision"])
@@ -85,6 +89,8 @@ class WritersWatch:
                 "I8", f"a letter of epoch {stamp[0]} was written after epoch {newest[0]}"
             )
         self._newest[session_id] = max(stamp, newest)
+        if document["stage"] not in NOTHING_SENT:
+            self._mirrored.add(session_id)
         self._check_left_open(document)
         if not document["legs"]:
             return
@@ -147,7 +153,7 @@ class WritersWatch:
             self._epoch = (epoch, world.hub.now_ms)
         if leave is None:
             return  # the guard's, or one that no letter has (I3)
-        sent_ms = min(carried.sent_ms, self._checked_ms.get(carried.process, carried.sent_ms))
+        sent_ms = self.last_check_ms(carried)
         if leave.epoch < epoch and sent_ms > self._epoch[1] + ON_ITS_WAY_MS:
             world.judge.violate(
                 "I8", f"order {client_id}, sent in epoch {leave.epoch}, left in epoch {epoch}"
@@ -162,6 +168,10 @@ class WritersWatch:
             world.judge.violate(
                 "I15", f"order {client_id} left by a plan that is {age_ms / 1000:.1f} s old"
             )
+
+    def last_check_ms(self, carried: Carried) -> int:
+        """When whoever sent it could know for the last time whether it may still leave."""
+        return min(carried.sent_ms, self._checked_ms.get(carried.process, carried.sent_ms))
 
     def _was_checked_before(self, process: Process, when_ms: int) -> bool:
         return self._checked_ms.get(process, when_ms + 1) <= when_ms + ON_ITS_WAY_MS

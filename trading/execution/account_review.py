@@ -114,7 +114,7 @@ class AccountReview:
         return {
             symbol: (should, held)
             for symbol, (should, held) in found.items()
-            if not 0 < held < should or should - held > should * COIN_FEE_MAX
+            if not 0 < should - held <= should * COIN_FEE_MAX
         }
 
     def _explain(
@@ -128,7 +128,7 @@ class AccountReview:
             return ()
         reach("execution: differences found")
         exchange, since = self.ports.exchange, expected.at - EVIDENCE_MARGIN
-        older = [info for info in self.recent() if info.cycle < letter.cycle]
+        older = [info for info in self.recent() if info.cycle != letter.cycle]
         letters = [*older, letter, *([] if led_by is None else [led_by])]
         parts = [part for info in letters for record in info.legs for part in record.slices]
         evidence = Evidence(

@@ -15,7 +15,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from module.model.errors import Conflict
 from module.model.market import Instrument
+from module.model.orders import RULED_OUT
 from module.points import reach
 from trading.execution.departures import Departures
 from trading.execution.evidence import Chosen, Evidence
@@ -60,6 +62,7 @@ __all__ = [
 ]
 
 PASSES_MAX = 4
+TOO_MANY_SLICES = f"not finished after {SLICES_MAX} slices per leg"
 RESUMED = (CycleStage.TRADING, CycleStage.PROTECTING)
 
 
@@ -123,7 +126,9 @@ class _Execution:
         stale = self._why_stale(info)
         if stale:
             return self.scribe.save(info.changed(stage=CycleStage.DROPPED, reason=stale))
-        verify_settings(self.scribe, _opening_symbols(info), known)
+        if info.number == 1 and info.basis is not None and info.basis.sizes:
+            info = protect(self.scribe, info, only_bare=True)  # what it adopts may have none (B10)
+        self._verify_settings(info, known)
         info = info.changed(stage=CycleStage.TRADING)
         for _ in range(PASSES_MAX):
             info = self._trade(info, reducing=True)
@@ -137,21 +142,28 @@ class _Execution:
             if all(record.is_over for record in info.legs):
                 break
             info = info.changed(stage=CycleStage.TRADING)
-        info = self.give_up_rest(info, f"not finished after {SLICES_MAX} slices per leg")
+        info = self.give_up_rest(info, TOO_MANY_SLICES)
         reach("execution: cycle traded")
         return self.scribe.save(info.changed(stage=CycleStage.DONE))
 
+    def _verify_settings(self, info: OrderInfo, known: Known | None) -> None:
+        """Conflict where something cannot be traded: what is held is not left bare for that."""
+        try:
+            verify_settings(self.scribe, _opening_symbols(info), known)
+        except Conflict:
+            protect(self.scribe, info)
+            raise
+
     def _protect(self, info: OrderInfo) -> OrderInfo:
-        info = self.scribe.save(info.changed(stage=CycleStage.PROTECTING))
-        return protect(self.scribe, info)
+        return protect(self.scribe, info.changed(stage=CycleStage.PROTECTING))
 
     def _why_stale(self, info: OrderInfo) -> str:
         """Why the plan is thrown away before its first order; empty: it is traded."""
-        now = self.scribe.now()
-        why = too_old_to_begin(info, now)
+        now, least_age_s = self.scribe.now(), self.scribe.rules.least_age_s(info)
+        why = too_old_to_begin(info, now, least_age_s)
         if why or info.has_sent:
             return why
-        if info.stage not in RESUMED and not must_look_again(info, now):
+        if info.stage not in RESUMED and not must_look_again(info, now, least_age_s):
             return ""
         snapshot = self.scribe.ports.exchange.snapshot()
         require_one_way(self.scribe, snapshot)
@@ -162,8 +174,6 @@ class _Execution:
     # --- phases ----------------------------------------------------------------------------------
 
     def _open(self, info: OrderInfo) -> OrderInfo:
-        if not any(not record.leg.reduce_only and not record.is_over for record in info.legs):
-            return info
         info = size_openings(self.scribe, info, self.instruments, self.closed)
         return self._trade(info, reducing=False)
 
@@ -189,7 +199,7 @@ class _Execution:
             info = self.evidence.settle(info, lambda r: in_phase(r) and not r.is_unproven)
             info = self._round_anew(info, reducing=reducing)
             info = self._give_up_stuck(info, reducing=reducing)
-        return self.give_up_rest(info, f"not finished after {SLICES_MAX} slices per leg")
+        return self.give_up_rest(info, TOO_MANY_SLICES)
 
     def _ready(self, info: OrderInfo, *, reducing: bool) -> list[str]:
         """Legs that may leave now. Nothing opens in a symbol with an order that is unknown (I5)."""
@@ -230,22 +240,27 @@ class _Execution:
         return self.scribe.save(info.with_legs(updates, stops_now=stops))
 
     def _give_up_stuck(self, info: OrderInfo, *, reducing: bool) -> OrderInfo:
-        """A leg whose last slice brought nothing waits for the next cycle.
+        """A leg whose last slice brought nothing, or was the last it may have, waits for the next
+        cycle.
 
-        One that a process before this one sent, and that never arrived, may leave once more (D4).
+        One that a process before this one sent, and that never arrived, may leave once more (D4);
+        so may one that never left, by the gateway's record.
         """
         updates: dict[str, LegRecord] = {}
         for record in info.legs:
             current = record.current
             if record.leg.reduce_only is not reducing or current is None or record.is_over:
                 continue
-            if not current.state.is_terminal or current.state is LegState.FILLED:
+            if not current.state.is_terminal:
                 continue
-            if _refused_by_rules(record):
+            if len(record.slices) >= SLICES_MAX:
+                updates[record.leg.leg_id] = given_up(record, TOO_MANY_SLICES)
                 continue
-            mine = current.client_id in self.sender.sent_here
+            if current.state is LegState.FILLED or _refused_by_rules(record):
+                continue
+            mine = current.client_id in self.sender.sent_here and not _never_left(record)
             fruitless = current.filled_size == 0 and (mine or current.state is LegState.REJECTED)
-            if fruitless or len(record.slices) >= SLICES_MAX:
+            if fruitless:
                 why = current.message or current.code or f"slice {current.number} {current.state}"
                 updates[record.leg.leg_id] = given_up(record, why)
         return self.scribe.save(info.with_legs(updates)) if updates else info
@@ -277,11 +292,16 @@ def _opening_symbols(info: OrderInfo) -> list[str]:
     return [r.leg.symbol for r in info.legs if not r.leg.reduce_only and not r.is_over]
 
 
+def _never_left(record: LegRecord) -> bool:
+    """Its newest slice was ruled out by the gateway's record, for the first time."""
+    current = record.current
+    ruled_out = sum(part.code == RULED_OUT for part in record.slices)
+    return current is not None and current.code == RULED_OUT and ruled_out == 1
+
+
 def _refused_by_rules(record: LegRecord) -> bool:
     """Its newest slice was refused because the trading rules changed, for the first time."""
     current = record.current
     if current is None or record.is_over or not current.rules_changed:
-        return False
-    if current.state is not LegState.REJECTED:
         return False
     return sum(part.rules_changed for part in record.slices) == 1

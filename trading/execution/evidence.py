@@ -1,7 +1,8 @@
 """Finds out what became of orders: by their client ids, until each is over or proven absent.
 
     sent / unknown ─► ask by client id ─► found: booked ─► over
-                                      └─► not found, too late to arrive, not found again: absent
+                                      └─► not found ─► the gateway's record ─► never left: absent
+                                          left, too late to arrive, not found again: absent
 
 A failing query is no evidence. An order that rests too long is canceled, and its end is asked for.
 """
@@ -10,24 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from module.model.errors import Conflict, NotFound, OutcomeUnknown, Retryable, TooLate
-from module.model.orders import OrderReport, OrderStatus
+from module.model.orders import MissingOrder, OrderReport, OrderStatus, OrderTrace, Passage
 from module.points import reach
 from trading.execution.scribe import Scribe
 from trading.rebalance.leg_state import LegState
 from trading.rebalance.order_info import LegRecord, OrderInfo, with_current, with_report
 
-PROOF_MARGIN_S = 5.0
-"""World seconds after `not_after` before an absence counts: clocks differ, indexes lag."""
+WITHOUT_RECORD_S = 60.0
+"""World seconds after `not_after` before an absence counts while the gateway cannot say how far the
+order came: longer than any exchange takes a request after the time that it was signed with."""
 SETTLE_LIMIT_S = 30.0
 POLL_FIRST_S = 0.06
 POLL_MAX_S = 1.0
 POLLS_MAX = 400
 ABSENCES = 2
-"""So many looks beyond the deadline must not find an order before it is absent."""
+"""So many looks, once it is too late to arrive, must not find an order before it is absent."""
 
 Chosen = Callable[[LegRecord], bool]
 
@@ -72,7 +74,7 @@ class Evidence:
         for record in info.legs:
             if not record.is_open:
                 continue
-            seen = self._ask(record)
+            seen = self._ask(info, record)
             if seen != record:
                 updates[record.leg.leg_id] = seen
         if not updates:
@@ -80,14 +82,41 @@ class Evidence:
         reach("execution: evidence found")
         return self.scribe.save(info.with_legs(updates))
 
-    def _ask(self, record: LegRecord) -> LegRecord:
+    def _ask(self, info: OrderInfo, record: LegRecord) -> LegRecord:
         current = record.current
         assert current is not None
         try:
             report = self.scribe.ports.exchange.order(record.leg.symbol, current.client_id)
         except NotFound:
-            return _absent(record) if self._is_absent(record) else record
+            return self._missing(info, record)
         return with_report(record, report) if self._is_proof(report) else record
+
+    def _missing(self, info: OrderInfo, record: LegRecord) -> LegRecord:
+        """The exchange does not know it: is it over, on its way, or only not shown yet?"""
+        current = record.current
+        assert current is not None
+        if current.not_after is None or current.state is LegState.ACKNOWLEDGED:
+            return record
+        trace = self._trace(info, record, current.not_after)
+        arrives_by = current.not_after + timedelta(seconds=WITHOUT_RECORD_S)
+        if trace is not None and trace.passage is Passage.NEVER:
+            return _absent(record, trace.code, trace.detail)
+        if trace is not None and trace.passage is Passage.TAKEN:
+            return with_current(record, LegState.ACKNOWLEDGED)
+        if trace is not None and trace.arrives_by is not None:
+            arrives_by = trace.arrives_by
+        return _absent(record) if self._is_absent(record, arrives_by) else record
+
+    def _trace(self, info: OrderInfo, record: LegRecord, not_after: datetime) -> OrderTrace | None:
+        """How far it came by the gateway's record; None: it cannot say now."""
+        assert record.current is not None
+        missing = MissingOrder(
+            record.current.client_id, record.leg.symbol, record.leg.reduce_only, not_after
+        )
+        try:
+            return self.scribe.ports.exchange.rule_out(self.scribe.stamp(info), missing)
+        except (OutcomeUnknown, Retryable, TooLate):
+            return None
 
     def _is_proof(self, report: OrderReport) -> bool:
         """A cancelled order must say twice how much of it was filled (B4)."""
@@ -97,13 +126,11 @@ class Evidence:
         self.ended_at[report.client_id] = report.filled_size
         return before == report.filled_size
 
-    def _is_absent(self, record: LegRecord) -> bool:
-        """Too late to arrive (the gate drops it after `not_after`) and not found twice since."""
+    def _is_absent(self, record: LegRecord, arrives_by: datetime) -> bool:
+        """Too late to arrive, and not found twice since."""
         current = record.current
         assert current is not None
-        if current.not_after is None or current.state is LegState.ACKNOWLEDGED:
-            return False
-        if self.scribe.now() <= current.not_after + timedelta(seconds=PROOF_MARGIN_S):
+        if self.scribe.now() <= arrives_by:
             return False
         self.absences[current.client_id] = self.absences.get(current.client_id, 0) + 1
         return self.absences[current.client_id] >= ABSENCES
@@ -137,8 +164,10 @@ def _acknowledged(records: Sequence[LegRecord]) -> list[LegRecord]:
     ]
 
 
-def _absent(record: LegRecord) -> LegRecord:
+def _absent(
+    record: LegRecord, code: str | None = None, detail: str = "proven absent on the exchange"
+) -> LegRecord:
     assert record.current is not None
     if record.current.state is LegState.SENT:
         record = with_current(record, LegState.UNKNOWN)
-    return with_current(record, LegState.ABANDONED, message="proven absent on the exchange")
+    return with_current(record, LegState.ABANDONED, code=code, message=detail)

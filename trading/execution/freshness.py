@@ -2,6 +2,9 @@
 
 A plan is made from one look at the account. When that look is old, or the positions are others now,
 the plan is thrown away before its first order leaves and made anew (A14, A15, B12, C8).
+
+How old it is says the machine's clock, which may be set back meanwhile (C7). Whoever has had the
+plan in its hands for a while knows by real time that it is at least so old: `least_age_s`.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ FIRST_ORDER_AGE_MAX_S = 30.0
 OPENING_AGE_MAX_S = 180.0
 """World seconds from the plan's snapshot after which nothing more of it opens."""
 
+TOO_OLD_TO_OPEN = "what it still opens waits for the next cycle"
+"""In the words with which a leg is given up whose plan became too old on the way."""
+
 LOOK_AGAIN_S = 3.0
 """A plan that is older than this is compared with the account before its first order."""
 
@@ -39,9 +45,9 @@ def is_stale(info: OrderInfo) -> bool:
     return info.stage is CycleStage.DROPPED and info.reason.startswith(STALE)
 
 
-def too_old_to_begin(info: OrderInfo, now: datetime) -> str:
+def too_old_to_begin(info: OrderInfo, now: datetime, least_age_s: float = 0.0) -> str:
     """Why the plan's first order may not leave any more; empty: it may, or something has left."""
-    age_s = _age_s(info, now)
+    age_s = _age_s(info, now, least_age_s)
     if info.has_sent or age_s is None:
         return ""
     if age_s < -CLOCK_BACK_MAX_S:
@@ -62,19 +68,19 @@ def thrown_away(info: OrderInfo) -> str:
     return next((why for why in reasons if why.startswith(STALE)), "")
 
 
-def too_old_to_open(info: OrderInfo, now: datetime) -> str:
+def too_old_to_open(info: OrderInfo, now: datetime, least_age_s: float = 0.0) -> str:
     """Why nothing more of the plan opens; empty: it may."""
-    age_s = _age_s(info, now)
+    age_s = _age_s(info, now, least_age_s)
     if age_s is not None and age_s < -CLOCK_BACK_MAX_S:
-        return f"{_clock_was_set_back(age_s)}; what it still opens waits for the next cycle"
+        return f"{_clock_was_set_back(age_s)}; {TOO_OLD_TO_OPEN}"
     if age_s is None or age_s <= OPENING_AGE_MAX_S:
         return ""
-    return f"the plan is {age_s:.0f} s old; what it still opens waits for the next cycle"
+    return f"the plan is {age_s:.0f} s old; {TOO_OLD_TO_OPEN}"
 
 
-def must_look_again(info: OrderInfo, now: datetime) -> bool:
+def must_look_again(info: OrderInfo, now: datetime, least_age_s: float = 0.0) -> bool:
     """Whether the account is to be compared with the plan's basis before the first order."""
-    age_s = _age_s(info, now)
+    age_s = _age_s(info, now, least_age_s)
     return age_s is not None and age_s > LOOK_AGAIN_S and bool(info.legs)
 
 
@@ -113,5 +119,9 @@ def _clock_was_set_back(age_s: float) -> str:
     return f"by the clock the account was read {-age_s:.1f} s from now: the clock was set back"
 
 
-def _age_s(info: OrderInfo, now: datetime) -> float | None:
-    return None if info.basis is None else (now - info.basis.at).total_seconds()
+def _age_s(info: OrderInfo, now: datetime, least_age_s: float) -> float | None:
+    """By the clock, unless that says less than is known (or less than nothing); None: no plan."""
+    if info.basis is None:
+        return None
+    age_s = (now - info.basis.at).total_seconds()
+    return age_s if age_s < -CLOCK_BACK_MAX_S else max(age_s, least_age_s)

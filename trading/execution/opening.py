@@ -7,7 +7,7 @@ flips, money that is really free, positions as expected ─► sizes of the open
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from module.model.accounts import AccountSnapshot, PositionMode, SymbolSettings
@@ -23,6 +23,8 @@ from trading.rebalance.order_info import LegRecord, OrderInfo, Sized, given_up
 from trading.rebalance.plan import SkippedLeg, SkipReason, fit_opening_legs
 
 SETTING_TRIES = 3
+SETTINGS_AT_ONCE = 5
+"""Settings of so many symbols are read, and set, before those of the next ones are."""
 POSITION_LOOKS = 3
 POSITION_WAIT_S = 0.5
 NO_MARGIN = "no margin left"
@@ -32,31 +34,42 @@ def verify_settings(scribe: Scribe, symbols: Sequence[str], known: Known | None 
     """Leverage and margin mode of every symbol that opens are the session's (A21).
 
     Conflict says what differs. With `apply_account_settings` they are set while the symbol is flat,
-    and read back. What is `known` of just before need not be read again where it is as wanted.
+    and read back: some are set while the limit for reading the next ones recovers. What is `known`
+    of just before need not be read again where it is as wanted.
     """
     if scribe.rules.policy.market is not MarketType.FUTURES or not symbols:
         return
     before = None if known is None else known.settings_of(symbols, scribe.now())
     if before is not None and all(_is_wanted(scribe, before[symbol]) for symbol in symbols):
         return
-    settings = scribe.ports.exchange.symbol_settings(symbols)
-    other = [symbol for symbol in symbols if not _is_wanted(scribe, settings[symbol])]
-    if not other:
-        return
-    held = {position.symbol for position in scribe.ports.exchange.snapshot().positions}
-    for symbol in other:
-        found = settings[symbol]
-        described = f"{symbol} has leverage {found.leverage} {found.margin_mode} on the exchange"
-        wanted = f"{scribe.rules.policy.leverage} {scribe.rules.margin_mode}"
-        if not scribe.rules.apply_account_settings:
-            raise Conflict(
-                f"{described}, the session wants {wanted}: set it there, or start the session "
-                "with apply_account_settings"
-            )
-        if symbol in held:
-            raise Conflict(f"{described} and is held; {wanted} can be set only while it is flat")
-        if not _apply_settings(scribe, symbol):
-            raise Conflict(f"{described} after it was told to be {wanted}")
+    exchange = scribe.ports.exchange
+    first, rest = symbols[:SETTINGS_AT_ONCE], symbols[SETTINGS_AT_ONCE:]
+    held: set[str] | None = None
+    while first:
+        settings = exchange.symbol_settings(first)
+        other = [settings[symbol] for symbol in first if not _is_wanted(scribe, settings[symbol])]
+        if other and held is None:
+            held = {position.symbol for position in exchange.snapshot().positions}
+        for found in other:
+            _set_or_refuse(scribe, found, is_held=found.symbol in (held or ()))
+        # Where nothing has to be set all the others are asked for at once.
+        count = SETTINGS_AT_ONCE if other else len(rest)
+        first, rest = rest[:count], rest[count:]
+
+
+def _set_or_refuse(scribe: Scribe, found: SymbolSettings, *, is_held: bool) -> None:
+    symbol = found.symbol
+    described = f"{symbol} has leverage {found.leverage} {found.margin_mode} on the exchange"
+    wanted = f"{scribe.rules.policy.leverage} {scribe.rules.margin_mode}"
+    if not scribe.rules.apply_account_settings:
+        raise Conflict(
+            f"{described}, the session wants {wanted}: set it there, or start the session with "
+            "apply_account_settings"
+        )
+    if is_held:
+        raise Conflict(f"{described} and is held; {wanted} can be set only while it is flat")
+    if not _apply_settings(scribe, symbol):
+        raise Conflict(f"{described} after it was told to be {wanted}")
 
 
 def require_one_way(scribe: Scribe, snapshot: AccountSnapshot) -> None:
@@ -116,7 +129,7 @@ def size_openings(
     """Give up what may not open, and size the rest from what is really free now.
 
     Only legs of which nothing has left are touched; what was planned stays in the letter, the size
-    stands beside it.
+    stands beside it. Not saved yet: that is whoever sends them, before they leave.
     """
     waiting = [record for record in info.legs if _has_not_left(record)]
     if not waiting:
@@ -143,11 +156,11 @@ def size_openings(
             updates[record.leg.leg_id] = given_up(record, why)
         elif size != record.size:
             sized = Sized(size, record.stops, "sized by what was free")
-            updates[record.leg.leg_id] = _with_sized(record, sized)
+            updates[record.leg.leg_id] = replace(record, sized=sized)
     if not updates:
         return info
     later = _without_repeats((*info.skipped_later, *skipped))
-    return scribe.save(info.with_legs(updates, skipped_later=later))
+    return info.with_legs(updates, skipped_later=later)
 
 
 def _why_not(
@@ -194,10 +207,6 @@ def _look(
 def _has_not_left(record: LegRecord) -> bool:
     """An opening leg of which no order has been on its way."""
     return not record.leg.reduce_only and not record.is_over and not record.slices
-
-
-def _with_sized(record: LegRecord, sized: Sized) -> LegRecord:
-    return LegRecord(record.leg, record.slices, record.abandoned, sized)
 
 
 def _without_repeats(skipped: Sequence[SkippedLeg]) -> tuple[SkippedLeg, ...]:

@@ -22,9 +22,10 @@ STOP_ON_WRONG_SIDE = "stop-on-wrong-side"
 STOP_LOSS, TAKE_PROFIT = "presetStopLossPrice", "presetStopSurplusPrice"
 
 
-def protect(scribe: Scribe, info: OrderInfo) -> OrderInfo:
+def protect(scribe: Scribe, info: OrderInfo, *, only_bare: bool = False) -> OrderInfo:
     """The letter, with the stops that had to go onto another tick in `stops_now`.
 
+    `only_bare`: positions that have a stop loss, or whose stop the plan left out, wait for later.
     Conflict when the exchange does not confirm a position's stops after STOP_TRIES.
     """
     wanted_by_symbol = info.wanted_stops()
@@ -35,6 +36,8 @@ def protect(scribe: Scribe, info: OrderInfo) -> OrderInfo:
         if not position.free_size or _weight(info, position) * position.size <= 0:
             continue  # not wanted, or its flip did not happen: the stops are the other side's
         wanted = wanted_by_symbol.get(position.symbol)
+        if only_bare and (wanted is None or position.stops.stop_loss is not None):
+            continue
         if wanted is None:
             wanted = _left_out(scribe, info, position)
             if wanted is None:

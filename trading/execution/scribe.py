@@ -33,11 +33,17 @@ class ExecutionPorts:
     clock: Clock
 
 
+def _unknown_age_s(_info: OrderInfo) -> float:
+    """Nobody has watched this plan."""
+    return 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class ExecutionRules:
     """The session's pinned rules. `stop_requested` is asked before each batch that opens.
 
     `frozen`: symbols that open nothing, each with the reason that its leg is given up with.
+    `least_age_s`: how old a letter's plan is at least, in seconds, by this process's real time.
     """
 
     installation: str
@@ -48,6 +54,7 @@ class ExecutionRules:
     apply_account_settings: bool
     stop_requested: Callable[[], bool]
     frozen: Mapping[str, str] = field(default_factory=dict)
+    least_age_s: Callable[[OrderInfo], float] = _unknown_age_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@
                           └── room again (rate limit): same id, new deadline┘
 
 Batches of one phase follow each other without waiting for fills. A batch's results are saved with
-the next batch: a process that dies in between asks the exchange.
+the next batch, or with what the exchange says of its orders: a process that dies in between asks
+the exchange. What the exchange cannot tell (a refusal, a lost answer, what did not leave) is saved
+at once.
 """
 
 from __future__ import annotations
@@ -113,20 +115,34 @@ class Sender:
                 refitted = True
                 info = refit(info)
                 queue = [leg_id for leg_id in queue if not info.leg(leg_id).is_over]
-        return info if info is self.scribe.durable else self.scribe.save(info)
+        return self.scribe.save(info) if self._says_more(info) else info
+
+    def _says_more(self, info: OrderInfo) -> bool:
+        """Whether `info` has more than the durable letter and what the exchange says of orders that
+        were sent."""
+        durable = self.scribe.durable
+        if info is durable:
+            return False
+        if durable is None or len(durable.legs) != len(info.legs):
+            return True
+        return any(
+            record is not known and not _is_answered(known, record)
+            for known, record in zip(durable.legs, info.legs, strict=True)
+        )
 
     def _reason_to_end(self, info: OrderInfo, *, opening: bool) -> str:
         # A process that stood still after its plan was judged (C8): nothing of it has left yet.
-        why = too_old_to_begin(info, self.scribe.now())
+        least_age_s = self.scribe.rules.least_age_s(info)
+        why = too_old_to_begin(info, self.scribe.now(), least_age_s)
         if why or not opening:
             return why
         if self.scribe.rules.stop_requested():
             return "the session is stopping"
-        return too_old_to_open(info, self.scribe.now())
+        return too_old_to_open(info, self.scribe.now(), least_age_s)
 
     def _give_up(self, info: OrderInfo, leg_ids: Sequence[str], why: str) -> OrderInfo:
         updates = {leg_id: given_up(info.leg(leg_id), why) for leg_id in leg_ids}
-        return self.scribe.save(info.with_legs(updates)) if updates else info
+        return self.scribe.save(info.with_legs(updates))
 
     def _await_room(self, info: OrderInfo, room_at: datetime) -> OrderInfo:
         """Until the budget has room; what has left already is asked for meanwhile."""
@@ -227,6 +243,19 @@ def why_nothing_opens(record: LegRecord) -> str:
     if current.code not in OPENS_NOTHING:
         return ""
     return current.message or str(current.code)
+
+
+def _is_answered(known: LegRecord, record: LegRecord) -> bool:
+    """`record` is `known`, whose newest slice was sent and has been taken since."""
+    sent, now = known.current, record.current
+    return (
+        sent is not None
+        and now is not None
+        and sent.state is LegState.SENT
+        and now.state is LegState.ACKNOWLEDGED
+        and sent.client_id == now.client_id
+        and (known.abandoned, known.sized) == (record.abandoned, record.sized)
+    )
 
 
 def _may_leave(record: LegRecord, tried: Sequence[str]) -> bool:

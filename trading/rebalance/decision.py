@@ -10,7 +10,7 @@ that equal inputs cannot give different plans.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -211,6 +211,32 @@ def closing_inputs(
         marks={position.symbol: position.mark_price for position in snapshot.positions},
         instruments={name: instruments[name] for name in sorted(held & set(instruments))},
         closing=True,
+        build=build,
+    )
+
+
+def completing_inputs(
+    before: CycleInputs,
+    at: datetime,
+    account: AccountInputs,
+    marks: Mapping[str, Decimal],
+    instruments: Mapping[str, Instrument],
+    build: str = "",
+) -> CycleInputs:
+    """The inputs of a plan at `at` that leads the present account to the targets of `before`.
+
+    Nobody is asked again: the answer is the recorded one, volatilities and spreads are those of
+    then; so a replay needs no strategy and no bars.
+    """
+    return replace(
+        before,
+        cycle=at,
+        account=account,
+        marks=marks,
+        instruments=instruments,
+        call=StrategyCall(digest=before.call.digest),
+        bars=(),
+        strategy_bars=0,
         build=build,
     )
 

@@ -7,11 +7,11 @@ stops stand beside it, with the reason. A further slice exists only after the on
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 
-from module.model.canonical import instant_text, parse_instant
+from module.model.canonical import Spelled, instant_text, parse_instant
 from module.model.errors import require
 from module.model.money import ZERO, plain
 from module.model.orders import NOT_SENT, OrderReport, OrderStatus, StopPrices
@@ -68,6 +68,8 @@ class LegRecord:
     slices: tuple[Slice, ...] = ()
     abandoned: str | None = None
     sized: Sized | None = None
+    spelled: Spelled[object] | None = field(default=None, init=False, compare=False, repr=False)
+    """Its JSON, once it was asked for: a letter is written more often than a leg changes."""
 
     @property
     def size(self) -> Decimal:
@@ -207,6 +209,13 @@ def with_report(record: LegRecord, report: OrderReport) -> LegRecord:
 
 def record_to_json(record: LegRecord) -> dict[str, object]:
     """The record as plain JSON values."""
+    if record.spelled is None:
+        object.__setattr__(record, "spelled", Spelled(_record_to_json(record)))
+    assert record.spelled is not None
+    return record.spelled
+
+
+def _record_to_json(record: LegRecord) -> dict[str, object]:
     sized = record.sized
     return {
         "leg": spell.leg_to_json(record.leg),

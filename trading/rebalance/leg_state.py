@@ -56,7 +56,8 @@ TRANSITIONS: dict[LegState, dict[LegState, str]] = {
     },
     LegState.UNKNOWN: {
         LegState.ACKNOWLEDGED: "found on the exchange by client id",
-        LegState.ABANDONED: "proven absent: too late to arrive, and not found twice",
+        LegState.ABANDONED: "proven absent: by the gateway's record it never left, or it is too "
+        "late to arrive and not found twice",
     },
     LegState.ACKNOWLEDGED: {
         LegState.FILLED: "the exchange reports it executed",

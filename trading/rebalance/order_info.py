@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import TypeVar
 
-from module.model.canonical import digest, instant_text, parse_instant
+from module.model.canonical import Spelled, digest, instant_text, parse_instant
 from module.model.errors import InvalidInput, InvariantViolated, require
 from module.model.money import ZERO, plain
 from module.model.orders import StopPrices
@@ -34,6 +35,7 @@ from trading.rebalance.plan import Leg, OrderPlan, SkippedLeg
 
 FORMAT_VERSION = 2
 READABLE = (1, FORMAT_VERSION)
+T = TypeVar("T")
 _SINCE_2: Mapping[str, object] = {
     "residuals": {},
     "basis": None,
@@ -211,13 +213,15 @@ class OrderInfo:
 
 @dataclass(frozen=True, slots=True)
 class _Pinned:
-    """The digest of what was decided: it is never edited, and written with every revision."""
+    """The digest of what was decided, and its spelling: it is never edited, and written with every
+    revision."""
 
     legs: tuple[Leg, ...]
     skipped: tuple[SkippedLeg, ...]
     stops: Mapping[str, StopPrices]
     residuals: Mapping[str, Decimal]
     digest: str
+    spelled: Mapping[str, object]
 
     def is_of(self, info: OrderInfo) -> bool:
         """Whether `info` has the very same decision."""
@@ -232,7 +236,18 @@ class _Pinned:
 
 def _pin(info: OrderInfo, found: str) -> OrderInfo:
     legs = tuple(record.leg for record in info.legs)
-    return replace(info, pinned=_Pinned(legs, info.skipped, info.stops, info.residuals, found))
+    spelled = _decided_to_json(info)
+    pinned = _Pinned(legs, info.skipped, info.stops, info.residuals, found, spelled)
+    return replace(info, pinned=pinned)
+
+
+def _decided_to_json(info: OrderInfo) -> dict[str, object]:
+    """What of the decision is written as it is."""
+    return {
+        "skipped": [Spelled(spell.skipped_to_json(item)) for item in info.skipped],
+        "stops": Spelled({name: spell.stops_to_json(each) for name, each in info.stops.items()}),
+        "residuals": Spelled(spell.sizes_to_json(info.residuals)),
+    }
 
 
 def _digest_of(info: OrderInfo) -> str:
@@ -269,8 +284,8 @@ def with_plan(
         skipped=plan.skipped,
         stops=plan.stops,
         residuals=plan.residuals,
-        inputs=inputs,
-        targets=targets,
+        inputs=Spelled(inputs),
+        targets=Spelled(targets),
         strategy_digest=strategy_digest,
         basis=basis,
     )
@@ -282,7 +297,9 @@ def with_plan(
 
 def to_json(info: OrderInfo) -> dict[str, object]:
     """The document as plain JSON values (decimal text, ISO times), with the plan's digest."""
-    return {
+    pinned = info.pinned if info.pinned is not None and info.pinned.is_of(info) else None
+    decided = _decided_to_json(info) if pinned is None else pinned.spelled
+    whole: dict[str, object] = {
         "version": FORMAT_VERSION,
         "session_id": info.session_id,
         "cycle": instant_text(info.cycle),
@@ -292,12 +309,10 @@ def to_json(info: OrderInfo) -> dict[str, object]:
         "stage": info.stage.value,
         "reason": info.reason,
         "strategy_digest": info.strategy_digest,
-        "inputs": dict(info.inputs),
-        "targets": {name: dict(fields) for name, fields in info.targets.items()},
+        "inputs": _as_spelled(info.inputs),
+        "targets": _as_spelled(info.targets),
         "legs": [record_to_json(record) for record in info.legs],
-        "skipped": [spell.skipped_to_json(item) for item in info.skipped],
-        "stops": {name: spell.stops_to_json(stops) for name, stops in info.stops.items()},
-        "residuals": spell.sizes_to_json(info.residuals),
+        **decided,
         "basis": _holding_to_json(info.basis),
         "held_before": _holding_to_json(info.held_before),
         "held_after": _holding_to_json(info.held_after),
@@ -305,8 +320,13 @@ def to_json(info: OrderInfo) -> dict[str, object]:
         "skipped_later": [spell.skipped_to_json(item) for item in info.skipped_later],
         "noted": [_noted_to_json(item) for item in info.noted],
         "corrections": dict(info.corrections),
-        "plan_digest": info.plan_digest,
+        "plan_digest": info.plan_digest if pinned is None else pinned.digest,
     }
+    return Spelled(whole)
+
+
+def _as_spelled(part: Mapping[str, T]) -> Spelled[T]:
+    return part if isinstance(part, Spelled) else Spelled(part)
 
 
 def from_json(document: Mapping[str, object]) -> OrderInfo:
@@ -333,11 +353,13 @@ def _read(document: Mapping[str, object]) -> OrderInfo:
         stage=CycleStage(text(document["stage"])),
         reason=text(document["reason"]),
         strategy_digest=text(document["strategy_digest"]),
-        inputs=mapping(document["inputs"]),
-        targets={
-            name: {key: text(item) for key, item in mapping(fields).items()}
-            for name, fields in mapping(document["targets"]).items()
-        },
+        inputs=_as_spelled(mapping(document["inputs"])),
+        targets=Spelled(
+            {
+                name: {key: text(item) for key, item in mapping(fields).items()}
+                for name, fields in mapping(document["targets"]).items()
+            }
+        ),
         legs=tuple(record_from_json(mapping(item)) for item in items(document["legs"])),
         skipped=tuple(spell.skipped_from_json(mapping(i)) for i in items(document["skipped"])),
         stops=_stops_by_symbol(document["stops"]),

@@ -7,13 +7,13 @@ until it is there again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from module.logs import get_logger
-from module.model.errors import PASSING, InvariantViolated
+from module.model.errors import PASSING
 from module.ports import Clock, CycleRecord, OrderInfoStore, SessionRegistry
-from trading.rebalance.order_info import OrderInfo, from_json, to_json
+from trading.rebalance.order_info import OrderInfo, to_json
 
 UNSTORED_MAX = 50
 UNARCHIVED_MAX = 50
@@ -61,15 +61,13 @@ class Journal:
                 return
             self._unarchived.popleft()
 
-    def find_unstored(self, last_stored: datetime | None) -> None:
-        """Cycles that an earlier leader archived but could not store."""
-        for document in self._store.archived(UNSTORED_MAX):
-            try:
-                info = from_json(document)
-            except InvariantViolated as error:
-                log.warning("an archived cycle cannot be read", detail=error.message)
-                continue
-            if last_stored is None or info.cycle > last_stored:
+    def find_unstored(
+        self, archived: Iterable[OrderInfo], number_stored: int, last_stored: datetime | None
+    ) -> None:
+        """Of what an earlier leader archived what it could not store: cycles with a higher number,
+        or of a later boundary, than Postgres has."""
+        for info in archived:
+            if info.number > number_stored or last_stored is None or info.cycle > last_stored:
                 self._unstored.append(_record(info, info.cycle, info.cycle, None))
         self.flush()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,6 +15,8 @@ from module.ports import OrderInfoStore
 from trading.rebalance.order_info import Noted, OrderInfo, from_json, requested, to_json
 
 RECENT_MAX = 4
+ARCHIVE_LOOK = 50
+"""So many ended cycles a new leader looks at."""
 T = TypeVar("T")
 Errors = tuple[type[AifapError], ...]
 
@@ -65,6 +68,7 @@ class Letters:
         self._store = store
         self._session_id = session_id
         self.last: OrderInfo | None = None
+        self._recent: deque[OrderInfo] | None = None
 
     def find(self) -> OrderInfo | None:
         """What an earlier leader left, or None; a damaged letter is an error that names it."""
@@ -103,21 +107,32 @@ class Letters:
             noted=last.noted if last.cycle == cycle else _noted_after(last),
         )
 
-    def recent(self) -> list[OrderInfo]:
-        """The newest letters, oldest first: archived cycles, then the last one. An archived one
-        that cannot be read is left out."""
+    def archive(self) -> list[OrderInfo]:
+        """What the archive has of the newest cycles, in the order in which they ended: a clock that
+        was ahead for a while names cycles of a time that is still to come (C7). One that cannot be
+        read is left out."""
         found: list[OrderInfo] = []
-        for document in self._store.archived(RECENT_MAX):
+        for document in self._store.archived(ARCHIVE_LOOK):
             try:
                 found.append(from_json(document))
             except InvariantViolated as error:
                 log.warning("an archived cycle cannot be read", detail=error.message)
-        return found if self.last is None else [*found, self.last]
+        found.sort(key=lambda info: (info.epoch, info.revision))
+        self._recent = deque(found[-RECENT_MAX:], RECENT_MAX)
+        return found
 
-    def is_archived(self, info: OrderInfo) -> bool:
-        """Whether the archive has this ended cycle; a leader may die right before it does so."""
-        cycle = to_json(info)["cycle"]
-        return any(document.get("cycle") == cycle for document in self._store.archived(1))
+    def kept(self, info: OrderInfo) -> None:
+        """Its cycle is over and archived."""
+        self.last = info
+        if self._recent is not None:
+            self._recent.append(info)
+
+    def recent(self) -> list[OrderInfo]:
+        """The newest letters, oldest first: of ended cycles, then the last one."""
+        if self._recent is None:
+            self.archive()
+        found = list(self._recent or ())
+        return found if self.last is None or self.last in found else [*found, self.last]
 
 
 def _noted_after(info: OrderInfo) -> tuple[Noted, ...]:

@@ -16,6 +16,7 @@ from module.model.accounts import AccountSnapshot
 from module.model.errors import InvariantViolated
 from module.model.market import MarketType
 from module.model.orders import Fill
+from module.model.sealed import stamp_of
 from module.model.sessions import SessionSpec
 from module.ports import Exchange, OrderInfoStore
 from trading.ledger.ledger import Ledger, book_fills
@@ -57,7 +58,8 @@ class OwnCoins:
 
     def _recall(self) -> Ledger:
         """As the newest cycle with a plan knew it; what was filled since is read afterwards."""
-        for document in reversed(self._store.archived(ARCHIVE_LOOK) if self._store else ()):
+        archived = self._store.archived(ARCHIVE_LOOK) if self._store else ()
+        for document in sorted(archived, key=stamp_of, reverse=True):
             inputs = document.get("inputs")
             if not isinstance(inputs, Mapping) or not inputs:
                 continue

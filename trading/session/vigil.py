@@ -18,6 +18,7 @@ from module.model.sessions import DesiredState, EndState
 from module.ports import Clock, SessionChild, SessionRegistry, Wish
 from trading.session.announcer import Announcer
 from trading.session.control import Control
+from trading.session.time_steps import was_set_back
 
 HEARTBEAT_WORLD_S = 10.0
 HEARTBEAT_REAL_S = 2.0
@@ -63,11 +64,22 @@ class Vigil:
         self._watch_again_at: float | None = None  # while finwatcher could not be started
         self._is_away = False  # the exchange did not answer when it was last asked
 
+    @property
+    def ear(self) -> int:
+        """Readable when somebody has spoken: then look (`stop_requested`)."""
+        return self._control.fileno()
+
     # --- time passes -----------------------------------------------------------------------------
 
     def wait_until(self, when: datetime) -> bool:
-        """Let time pass until `when`; False when something else wants to be looked at first."""
+        """Let time pass until `when`; False when something else wants to be looked at first:
+        somebody spoke, or the clock was set back (C7): what is waited for may be another by now."""
+        latest = self._clock.now()
         while (now := self._clock.now()) < when:
+            if was_set_back(latest, now):
+                log.warning("the clock was set back", was=latest, now=now)
+                return False
+            latest = now
             until = min(when, now + timedelta(seconds=HEARTBEAT_WORLD_S))
             fds = [self._control.fileno(), self._strategy.fileno()]
             if self._watch_again_at is None:
@@ -82,10 +94,12 @@ class Vigil:
 
     def let_pass(self, seconds: float) -> None:
         """Let world time pass, listening meanwhile; HandOver when another leader shall go on."""
-        until = self._clock.now() + timedelta(seconds=seconds)
-        while not self.wait_until(until):
-            if self._control.hand_over:
+        left = timedelta(seconds=seconds)
+        while left > timedelta(0):
+            began = self._clock.now()
+            if not self.wait_until(began + left) and self._control.hand_over:
                 raise HandOver
+            left -= max(self._clock.now() - began, timedelta(0))
 
     def _look(self) -> None:
         """Somebody spoke: read what, and what the owner wants."""

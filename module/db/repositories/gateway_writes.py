@@ -80,12 +80,17 @@ class WriteKind(StrEnum):
 
 
 class WriteOutcome(StrEnum):
-    """What became of it. Only `not_sent` may be sent again under the same client id."""
+    """What became of it. Only `not_sent` may be sent again under the same client id; under one that
+    is `ruled_out` nothing was sent and nothing ever is."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
     UNKNOWN = "unknown"
     NOT_SENT = "not_sent"
+    RULED_OUT = "ruled_out"
+
+
+NEVER_LEFT: Final = (WriteOutcome.NOT_SENT, WriteOutcome.RULED_OUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,7 @@ class KnownWrite:
     outcome: WriteOutcome | None
     answer: Mapping[str, object] = field(default_factory=dict)
     sent_at: datetime | None = None
+    answered_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +228,31 @@ class WriteRepository:
                 insert(GatewayWrite).values(row).returning(GatewayWrite.write_id)
             ).scalar_one()
 
+    def rule_out(self, author: Author, entry: WriteEntry, at: datetime) -> KnownWrite:
+        """The order's row as it is now. Where there was none, or one that was certainly not sent,
+        it is ruled out from now on: no later reservation takes its client id.
+
+        Errors as above; repeating is harmless.
+        """
+
+        def work(session: Session) -> KnownWrite:
+            _compare_author(session, author)
+            named = (
+                GatewayWrite.account_id == author.account_id,
+                GatewayWrite.kind == WriteKind.ORDER.value,
+                GatewayWrite.client_id == entry.client_id,
+            )
+            row = {**_values(author, entry, at, ""), "outcome": WriteOutcome.RULED_OUT.value}
+            session.execute(insert(GatewayWrite).values(row).on_conflict_do_nothing())
+            session.execute(
+                update(GatewayWrite)
+                .where(*named, GatewayWrite.outcome == WriteOutcome.NOT_SENT.value)
+                .values(outcome=WriteOutcome.RULED_OUT.value)
+            )
+            return _known(session.execute(select(GatewayWrite).where(*named)).scalar_one())
+
+        return self._database.run_idempotent(work)
+
     def record_outcomes(
         self,
         outcomes: Mapping[int, tuple[WriteOutcome, Mapping[str, object]]],
@@ -314,7 +345,7 @@ class WriteRepository:
                         GatewayWrite.sent_at > since,
                         or_(
                             GatewayWrite.outcome.is_(None),
-                            GatewayWrite.outcome != WriteOutcome.NOT_SENT.value,
+                            GatewayWrite.outcome.not_in(NEVER_LEFT),
                         ),
                     )
                     .order_by(GatewayWrite.sent_at)
@@ -399,4 +430,5 @@ def _known(row: GatewayWrite) -> KnownWrite:
         outcome=WriteOutcome(row.outcome) if row.outcome else None,
         answer=dict(row.answer or {}),
         sent_at=row.sent_at,
+        answered_at=row.answered_at,
     )

@@ -10,31 +10,30 @@ Unavailable while Postgres is away (a commit whose answer was lost is repeated, 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any, Generic, TypeVar, cast
 
-from sqlalchemy import (
-    ColumnElement,
-    Row,
-    Table,
-    and_,
-    case,
-    delete,
-    func,
-    literal,
-    or_,
-    select,
-    union_all,
-)
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import Row, Table, func, select, union_all
 from sqlalchemy.orm import Session
 
 from module.db.database import Database
-from module.db.results_tables import ResultGap, ResultsBase, WatchState
-from module.model.market import MarketType
+from module.db.repositories.results_history import sum_history
+from module.db.repositories.results_writes import (
+    insert_new,
+    owner_columns,
+    values_of,
+    write_minute,
+)
+from module.db.results_tables import (
+    ResultGap,
+    WatchState,
+    indicator_table,
+    portfolio_table,
+    positions_table,
+    symbols_table,
+    transactions_table,
+)
 from module.model.results import (
     CurvePoint,
     GapCause,
@@ -46,45 +45,13 @@ from module.model.results import (
     StoredHistory,
     StoredMinute,
     SymbolRow,
-    SymbolTotals,
     TransactionRow,
     WatchedSession,
 )
 
-QUOTE_ASSET = "USDT"
-ROWS_PER_STATEMENT = 1000
 T = TypeVar("T")
 _GAPS = cast(Table, ResultGap.__table__)
 _STATES = cast(Table, WatchState.__table__)
-
-
-def _table(market: MarketType, subject: str) -> Table:
-    return ResultsBase.metadata.tables[f"{market.value}_{subject}"]
-
-
-def symbols_table(market: MarketType) -> Table:
-    """`…_result_1min` of the market."""
-    return _table(market, "result_1min")
-
-
-def portfolio_table(market: MarketType) -> Table:
-    """`…_portfolio_result_1min` of the market."""
-    return _table(market, "portfolio_result_1min")
-
-
-def indicator_table(market: MarketType) -> Table:
-    """`…_indicator_result_1min_1day` of the market."""
-    return _table(market, "indicator_result_1min_1day")
-
-
-def transactions_table(market: MarketType) -> Table:
-    """`…_historical_transactions_details` of the market."""
-    return _table(market, "historical_transactions_details")
-
-
-def positions_table(market: MarketType) -> Table:
-    """`…_historical_positions_info` of the market."""
-    return _table(market, "historical_positions_info")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,14 +78,14 @@ class ResultsRepository:
         A minute that another writer owns is left as it is (`written` False). Each part has a
         savepoint: what the database refuses of one does not undo the others.
         """
-        return self._database.run_idempotent(lambda session: _store_minute(session, rows, state))
+        return self._database.run_idempotent(lambda session: write_minute(session, rows, state))
 
     def store_history(self, rows: HistoryRows) -> int:
         """Add historical rows that are not there yet; how many were new."""
 
         def work(session: Session) -> int:
             return sum(
-                _insert_new(session, table, [_owned(rows) | _values(row) for row in items])
+                insert_new(session, table, [owner_columns(rows) | values_of(row) for row in items])
                 for table, items in (
                     (transactions_table(rows.market), rows.transactions),
                     (positions_table(rows.market), rows.positions),
@@ -143,8 +110,8 @@ class ResultsRepository:
                     )
                 )
             )
-            values = [_values(gap) for gap in gaps if gap.minute not in there]
-            return _insert_new(db, _GAPS, values)
+            values = [values_of(gap) for gap in gaps if gap.minute not in there]
+            return insert_new(db, _GAPS, values)
 
         return self._database.run_idempotent(work)
 
@@ -186,18 +153,7 @@ class ResultsRepository:
         Realised PnL and fees come from fills, funding and transfers from bills.
         """
         with self._database.read() as db:
-            newest = _newest(db, session)
-            trades, won = _count_trades(db, session)
-            return StoredHistory(
-                by_symbol=_symbol_totals(db, session),
-                net_transfers=_net_transfers(db, session),
-                trades=trades,
-                trades_won=won,
-                fill_at=newest["fill"],
-                bill_at=newest["bill"],
-                position_closed_at=newest["position"],
-                recent=_recent_ids(db, session, newest, 2 * overlap),
-            )
+            return sum_history(db, session, overlap)
 
     # --- reading --------------------------------------------------------------------------------
 
@@ -311,214 +267,6 @@ class ResultsRepository:
         return [StoredRow(row.minute, _shape(shape, row)) for row in reversed(found)]
 
 
-# --- one minute -----------------------------------------------------------------------------------
-
-
-def _store_minute(
-    session: Session, rows: MinuteRows, state: Mapping[str, object] | None
-) -> StoredMinute:
-    failed: dict[str, str] = {}
-
-    def part(name: str, work: Callable[[], T]) -> T | None:
-        try:
-            with session.begin_nested():
-                return work()
-        except (OperationalError, InterfaceError):
-            raise  # Postgres itself is in trouble: the whole minute waits
-        except DBAPIError as error:
-            failed[name] = f"the database refused {name}: {str(error.orig).strip()[:300]}"
-            return None
-
-    owns: bool | None = None
-    if rows.portfolio is not None:
-        owns = part("portfolio", lambda: _write_portfolio(session, rows))
-        if owns is False:
-            return StoredMinute(False, {})
-    if rows.symbols is not None:
-        part("symbols", lambda: _write_symbols(session, rows, replace=bool(owns)))
-    if rows.indicators is not None:
-        part("indicators", lambda: _write_indicators(session, rows, replace=bool(owns)))
-        if state is not None and owns and not failed:
-            part("state", lambda: _write_state(session, rows, state))
-    return StoredMinute(True, failed)
-
-
-def _write_portfolio(session: Session, rows: MinuteRows) -> bool:
-    """Write the row; False when it is another writer's."""
-    table = portfolio_table(rows.market)
-    values = _minute_key(rows) | _values(rows.portfolio) | {"writer": rows.writer}
-    statement = insert(table).values(values)
-    mine = statement.on_conflict_do_update(
-        index_elements=[table.c.session_id, table.c.minute],
-        set_=values,
-        where=table.c.writer == rows.writer,
-    )
-    return session.execute(mine.returning(table.c.minute)).one_or_none() is not None
-
-
-def _write_symbols(session: Session, rows: MinuteRows, *, replace: bool) -> None:
-    table = symbols_table(rows.market)
-    if replace:
-        session.execute(
-            delete(table).where(
-                table.c.session_id == rows.session_id, table.c.minute == rows.minute
-            )
-        )
-    _insert_new(session, table, [_minute_key(rows) | _values(row) for row in rows.symbols or ()])
-
-
-def _write_indicators(session: Session, rows: MinuteRows, *, replace: bool) -> None:
-    table = indicator_table(rows.market)
-    values = _minute_key(rows) | _values(rows.indicators)
-    statement = insert(table).values(values)
-    key = [table.c.session_id, table.c.minute]
-    session.execute(
-        statement.on_conflict_do_update(index_elements=key, set_=values)
-        if replace
-        else statement.on_conflict_do_nothing(index_elements=key)
-    )
-
-
-def _write_state(session: Session, rows: MinuteRows, state: Mapping[str, object]) -> None:
-    values = {"session_id": rows.session_id, "minute": rows.minute, "document": dict(state)}
-    statement = insert(_STATES).values(values)
-    session.execute(
-        statement.on_conflict_do_update(
-            index_elements=[_STATES.c.session_id],
-            set_=values,
-            where=_STATES.c.minute <= statement.excluded.minute,
-        )
-    )
-
-
-def _insert_new(session: Session, table: Table, values: Sequence[Mapping[str, object]]) -> int:
-    """Insert what is not there yet; how many rows were new."""
-    new = 0
-    for start in range(0, len(values), ROWS_PER_STATEMENT):
-        chunk = [dict(item) for item in values[start : start + ROWS_PER_STATEMENT]]
-        inserted = session.execute(
-            insert(table).values(chunk).on_conflict_do_nothing().returning(literal(1))
-        )
-        new += len(inserted.all())
-    return new
-
-
-# --- history --------------------------------------------------------------------------------------
-
-
-def _symbol_totals(db: Session, session: WatchedSession) -> dict[str, SymbolTotals]:
-    t = transactions_table(session.market)
-    fill = t.c.source == "fill"
-    fee_in_quote = case((t.c.fee_asset == QUOTE_ASSET, t.c.fee), else_=t.c.fee * t.c.price)
-    funding = and_(t.c.source == "bill", t.c.kind == "funding", t.c.asset == QUOTE_ASSET)
-    rows = db.execute(
-        select(
-            t.c.symbol,
-            _sum_where(t.c.amount, fill),
-            _sum_where(fee_in_quote, fill),
-            _sum_where(t.c.amount + t.c.fee, funding),
-        )
-        .where(t.c.session_id == session.session_id, or_(fill, funding))
-        .group_by(t.c.symbol)
-    )
-    return {symbol: SymbolTotals(realized, fees, paid) for symbol, realized, fees, paid in rows}
-
-
-def _net_transfers(db: Session, session: WatchedSession) -> Decimal:
-    t = transactions_table(session.market)
-    total = db.scalars(
-        select(func.coalesce(func.sum(t.c.amount + t.c.fee), 0)).where(
-            t.c.session_id == session.session_id,
-            t.c.source == "bill",
-            t.c.kind == "transfer",
-            t.c.asset == QUOTE_ASSET,
-        )
-    ).one()
-    return Decimal(total)
-
-
-def _count_trades(db: Session, session: WatchedSession) -> tuple[int, int]:
-    p = positions_table(session.market)
-    trades, won = db.execute(
-        select(func.count(), func.count().filter(p.c.net_profit > 0)).where(
-            p.c.session_id == session.session_id
-        )
-    ).one()
-    return int(trades), int(won)
-
-
-def _newest(db: Session, session: WatchedSession) -> dict[str, datetime | None]:
-    t, p = transactions_table(session.market), positions_table(session.market)
-    newest: dict[str, datetime | None] = {"fill": None, "bill": None, "position": None}
-    newest["position"] = db.scalars(
-        select(func.max(p.c.closed_at)).where(p.c.session_id == session.session_id)
-    ).one()
-    rows = db.execute(
-        select(t.c.source, func.max(t.c.at))
-        .where(t.c.session_id == session.session_id)
-        .group_by(t.c.source)
-    )
-    for source, at in rows:
-        newest[source] = at
-    return newest
-
-
-def _recent_ids(
-    db: Session,
-    session: WatchedSession,
-    newest: Mapping[str, datetime | None],
-    length: timedelta,
-) -> frozenset[str]:
-    t, p = transactions_table(session.market), positions_table(session.market)
-    recent: set[str] = set()
-    for source in ("fill", "bill"):
-        last = newest[source]
-        if last is not None:
-            ids = db.scalars(
-                select(t.c.exchange_id).where(
-                    t.c.session_id == session.session_id,
-                    t.c.source == source,
-                    t.c.at >= last - length,
-                )
-            )
-            recent.update(f"{source}:{exchange_id}" for exchange_id in ids)
-    last = newest["position"]
-    if last is not None:
-        ids = db.scalars(
-            select(p.c.exchange_id).where(
-                p.c.session_id == session.session_id, p.c.closed_at >= last - length
-            )
-        )
-        recent.update(f"position:{exchange_id}" for exchange_id in ids)
-    return frozenset(recent)
-
-
-def _sum_where(amount: ColumnElement[Any], condition: ColumnElement[bool]) -> ColumnElement[Any]:
-    return func.coalesce(func.sum(amount).filter(condition), 0)
-
-
-# --- shapes ---------------------------------------------------------------------------------------
-
-
-def _values(row: object) -> dict[str, object]:
-    return {
-        field.name: getattr(row, field.name)
-        for field in dataclasses.fields(row)  # type: ignore[arg-type]  # a row of model.results
-    }
-
-
 def _shape(shape: type[T], row: Row[Any]) -> T:
     names = [field.name for field in dataclasses.fields(shape)]  # type: ignore[arg-type]
     return shape(**{name: getattr(row, name) for name in names})
-
-
-def _owned(rows: MinuteRows | HistoryRows) -> dict[str, object]:
-    return {
-        "session_id": rows.session_id,
-        "owner_id": rows.owner_id,
-        "account_id": rows.account_id,
-    }
-
-
-def _minute_key(rows: MinuteRows) -> dict[str, object]:
-    return _owned(rows) | {"minute": rows.minute}

@@ -10,7 +10,6 @@ calls raise Unavailable while Postgres is away.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -24,78 +23,24 @@ from module.db.database import Database
 from module.db.platform_tables import Account, ActiveSession, Cycle
 from module.db.repositories.audit import AuditEntry, add_audit
 from module.db.repositories.order_info import read_letter, write_letter
-from module.db.repositories.session_specs import spec_from_json, spec_to_json
+from module.db.repositories.session_records import (
+    OVER,
+    REACHED_FROM,
+    Leader,
+    SessionRecord,
+    Wishes,
+    cycle_of,
+    new_row,
+    record_of,
+    watched_session,
+)
 from module.model.errors import Conflict, InvariantViolated, NotFound, RateLimited, StaleWriter
-from module.model.money import parse_decimal
 from module.model.results import WatchedSession
 from module.model.sessions import DesiredState, EndState, SessionSpec, SessionState
 from module.ports import CycleRecord
 
-OVER: Final = tuple(state.value for state in SessionState if state.is_over)
-# From which states a state may be reached; staying where it is is always allowed.
-REACHED_FROM: Final[Mapping[SessionState, frozenset[SessionState]]] = {
-    SessionState.STARTING: frozenset(),
-    SessionState.RUNNING: frozenset({SessionState.STARTING}),
-    SessionState.STOPPING: frozenset({SessionState.STARTING, SessionState.RUNNING}),
-    SessionState.ENDED: frozenset(
-        {SessionState.STARTING, SessionState.RUNNING, SessionState.STOPPING}
-    ),
-    SessionState.FAILED: frozenset(
-        {SessionState.STARTING, SessionState.RUNNING, SessionState.STOPPING}
-    ),
-}
 _ONE_PER_ACCOUNT: Final = "active_sessions_one_per_account"
 _ADMISSION_LOCK: Final = 0x6169_6661_7001  # one at a time counts and inserts
-
-
-@dataclass(frozen=True, slots=True)
-class Leader:
-    """The process that leads a session: pid and start ticks name it for good on its host."""
-
-    pid: int
-    started_ticks: int
-    host: str
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRecord:
-    """One row of `active_sessions`. Times are world time but for `heartbeat_wall`."""
-
-    spec: SessionSpec
-    state: SessionState
-    desired: DesiredState
-    end_state: EndState
-    epoch: int
-    order_info_store: str
-    ended_at: datetime | None
-    reason: str
-    cycle: int
-    last_boundary: datetime | None
-    heartbeat_wall: datetime | None
-    initial_balance: Decimal | None
-    leader: Leader | None
-    restarts: int
-
-    @property
-    def session_id(self) -> str:
-        return self.spec.session_id
-
-    @property
-    def owner_id(self) -> str:
-        return self.spec.owner_id
-
-    @property
-    def account_id(self) -> str:
-        return self.spec.account_id
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the owner wants of the session now, and how it is to leave its account."""
-
-    desired: DesiredState
-    end_state: EndState
-    state: SessionState
 
 
 class SessionRepository:
@@ -130,12 +75,12 @@ class SessionRepository:
                     raise _busy(spec.account_id, row.session_id)
                 _require_active(session, spec.account_id)
                 _admit(session, sessions_max)
-                row = _new_row(spec, order_info_store)
+                row = new_row(spec, order_info_store)
                 session.add(row)
                 if audit is not None:
                     add_audit(session, audit)
                 session.flush()
-                return _record(row)
+                return record_of(row)
         except IntegrityError as error:
             if _ONE_PER_ACCOUNT in str(error.orig):
                 raise _busy(spec.account_id, "of another request") from error
@@ -146,13 +91,13 @@ class SessionRepository:
     def get(self, session_id: str) -> SessionRecord:
         """The session; NotFound where there is none."""
         with self._database.read() as session:
-            return _record(_row(session, session_id))
+            return record_of(_row(session, session_id))
 
     def find(self, session_id: str) -> SessionRecord | None:
         """The session, or None."""
         with self._database.read() as session:
             row = session.get(ActiveSession, session_id)
-            return None if row is None else _record(row)
+            return None if row is None else record_of(row)
 
     def list_for_owner(
         self, owner_id: str | None, *, over_max: int = 0, ids: Sequence[str] | None = None
@@ -169,13 +114,13 @@ class SessionRepository:
             if over_max:
                 over = query.where(ActiveSession.state.in_(OVER)).limit(over_max)
                 rows.extend(session.scalars(over))
-            return [_record(row) for row in rows]
+            return [record_of(row) for row in rows]
 
     def living_on_account(self, account_id: str) -> SessionRecord | None:
         """The session of the account that is not over, if there is one."""
         with self._database.read() as session:
             row = _living(session, account_id)
-            return None if row is None else _record(row)
+            return None if row is None else record_of(row)
 
     def set_desired(
         self,
@@ -208,7 +153,7 @@ class SessionRepository:
             if audit is not None:
                 add_audit(session, audit)
             session.flush()
-            return _record(row)
+            return record_of(row)
 
     # --- leaders --------------------------------------------------------------------------------
 
@@ -308,7 +253,7 @@ class SessionRepository:
                 if state.is_over:
                     row.ended_at = at
             session.flush()
-            return _record(row)
+            return record_of(row)
 
     def set_initial_balance(self, session_id: str, epoch: int, balance: Decimal) -> None:
         """What the account was worth when the session began; the first one stays."""
@@ -371,7 +316,7 @@ class SessionRepository:
                 .order_by(Cycle.boundary.desc())
                 .limit(count_max)
             )
-            return [_cycle(row) for row in rows]
+            return [cycle_of(row) for row in rows]
 
     # --- the letter's copy ----------------------------------------------------------------------
 
@@ -395,7 +340,7 @@ class SessionRepository:
                 .where(ActiveSession.state.not_in(OVER))
                 .order_by(ActiveSession.started_at, ActiveSession.session_id)
             )
-            return [_record(row) for row in rows]
+            return [record_of(row) for row in rows]
 
     def active(self) -> Sequence[str]:
         """The ids of the sessions that are not over, oldest first."""
@@ -412,22 +357,7 @@ class SessionRepository:
                 .order_by(Cycle.boundary.desc())
                 .limit(1)
             ).first()
-        spec = record.spec
-        return WatchedSession(
-            session_id=session_id,
-            owner_id=spec.owner_id,
-            account_id=spec.account_id,
-            market=spec.market,
-            strategy_name=spec.strategy_name,
-            started_at=spec.started_at,
-            leverage=spec.leverage,
-            allocated=spec.allocated,
-            compounding=spec.compounding,
-            initial_balance=record.initial_balance,
-            is_over=record.state.is_over,
-            ended_at=record.ended_at,
-            targets=_weights(targets),
-        )
+        return watched_session(record, targets)
 
     def _update(self, session_id: str, epoch: int | None, **values: object) -> None:
         with self._database.transaction() as session:
@@ -461,25 +391,6 @@ def _admit(session: Session, sessions_max: int) -> None:
             f"this installation runs {count} sessions and takes {sessions_max}; end one first",
             retry_after_s=60.0,
         )
-
-
-def _new_row(spec: SessionSpec, order_info_store: str) -> ActiveSession:
-    return ActiveSession(
-        session_id=spec.session_id,
-        owner_id=spec.owner_id,
-        account_id=spec.account_id,
-        state=SessionState.STARTING.value,
-        desired=DesiredState.RUNNING.value,
-        end_state=spec.on_end.value,
-        epoch=0,
-        spec=spec_to_json(spec),
-        order_info_store=order_info_store,
-        started_at=spec.started_at,
-        ends_at=spec.ends_at,
-        reason="",
-        cycle=0,
-        restarts=0,
-    )
 
 
 def _guarded(session_id: str, epoch: int | None) -> Update:
@@ -516,50 +427,3 @@ def _overtaken(session: Session, session_id: str, epoch: int | None) -> NotFound
     if row is None or epoch is None:
         return _unknown(session_id)
     return _stale(session_id, epoch, row.epoch)
-
-
-def _record(row: ActiveSession) -> SessionRecord:
-    leader = None
-    if row.leader_pid is not None and row.leader_started_ticks is not None:
-        leader = Leader(row.leader_pid, row.leader_started_ticks, row.leader_host or "")
-    return SessionRecord(
-        spec=spec_from_json(row.spec),
-        state=SessionState(row.state),
-        desired=DesiredState(row.desired),
-        end_state=EndState(row.end_state),
-        epoch=row.epoch,
-        order_info_store=row.order_info_store,
-        ended_at=row.ended_at,
-        reason=row.reason,
-        cycle=row.cycle,
-        last_boundary=row.last_boundary,
-        heartbeat_wall=row.heartbeat_wall,
-        initial_balance=row.initial_balance,
-        leader=leader,
-        restarts=row.restarts,
-    )
-
-
-def _cycle(row: Cycle) -> CycleRecord:
-    return CycleRecord(
-        session_id=row.session_id,
-        boundary=row.boundary,
-        number=row.number,
-        state=row.state,
-        reason=row.reason,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        own_ms=row.own_ms,
-        targets=row.targets,
-        order_info=row.order_info,
-        digest=row.digest,
-    )
-
-
-def _weights(targets: Mapping[str, Any] | None) -> tuple[tuple[str, Decimal], ...]:
-    if not targets:
-        return ()
-    return tuple(
-        (symbol, parse_decimal(fields["weight"], name=f"target of {symbol}"))
-        for symbol, fields in sorted(targets.items())
-    )

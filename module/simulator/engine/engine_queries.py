@@ -5,6 +5,7 @@ Lists are oldest first. An unknown account, symbol or order is refused as comman
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from decimal import Decimal
 
@@ -208,11 +209,14 @@ class EngineQueries:
         symbol: str | None = None,
         order_id: str | None = None,
         market: MarketType = MarketType.FUTURES,
+        since_ms: int = 0,
     ) -> list[FillRecord]:
-        """Executions, by trade id."""
+        """Executions from `since_ms` on, by trade id."""
+        fills = self._world.account(account_id).fills
+        first = bisect_left(fills, since_ms, key=lambda fill: fill.at_ms)
         return [
             fill
-            for fill in self._world.account(account_id).fills
+            for fill in fills[first:]
             if fill.market is market
             and symbol in (None, fill.symbol)
             and order_id in (None, fill.order_id)
@@ -232,14 +236,12 @@ class EngineQueries:
         ]
 
     def position_history(
-        self, account_id: str, symbol: str | None = None
+        self, account_id: str, symbol: str | None = None, since_ms: int = 0
     ) -> list[ClosedPositionRecord]:
-        """Finished positions, in order of closing."""
-        return [
-            closed
-            for closed in self._world.account(account_id).closed_positions
-            if symbol in (None, closed.symbol)
-        ]
+        """Positions finished from `since_ms` on, in order of closing."""
+        history = self._world.account(account_id).closed_positions
+        first = bisect_left(history, since_ms, key=lambda closed: closed.closed_ms)
+        return [closed for closed in history[first:] if symbol in (None, closed.symbol)]
 
     def plan(
         self, account_id: str, *, plan_id: str | None = None, client_id: str | None = None
@@ -280,10 +282,13 @@ class EngineQueries:
         """Money that went between the account's own wallets, oldest first."""
         return list(self._world.account(account_id).transfers)
 
-    def bills(self, account_id: str, market: MarketType = MarketType.FUTURES) -> list[BillRecord]:
-        """Every change of a wallet, by bill id."""
+    def bills(
+        self, account_id: str, market: MarketType = MarketType.FUTURES, since_ms: int = 0
+    ) -> list[BillRecord]:
+        """Every change of a wallet from `since_ms` on, by bill id."""
         bills = self._world.account(account_id).bills
-        return [bill for bill in bills if bill.market is market]
+        first = bisect_left(bills, since_ms, key=lambda bill: bill.at_ms)
+        return [bill for bill in bills[first:] if bill.market is market]
 
     # -- market -------------------------------------------------------------------------------
 

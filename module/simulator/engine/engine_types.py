@@ -86,7 +86,10 @@ class PositionSide(StrEnum):
     @property
     def sign(self) -> int:
         """+1 long, -1 short, 0 net."""
-        return {"long": 1, "short": -1, "net": 0}[self.value]
+        return _SIGNS[self]
+
+
+_SIGNS = {PositionSide.LONG: 1, PositionSide.SHORT: -1, PositionSide.NET: 0}
 
 
 class HoldSide(StrEnum):

@@ -15,7 +15,13 @@ from decimal import Decimal
 from module.simulator.engine import margin
 from module.simulator.engine.account_state import AccountState
 from module.simulator.engine.engine_records import FuturesBalance, PositionRecord, PositionView
-from module.simulator.engine.engine_types import MarginMode, MarketType, PlanType, TradeSide
+from module.simulator.engine.engine_types import (
+    MarginMode,
+    MarketType,
+    PlanType,
+    PositionMode,
+    TradeSide,
+)
 from module.simulator.engine.world import World
 
 ZERO = Decimal(0)
@@ -195,14 +201,17 @@ def liquidation_price(
             position.size, position.entry_price, direction, position.isolated_margin, rate
         )
     risk = risk or crossed_risk(world, account)
-    legs = [
-        leg
-        for leg in account.positions_of(position.symbol)
-        if leg.margin_mode is MarginMode.CROSSED
-    ]
-    largest = max(leg.size for leg in legs)
+    net, largest = position.signed_size, position.size
+    if account.position_mode is PositionMode.HEDGE:
+        legs = [
+            leg
+            for leg in account.positions_of(position.symbol)
+            if leg.margin_mode is MarginMode.CROSSED
+        ]
+        net = sum((leg.signed_size for leg in legs), ZERO)
+        largest = max(leg.size for leg in legs)
     return margin.crossed_liquidation_price(
-        net=sum((leg.signed_size for leg in legs), ZERO),
+        net=net,
         largest=largest,
         mark=mark,
         equity=risk.equity,
@@ -254,6 +263,8 @@ def position_view(
 
 def closing_size(account: AccountState, position: PositionRecord) -> Decimal:
     """What live orders that can only close it would take from a position."""
+    if not account.open_orders:
+        return ZERO
     return sum(
         (
             order.remaining
@@ -265,6 +276,8 @@ def closing_size(account: AccountState, position: PositionRecord) -> Decimal:
 
 
 def _opening_size(account: AccountState, position: PositionRecord) -> Decimal:
+    if not account.open_orders:
+        return ZERO
     return sum(
         (
             order.remaining

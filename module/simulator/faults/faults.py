@@ -19,7 +19,10 @@ UNLIMITED = 1_000_000
 
 SUBMIT = "place-order,batch-place-order,batch-orders"
 CANCEL = "cancel-order,batch-cancel-orders,batch-cancel-order,cancel-all-orders"
-STOPS = "place-tpsl-order,place-pos-tpsl,modify-tpsl-order,/api/v2/spot/trade/place-plan-order"
+STOPS = (
+    "place-tpsl-order,place-pos-tpsl,modify-tpsl-order,"
+    "/api/v2/spot/trade/place-plan-order,/api/v2/spot/trade/modify-plan-order"
+)
 SETTINGS = "set-leverage,set-margin-mode,set-position-mode"
 ORDER_READS = "detail,orders-pending,orders-history,orderInfo,unfilled-orders,history-orders"
 FILL_READS = "fills,fill-history"

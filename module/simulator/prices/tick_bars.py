@@ -73,15 +73,24 @@ class TickBlock:
 
     def extremes(self, first: int, end: int) -> tuple[int, int]:
         """Lowest and highest tick of minutes [first, end), at least one."""
-        return min(self.lows[first:end]), max(self.highs[first:end])
+        if end - first < _FEW:
+            return min(self.lows[first:end]), max(self.highs[first:end])
+        return int(_whole(self.lows)[first:end].min()), int(_whole(self.highs)[first:end].max())
 
     def merged(self, first: int, end: int) -> tuple[Ticks, int, int]:
         """Minutes [first, end), at least one: (ticks, lots, turnover)."""
-        opens, closes, lots = self.opens[first:end], self.closes[first:end], self.lots[first:end]
-        ticks = (opens[0], max(self.highs[first:end]), min(self.lows[first:end]), closes[-1])
+        low, high = self.extremes(first, end)
+        ticks = (self.opens[first], high, low, self.closes[end - 1])
         if end - first < _FEW:
+            opens, closes = self.opens[first:end], self.closes[first:end]
+            lots = self.lots[first:end]
             triples = zip(lots, opens, closes, strict=True)
             twice = sum(size * (opened + closed) for size, opened, closed in triples)
-        else:
-            twice = turnover_of(*(np.frombuffer(c, dtype=np.int64) for c in (opens, closes, lots)))
-        return ticks, sum(lots), twice // 2
+            return ticks, sum(lots), twice // 2
+        columns = [_whole(each)[first:end] for each in (self.opens, self.closes, self.lots)]
+        return ticks, int(columns[2].sum()), turnover_of(*columns) // 2
+
+
+def _whole(column: array[int]) -> Whole:
+    """The same machine words as numpy sees them."""
+    return np.frombuffer(column, dtype=np.int64)

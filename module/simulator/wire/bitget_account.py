@@ -15,7 +15,7 @@ from module.simulator.engine.engine_types import (
     RejectReason,
 )
 from module.simulator.venue import Call
-from module.simulator.wire.bitget_pages import HISTORY_REACH_MS, page
+from module.simulator.wire.bitget_pages import oldest_ms, page
 from module.simulator.wire.bitget_params import PRODUCT_TYPES, Params, missing, wrong
 from module.simulator.wire.bitget_rows import (
     MARGIN_COIN,
@@ -110,12 +110,10 @@ def bills(call: Call) -> object:
     params = call.params
     symbol, coin, kind = params.optional_symbol(), params.coin(), params.text("businessType")
     only_funding = params.yes("onlyFunding")
-    earliest_ms = call.now_ms - HISTORY_REACH_MS
     chosen = [
         bill
-        for bill in call.engine.bills(call.account_id)
-        if bill.at_ms >= earliest_ms
-        and symbol in (None, bill.symbol)
+        for bill in call.engine.bills(call.account_id, since_ms=oldest_ms(call))
+        if symbol in (None, bill.symbol)
         and coin in (None, bill.coin)
         and (kind is None or kind.lower() == bill.business_type)
         and (not only_funding or bill.business_type == "contract_settle_fee")
@@ -219,15 +217,10 @@ def position_history(call: Call) -> object:
     """`GET /api/v2/mix/position/history-position`: finished; productType may be absent."""
     if not is_usdt_futures(call.params, needed=False):
         return {"list": [], "endId": None}
-    earliest_ms = call.now_ms - HISTORY_REACH_MS
     symbol = call.params.optional_symbol()
-    numbered = _with_cursors(call.engine.position_history(call.account_id))
+    history = call.engine.position_history(call.account_id, since_ms=oldest_ms(call))
     rows, end_id = page(
-        [
-            item
-            for item in numbered
-            if item[1].closed_ms >= earliest_ms and symbol in (None, item[1].symbol)
-        ],
+        [item for item in _with_cursors(history) if symbol in (None, item[1].symbol)],
         call.params,
         key=lambda item: item[0],
         at_ms=lambda item: item[1].closed_ms,

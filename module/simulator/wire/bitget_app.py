@@ -13,7 +13,7 @@ import functools
 import logging
 import socket
 import struct
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -167,7 +167,7 @@ class BitgetApp:
                 raise WireError(*TOO_MANY_REQUESTS, status=429)
             endpoint = self._route(request)
             key = self._caller(endpoint, request, now_ms + skew_ms)
-            params = _read_params(request.signed)
+            params = self._words(request)
             account_id = "" if key is None else key.account_id
             faults = self._venue.faults
             case = faults.open_case(request.path, endpoint.name, account_id, params)
@@ -185,7 +185,7 @@ class BitgetApp:
             if skew_ms and endpoint.path == SERVER_TIME:
                 shown = {"serverTime": str(now_ms + skew_ms)}
                 faults.skew_changed()
-            answer = envelope(now_ms + skew_ms, shown, headers=headers)
+            answer = self._envelope(now_ms + skew_ms, shown, headers, case)
         except WireError as error:
             if skew_ms and error.code in (STAMP_EXPIRED, WINDOW_MISSED):
                 self._venue.faults.skew_changed()
@@ -215,9 +215,23 @@ class BitgetApp:
         """The key behind a private request; public ones ignore authentication headers."""
         if endpoint.authority is None:
             return None
-        key = authenticate(request.signed, self._venue.keys, now_ms, self._wall_ms())
+        key = self._signer(request.signed, now_ms)
         require_authority(key, endpoint.authority)
         return key
+
+    def _signer(self, signed: SignedRequest, now_ms: int) -> ApiKey:
+        """Whose request it is."""
+        return authenticate(signed, self._venue.keys, now_ms, self._wall_ms())
+
+    def _words(self, request: WireRequest) -> Params:
+        """What the request says, in its query or its body."""
+        return _read_params(request.signed)
+
+    def _envelope(
+        self, now_ms: int, shown: object, headers: Mapping[str, str], case: FaultCase | None
+    ) -> WireAnswer:
+        """What a served request is answered with; `case`: the rules that have hit it."""
+        return envelope(now_ms, shown, headers=headers)
 
     def _who(self, key: ApiKey | None, request: WireRequest) -> str:
         return request.address if key is None else key.account_id

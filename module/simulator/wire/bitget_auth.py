@@ -11,7 +11,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -84,8 +84,27 @@ class SignedRequest:
     headers: Mapping[str, str]
 
 
+def signature_fits(request: SignedRequest, secret: str) -> bool:
+    """Whether the request was signed with this secret (or the private half of this public key)."""
+    try:
+        sent = base64.b64decode(request.headers["access-sign"], validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    forms = {request.query, unquote(request.query), unquote_plus(request.query)}
+    stamp = request.headers["access-timestamp"]
+    fits = False
+    for query in sorted(forms):
+        head = f"{stamp}{request.method}{request.path}{'?' + query if query else ''}"
+        fits |= _one_fits(secret, head.encode() + request.body, sent)
+    return fits
+
+
 def authenticate(
-    request: SignedRequest, keys: Mapping[str, ApiKey], world_ms: int, wall_ms: int
+    request: SignedRequest,
+    keys: Mapping[str, ApiKey],
+    world_ms: int,
+    wall_ms: int,
+    fits: Callable[[SignedRequest, str], bool] = signature_fits,
 ) -> ApiKey:
     """The key that signed the request; WireError says what is wrong with it."""
     headers = request.headers
@@ -105,7 +124,7 @@ def authenticate(
     key = keys.get(headers["access-key"])
     if key is None:
         raise WireError("40006", "Invalid ACCESS_KEY")
-    if not _signature_fits(request, key.api_secret):
+    if not fits(request, key.api_secret):
         raise WireError("40009", "sign signature error")
     if not hmac.compare_digest(headers["access-passphrase"].encode(), key.passphrase.encode()):
         raise WireError("40012", "apikey/password is incorrect")
@@ -155,20 +174,6 @@ def check_public_key(pem: str) -> str:
     """The PEM text of an RSA public key; ValueError or TypeError when it is not one."""
     _rsa_key(pem)
     return pem
-
-
-def _signature_fits(request: SignedRequest, secret: str) -> bool:
-    try:
-        sent = base64.b64decode(request.headers["access-sign"], validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    forms = {request.query, unquote(request.query), unquote_plus(request.query)}
-    stamp = request.headers["access-timestamp"]
-    fits = False
-    for query in sorted(forms):
-        head = f"{stamp}{request.method}{request.path}{'?' + query if query else ''}"
-        fits |= _one_fits(secret, head.encode() + request.body, sent)
-    return fits
 
 
 def _one_fits(secret: str, message: bytes, sent: bytes) -> bool:

@@ -31,7 +31,7 @@ from module.simulator.wire.bitget_account import (
     traded_symbol,
 )
 from module.simulator.wire.bitget_codes import WireError, wire_error
-from module.simulator.wire.bitget_pages import HISTORY_REACH_MS, HISTORY_SPAN_DAYS, page
+from module.simulator.wire.bitget_pages import HISTORY_REACH_MS, HISTORY_SPAN_DAYS, oldest_ms, page
 from module.simulator.wire.bitget_params import Params, missing, wrong
 from module.simulator.wire.bitget_rows import (
     Row,
@@ -312,12 +312,14 @@ def fills(call: Call) -> object:
 def _fill_page(call: Call, span_days: int) -> object:
     if not is_usdt_futures(call.params):
         return {"fillList": None, "endId": None}
-    earliest_ms = call.now_ms - HISTORY_REACH_MS
     found = call.engine.fills(
-        call.account_id, call.params.optional_symbol(), call.params.text("orderId")
+        call.account_id,
+        call.params.optional_symbol(),
+        call.params.text("orderId"),
+        since_ms=oldest_ms(call),
     )
     rows, end_id = page(
-        [fill for fill in found if fill.at_ms >= earliest_ms],
+        found,
         call.params,
         key=lambda fill: fill.trade_id,
         at_ms=lambda fill: fill.at_ms,

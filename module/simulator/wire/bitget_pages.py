@@ -7,6 +7,7 @@ from operator import itemgetter
 from typing import TypeVar
 
 from module.simulator.prices.market_source import DAY_MS
+from module.simulator.venue import Call
 from module.simulator.wire.bitget_codes import WireError
 from module.simulator.wire.bitget_params import Params
 
@@ -14,6 +15,12 @@ Item = TypeVar("Item")
 HISTORY_REACH_MS = 90 * DAY_MS
 """No list goes back further."""
 HISTORY_SPAN_DAYS = 90
+
+
+def oldest_ms(call: Call) -> int:
+    """From when on a listing can have anything: 90 days back, or where the request begins."""
+    start_ms = call.params.optional_ms("startTime")
+    return max(call.now_ms - HISTORY_REACH_MS, 0 if start_ms is None else start_ms)
 
 
 def page(

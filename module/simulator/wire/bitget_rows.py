@@ -42,6 +42,8 @@ def number(value: Decimal | None) -> str:
     if value is None:
         return ""
     text = plain(value)
+    if len(text) <= _PLACES_MAX + 1:
+        return text
     point = text.find(".")
     if 0 <= point < len(text) - 1 - _PLACES_MAX:
         text = plain(value.quantize(_FINEST, rounding=ROUND_HALF_EVEN))

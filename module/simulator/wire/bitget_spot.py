@@ -32,7 +32,7 @@ from module.simulator.wire.bitget_orders import (
     preset,
     success_of,
 )
-from module.simulator.wire.bitget_pages import HISTORY_REACH_MS, page
+from module.simulator.wire.bitget_pages import HISTORY_REACH_MS, oldest_ms, page
 from module.simulator.wire.bitget_params import Params, missing, wrong
 from module.simulator.wire.bitget_rows import Row
 from module.simulator.wire.bitget_spot_rows import (
@@ -288,10 +288,10 @@ def fills(call: Call) -> object:
         call.params.optional_symbol(),
         call.params.text("orderId"),
         MarketType.SPOT,
+        since_ms=oldest_ms(call),
     )
-    earliest_ms = call.now_ms - HISTORY_REACH_MS
     rows, _ = page(
-        [fill for fill in found if fill.at_ms >= earliest_ms],
+        found,
         call.params,
         key=lambda fill: fill.trade_id,
         at_ms=lambda fill: fill.at_ms,

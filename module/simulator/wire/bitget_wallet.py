@@ -8,7 +8,7 @@ from module.simulator.engine.engine_records import BillRecord, SpotBalanceView, 
 from module.simulator.engine.engine_types import EngineRejected, MarketType, RejectReason
 from module.simulator.venue import Call
 from module.simulator.wire.bitget_codes import WireError
-from module.simulator.wire.bitget_pages import HISTORY_REACH_MS, page
+from module.simulator.wire.bitget_pages import HISTORY_REACH_MS, oldest_ms, page
 from module.simulator.wire.bitget_params import wrong
 from module.simulator.wire.bitget_rows import MARGIN_COIN, Row, number
 from module.simulator.wire.bitget_spot_rows import spot_asset_row
@@ -113,12 +113,10 @@ def spot_bills(call: Call) -> object:
     """`GET /api/v2/spot/account/bills`: newest first, the last 90 days."""
     params = call.params
     coin, group, kind = params.coin(), params.text("groupType"), params.text("businessType")
-    earliest_ms = call.now_ms - HISTORY_REACH_MS
     chosen = [
         bill
-        for bill in call.engine.bills(call.account_id, MarketType.SPOT)
-        if bill.at_ms >= earliest_ms
-        and coin in (None, bill.coin)
+        for bill in call.engine.bills(call.account_id, MarketType.SPOT, oldest_ms(call))
+        if coin in (None, bill.coin)
         and (group is None or group.lower() == _group(bill))
         and (kind is None or kind.lower() == _business(bill))
     ]

@@ -5,25 +5,20 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from module.db.database import Database
-from module.db.repositories.accounts import AccountRecord, AccountRepository
+from module.db.repositories.accounts import AccountRepository
 from module.db.repositories.order_info import PostgresMirror, PostgresOrderInfoStore
 from module.db.repositories.sessions import SessionRepository
 from module.db.repositories.users import Role, UserRepository
 from module.files.order_info_file import FileOrderInfoStore, RenderedLetter
-from module.model.accounts import MarginMode, TradeEnv
 from module.model.credentials import SealedCredentials
-from module.model.market import MarketType
-from module.model.sessions import EndState, SessionSpec, TradeMode, new_session_id
 from module.settings import Settings
+from tests.fakes.stored_rows import NOON, paper_account, session_spec
 
-NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 Store = FileOrderInfoStore | PostgresOrderInfoStore
 
 
@@ -83,49 +78,8 @@ def letter(epoch: int, revision: int, minute: int = 0) -> Mapping[str, object]:
 def stored_session(database: Database) -> str:
     """A session of a fresh user on a fresh account."""
     user = UserRepository(database).add(f"u-{uuid.uuid4()}", Role.TRADER, NOON)
-    account = AccountRecord(
-        account_id=str(uuid.uuid4()),
-        owner_id=user.user_id,
-        label="mine",
-        venue="bitget",
-        market=MarketType.FUTURES,
-        market_id="synthetic:7",
-        trade_env=TradeEnv.PAPER,
-        base_url="http://127.0.0.1:9",
-        active=True,
-        epoch=3,
-        gateway_lease=None,
-        initial_balance=Decimal(1),
-        key_hint="…",
-        limits={},
-        created_at=NOON,
-    )
+    account = paper_account(user.user_id)
     AccountRepository(database).add(account, SealedCredentials(1, b"sealed"))
-    spec = SessionSpec(
-        session_id=new_session_id(NOON, uuid.uuid4().bytes),
-        installation="local",
-        owner_id=user.user_id,
-        account_id=account.account_id,
-        market=MarketType.FUTURES,
-        market_id="synthetic:7",
-        trade_env=TradeEnv.PAPER,
-        trade_mode=TradeMode.REBALANCING,
-        strategy_name="equal_weight",
-        strategy_digest="d" * 64,
-        config={},
-        interval=timedelta(minutes=5),
-        leverage=Decimal(1),
-        margin_mode=MarginMode.CROSSED,
-        allocated=None,
-        compounding=False,
-        threshold=Decimal("0.01"),
-        default_stop_loss_pct=None,
-        target_volatility=None,
-        on_end=EndState.PROTECTED,
-        apply_account_settings=False,
-        adopt_existing=False,
-        started_at=NOON,
-        ends_at=NOON + timedelta(hours=2),
-    )
+    spec = session_spec(user.user_id, account.account_id)
     SessionRepository(database).create(spec, sessions_max=10_000)
     return spec.session_id

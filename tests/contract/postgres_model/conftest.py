@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -19,11 +19,10 @@ from module.db.repositories.sessions import SessionRepository
 from module.db.repositories.users import Role, UserRepository
 from module.db.repositories.wanted_stops import WantedStopRepository
 from module.gateway.stores import LeaseStore
-from module.model.accounts import MarginMode, TradeEnv
 from module.model.credentials import SealedCredentials
-from module.model.market import MarketType
-from module.model.sessions import EndState, SessionSpec, TradeMode, new_session_id
+from module.model.sessions import SessionSpec
 from module.settings import Settings
+from tests.fakes.stored_rows import NOON, paper_account, session_spec
 from tests.simulation.fault_postgres import SimulatedPostgres
 from tests.simulation.memory_postgres.gateway import (
     MemoryAccounts,
@@ -33,8 +32,6 @@ from tests.simulation.memory_postgres.gateway import (
 from tests.simulation.memory_postgres.letters import MemoryLetterStore
 from tests.simulation.memory_postgres.results import MemoryResults
 from tests.simulation.memory_postgres.sessions import MemorySessions
-
-NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
 @dataclass
@@ -71,23 +68,7 @@ class Stores:
 
     def account(self, **changes: object) -> AccountRecord:
         """A stored paper account of epoch 7 of a fresh user."""
-        record = AccountRecord(
-            account_id=str(uuid.uuid4()),
-            owner_id=self.owner(),
-            label="mine",
-            venue="bitget",
-            market=MarketType.FUTURES,
-            market_id="synthetic:7",
-            trade_env=TradeEnv.PAPER,
-            base_url="http://127.0.0.1:9",
-            active=True,
-            epoch=7,
-            gateway_lease=None,
-            initial_balance=Decimal("10007.5"),
-            key_hint="…",
-            limits={},
-            created_at=NOON,
-        )
+        record = paper_account(self.owner(), epoch=7, initial_balance=Decimal("10007.5"))
         record = replace(record, **changes)  # type: ignore[arg-type]
         self.accounts.add(record, SealedCredentials(1, b"sealed"))
         return record
@@ -98,30 +79,12 @@ class Stores:
 
     def spec(self, account: AccountRecord) -> SessionSpec:
         """A session on it that is not stored yet."""
-        return SessionSpec(
-            session_id=new_session_id(NOON, uuid.uuid4().bytes),
-            installation="local",
-            owner_id=account.owner_id,
-            account_id=account.account_id,
-            market=MarketType.FUTURES,
-            market_id="synthetic:7",
-            trade_env=TradeEnv.PAPER,
-            trade_mode=TradeMode.REBALANCING,
-            strategy_name="equal_weight",
-            strategy_digest="d" * 64,
+        return session_spec(
+            account.owner_id,
+            account.account_id,
             config={"symbols": ["BTCUSDT"]},
             interval=timedelta(minutes=15),
             leverage=Decimal(2),
-            margin_mode=MarginMode.CROSSED,
-            allocated=None,
-            compounding=False,
-            threshold=Decimal("0.01"),
-            default_stop_loss_pct=None,
-            target_volatility=None,
-            on_end=EndState.PROTECTED,
-            apply_account_settings=False,
-            adopt_existing=False,
-            started_at=NOON,
             ends_at=NOON + timedelta(hours=24),
         )
 

@@ -13,7 +13,8 @@ from module.model.accounts import TradeEnv
 from module.model.credentials import SealedCredentials
 from module.model.errors import Conflict, NotFound, StaleWriter, Unavailable
 from module.model.orders import StopPrices
-from tests.contract.postgres_model.conftest import NOON, Stores
+from tests.contract.postgres_model.conftest import Stores
+from tests.fakes.stored_rows import NOON
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -90,6 +91,29 @@ def test_a_row_is_reserved_once_and_again_only_when_it_was_not_sent(stores: Stor
     assert again.seen["af-1"].outcome is WriteOutcome.ACCEPTED
     assert again.seen["af-1"].request == {"size": "0.0123"}
     assert dict(again.seen["af-1"].answer) == {"order_id": "71"}
+    lease.close()
+
+
+def test_what_never_left_is_ruled_out_and_takes_no_reservation_any_more(stores: Stores) -> None:
+    record = stores.account()
+    lease = stores.leases("gw-1")
+    lease.claim(record.account_id)
+    author = stores.author(record)
+    rows = stores.writes.reserve_orders(author, [order("af-1"), order("af-2")], NOON).fresh
+    stores.writes.record_outcomes({rows["af-2"]: (WriteOutcome.NOT_SENT, {})}, NOON)
+    later = NOON + timedelta(seconds=3)
+    for _ in range(2):
+        told = [stores.writes.rule_out(author, order(f"af-{n}"), later) for n in (1, 2, 3)]
+        assert [row.outcome for row in told] == [None, *[WriteOutcome.RULED_OUT] * 2]
+        assert told[0].sent_at == NOON
+    again = stores.writes.reserve_orders(author, [order("af-2"), order("af-3")], later)
+    assert (set(again.fresh), set(again.seen)) == (set(), {"af-2", "af-3"})
+    assert stores.writes.sent_since(record.account_id, NOON - timedelta(seconds=1)) == [NOON]
+    at = NOON + timedelta(seconds=5)
+    stores.writes.record_outcomes({rows["af-1"]: (WriteOutcome.UNKNOWN, {})}, at)
+    assert stores.writes.rule_out(author, order("af-1"), later).answered_at == at
+    with pytest.raises(StaleWriter):
+        stores.writes.rule_out(stores.author(record, epoch=6), order("af-4"), later)
     lease.close()
 
 

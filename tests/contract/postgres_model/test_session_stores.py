@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from module.db.repositories.sessions import Leader
+from module.db.repositories.session_records import Leader
 from module.model.errors import Conflict, NotFound, RateLimited, StaleWriter
 from module.model.market import MarketType
 from module.model.results import (
@@ -23,7 +23,8 @@ from module.model.results import (
 )
 from module.model.sessions import DesiredState, EndState, SessionState
 from module.ports import CycleRecord
-from tests.contract.postgres_model.conftest import NOON, Stores
+from tests.contract.postgres_model.conftest import Stores
+from tests.fakes.stored_rows import NOON
 
 pytestmark = pytest.mark.timeout(60)
 

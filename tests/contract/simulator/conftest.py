@@ -9,6 +9,7 @@ import pytest
 
 from module.clock import WorldClock
 from tests.fakes.paper_exchange import RawBitget, SimulatorProcess
+from tests.fakes.paper_venue import PaperVenue
 
 _numbers = itertools.count(2)
 
@@ -60,3 +61,9 @@ def number(new_number: Callable[..., int]) -> int:
 def raw(simulator: SimulatorProcess, clock: WorldClock, number: int) -> RawBitget:
     """A raw client of the fresh account."""
     return RawBitget(simulator.url, f"key-{number}", f"secret-{number}", f"pass-{number}")
+
+
+@pytest.fixture
+def paper() -> PaperVenue:
+    """The paper exchange in this process, without a socket."""
+    return PaperVenue()

@@ -22,11 +22,6 @@ STOP = f"{MIX}/order/place-tpsl-order"
 PLANS = f"{MIX}/order/orders-plan-pending"
 
 
-@pytest.fixture
-def paper() -> PaperVenue:
-    return PaperVenue()
-
-
 def price(paper: PaperVenue, share: str) -> str:
     last = paper.engine.last_price("BTCUSDT")
     return str((last * Decimal(share)).quantize(Decimal("0.1")))

@@ -7,9 +7,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from module.db.database import Database
-from module.db.repositories.accounts import AccountRecord, AccountRepository
+from module.db.repositories.accounts import AccountRepository
 from module.db.repositories.sessions import SessionRepository
-from module.model.accounts import MarginMode, TradeEnv
 from module.model.credentials import SealedCredentials
 from module.model.market import MarketType
 from module.model.results import (
@@ -19,7 +18,7 @@ from module.model.results import (
     SymbolRow,
     WatchedSession,
 )
-from module.model.sessions import EndState, SessionSpec, TradeMode
+from tests.fakes.stored_rows import paper_account, session_spec
 
 START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -137,50 +136,22 @@ class Told:
 
 
 def stored_session(database: Database, told: Told, started_at: datetime) -> None:
-    AccountRepository(database).add(
-        AccountRecord(
-            account_id=told.account_id,
-            owner_id=told.owner_id,
-            label=f"paper-{told.session_id[-4:]}",
-            venue="bitget",
-            market=told.market,
-            market_id="synthetic:7",
-            trade_env=TradeEnv.PAPER,
-            base_url="http://127.0.0.1:9",
-            active=True,
-            epoch=0,
-            gateway_lease=None,
-            initial_balance=Decimal(10_000),
-            key_hint="",
-            limits={},
-            created_at=started_at,
-        ),
-        SealedCredentials(1, b"sealed"),
-    )
-    spec = SessionSpec(
-        session_id=told.session_id,
-        installation="tests",
-        owner_id=told.owner_id,
+    account = paper_account(
+        told.owner_id,
         account_id=told.account_id,
+        label=f"paper-{told.session_id[-4:]}",
         market=told.market,
-        market_id="synthetic:7",
-        trade_env=TradeEnv.PAPER,
-        trade_mode=TradeMode.REBALANCING,
+        created_at=started_at,
+    )
+    AccountRepository(database).add(account, SealedCredentials(1, b"sealed"))
+    spec = session_spec(
+        told.owner_id,
+        told.account_id,
+        started_at,
+        session_id=told.session_id,
+        market=told.market,
         strategy_name="momentum",
-        strategy_digest="ab" * 32,
-        config={},
-        interval=timedelta(minutes=5),
-        leverage=Decimal(1),
-        margin_mode=MarginMode.CROSSED,
-        allocated=None,
-        compounding=False,
-        threshold=Decimal("0.01"),
-        default_stop_loss_pct=None,
-        target_volatility=None,
-        on_end=EndState.PROTECTED,
         apply_account_settings=True,
-        adopt_existing=False,
-        started_at=started_at,
         ends_at=started_at + timedelta(hours=720),
     )
     SessionRepository(database).create(spec, sessions_max=100)

@@ -30,10 +30,27 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
+    """An empty data folder."""
     made = Path(tempfile.mkdtemp(prefix="aifap-embedded-"))
     yield made
     EmbeddedPostgres(Settings(data_dir=made)).stop()
     shutil.rmtree(made)
+
+
+@pytest.fixture(scope="module")
+def made_before() -> Iterator[Path]:
+    """A data folder whose cluster was created and whose server has stopped."""
+    folder = Path(tempfile.mkdtemp(prefix="aifap-made-"))
+    _started(folder).stop()
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def used(folder: Path, made_before: Path) -> Path:
+    """A data folder that was in use already: most tests need no creation of their own."""
+    subprocess.run(["cp", "-a", f"{made_before}/.", str(folder)], check=True)
+    return folder
 
 
 def _started(folder: Path, tcp_port: int | None = None) -> EmbeddedPostgres:
@@ -70,8 +87,8 @@ def test_it_runs_below_a_private_folder_and_changes_no_parents_rights(folder: Pa
     assert server.pid is None
 
 
-def test_nobody_enters_without_the_password(folder: Path) -> None:
-    server = _started(folder)
+def test_nobody_enters_without_the_password(used: Path) -> None:
+    server = _started(used)
     for password in ("", "wrong-9731"):
         with pytest.raises(psycopg2.OperationalError):
             psycopg2.connect(
@@ -81,26 +98,26 @@ def test_nobody_enters_without_the_password(folder: Path) -> None:
                 dbname="finplatform",
                 passfile="/nonexistent",
             )
-    rules = (folder / "postgres/data/pg_hba.conf").read_text()
+    rules = (used / "postgres/data/pg_hba.conf").read_text()
     methods = {line.split()[-1] for line in rules.splitlines() if line and line[0] != "#"}
     assert methods == {"scram-sha-256"}
 
 
-def test_starting_twice_keeps_the_server_and_anybody_may_stop_it(folder: Path) -> None:
-    server = _started(folder)
+def test_starting_twice_keeps_the_server_and_anybody_may_stop_it(used: Path) -> None:
+    server = _started(used)
     first = server.pid
-    again = _started(folder)
+    again = _started(used)
     assert again.pid == first
     again.stop()
     assert server.pid is None
     again.stop()
     server.start(ends_with_parent=True)
-    _ping(folder)
+    _ping(used)
 
 
-def test_E3_what_was_committed_survives_sigkill(folder: Path) -> None:
-    server = _started(folder)
-    database = Database(Settings(data_dir=folder), "finplatform", 1)
+def test_E3_what_was_committed_survives_sigkill(used: Path) -> None:
+    server = _started(used)
+    database = Database(Settings(data_dir=used), "finplatform", 1)
     with database.transaction() as session:
         session.execute(text("CREATE TABLE kept AS SELECT 317 AS number"))
     assert server.pid is not None
@@ -111,9 +128,9 @@ def test_E3_what_was_committed_survives_sigkill(folder: Path) -> None:
     database.close()
 
 
-def test_a_stale_pid_file_that_names_a_strangers_process_is_cleared(folder: Path) -> None:
-    server = _started(folder)
-    path = folder / "postgres/data/postmaster.pid"
+def test_a_stale_pid_file_that_names_a_strangers_process_is_cleared(used: Path) -> None:
+    server = _started(used)
+    path = used / "postgres/data/postmaster.pid"
     lines = path.read_text().splitlines()
     server.kill()
     stranger = subprocess.Popen(["sleep", "60"])
@@ -121,7 +138,7 @@ def test_a_stale_pid_file_that_names_a_strangers_process_is_cleared(folder: Path
         path.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
         assert server.pid is None
         server.start(ends_with_parent=True)
-        _ping(folder)
+        _ping(used)
         server.stop()
         assert stranger.poll() is None
     finally:
@@ -140,11 +157,11 @@ def test_a_path_too_long_for_a_socket_gets_a_short_one(folder: Path) -> None:
     assert not server.socket_path.parent.exists()
 
 
-def test_dashboards_read_results_over_tcp_and_nothing_secret(folder: Path) -> None:
+def test_dashboards_read_results_over_tcp_and_nothing_secret(used: Path) -> None:
     port = _free_port()
-    server = _started(folder, tcp_port=port)
-    migrate_all(Settings(data_dir=folder))
-    _ping(folder)
+    server = _started(used, tcp_port=port)
+    migrate_all(Settings(data_dir=used))
+    _ping(used)
 
     def ask(database: str, statement: str) -> None:
         connection = psycopg2.connect(
@@ -194,10 +211,10 @@ def test_a_data_folder_that_is_a_file_is_refused(folder: Path) -> None:
         _started(folder / "data")
 
 
-def test_a_lost_password_is_explained(folder: Path) -> None:
-    server = _started(folder)
+def test_a_lost_password_is_explained(used: Path) -> None:
+    server = _started(used)
     server.stop()
-    (folder / "secrets/database_password").write_text("another-9731")
+    (used / "secrets/database_password").write_text("another-9731")
     with pytest.raises(Conflict, match="another password"):
         server.start(ends_with_parent=True)
 

@@ -5,33 +5,30 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
 from module.db.database import Database
-from module.db.repositories.accounts import AccountRecord, AccountRepository
+from module.db.repositories.accounts import AccountRepository
 from module.db.repositories.order_info import PostgresMirror
+from module.db.repositories.session_records import Leader
 from module.db.repositories.session_specs import spec_from_json, spec_to_json
-from module.db.repositories.sessions import Leader, SessionRepository
+from module.db.repositories.sessions import SessionRepository
 from module.db.repositories.users import Role, UserRepository
-from module.model.accounts import MarginMode, TradeEnv
 from module.model.credentials import SealedCredentials
 from module.model.errors import Conflict, InvariantViolated, NotFound, RateLimited, StaleWriter
-from module.model.market import MarketType
 from module.model.sessions import (
     DesiredState,
     EndState,
     SessionSpec,
     SessionState,
-    TradeMode,
     new_session_id,
 )
 from module.ports import CycleRecord
 from module.settings import Settings
-
-NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+from tests.fakes.stored_rows import NOON, paper_account, session_spec
 
 
 @pytest.fixture
@@ -50,51 +47,19 @@ def sessions(database: Database) -> SessionRepository:
 def spec(database: Database) -> SessionSpec:
     """A session of a fresh user on a fresh account; not stored yet."""
     user = UserRepository(database).add(f"user-{uuid.uuid4()}", Role.TRADER, NOON)
-    account_id = str(uuid.uuid4())
-    AccountRepository(database).add(
-        AccountRecord(
-            account_id=account_id,
-            owner_id=user.user_id,
-            label="paper",
-            venue="bitget",
-            market=MarketType.FUTURES,
-            market_id="synthetic:7",
-            trade_env=TradeEnv.PAPER,
-            base_url="http://127.0.0.1:9",
-            active=True,
-            epoch=41,
-            gateway_lease=None,
-            initial_balance=Decimal(10_000),
-            key_hint="",
-            limits={},
-            created_at=NOON,
-        ),
-        SealedCredentials(1, b"sealed"),
-    )
-    return SessionSpec(
-        session_id=new_session_id(NOON, uuid.uuid4().bytes),
-        installation="local",
-        owner_id=user.user_id,
-        account_id=account_id,
-        market=MarketType.FUTURES,
-        market_id="synthetic:7",
-        trade_env=TradeEnv.PAPER,
-        trade_mode=TradeMode.REBALANCING,
+    account = paper_account(user.user_id, epoch=41)
+    AccountRepository(database).add(account, SealedCredentials(1, b"sealed"))
+    return session_spec(
+        user.user_id,
+        account.account_id,
         strategy_name="momentum",
         strategy_digest="ab" * 32,
         config={"top": 3, "speed": 0.37, "names": ["a", None, True]},
-        interval=timedelta(minutes=5),
         leverage=Decimal(3),
-        margin_mode=MarginMode.CROSSED,
         allocated=Decimal("1234.567890123456789"),
-        compounding=False,
-        threshold=Decimal("0.01"),
-        default_stop_loss_pct=None,
         target_volatility=Decimal("0.4"),
         on_end=EndState.FLAT,
         apply_account_settings=True,
-        adopt_existing=False,
-        started_at=NOON,
         ends_at=NOON + timedelta(hours=720),
         cycles_max=7,
     )

@@ -33,7 +33,7 @@ from module.model.errors import (
     Unavailable,
 )
 from module.model.market import MarketType
-from module.model.orders import OrderRequest, Outcome, Side, StopPrices
+from module.model.orders import MissingOrder, OrderRequest, Outcome, Passage, Side, StopPrices
 from module.security.tokens import mint_grant, service_grant, session_grant
 from tests.integration.gateway.conftest import OWNER, SESSION, Installation
 
@@ -350,6 +350,11 @@ def test_A3_an_order_that_never_arrived_stays_unknown_and_is_not_sent_again(
     with pytest.raises(NotFound):
         exchange.order("BTCUSDT", order.client_id)
     assert installation.ledger(account_id)["orders"] == []
+    stamp = installation.stamp()
+    missing = MissingOrder(order.client_id, "BTCUSDT", False, stamp.not_after)
+    found = exchange.rule_out(stamp, missing)
+    assert found.passage is Passage.LEFT
+    assert found.arrives_by is not None
 
 
 # --- protection ----------

@@ -19,12 +19,11 @@ from module.db.database import Database
 from module.db.platform_tables import Account, User
 from module.db.repositories.results import ResultsRepository
 from module.db.repositories.sessions import SessionRepository
-from module.model.accounts import MarginMode, TradeEnv
-from module.model.market import MarketType
 from module.model.results import GapCause, WatchedSession
-from module.model.sessions import EndState, SessionSpec, SessionState, TradeMode
+from module.model.sessions import SessionState
 from module.settings import Settings
 from tests.fakes.account_gateway import AccountGateway
+from tests.fakes.stored_rows import session_spec
 from tests.fakes.watched_account import AccountExchange, fill, position
 
 CLOCK = SystemClock()
@@ -64,30 +63,13 @@ class World:
 
     def open_session(self, session_id: str, started_at: datetime) -> WatchedSession:
         """A running session whose account began with 10,000."""
-        spec = SessionSpec(
+        spec = session_spec(
+            "owner-1",
+            "account-1",
+            started_at,
             session_id=session_id,
-            installation="tests",
-            owner_id="owner-1",
-            account_id="account-1",
-            market=MarketType.FUTURES,
-            market_id="synthetic:7",
-            trade_env=TradeEnv.PAPER,
-            trade_mode=TradeMode.REBALANCING,
             strategy_name="momentum",
-            strategy_digest="0" * 64,
-            config={},
-            interval=timedelta(minutes=5),
             leverage=Decimal(2),
-            margin_mode=MarginMode.CROSSED,
-            allocated=None,
-            compounding=False,
-            threshold=Decimal("0.01"),
-            default_stop_loss_pct=None,
-            target_volatility=None,
-            on_end=EndState.PROTECTED,
-            apply_account_settings=False,
-            adopt_existing=False,
-            started_at=started_at,
             ends_at=started_at + timedelta(hours=720),
         )
         self.sessions.create(spec, sessions_max=10)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,19 @@ import pytest
 from module.clock import SystemClock
 from module.launch.processes import ProcessIdentity, end_process, identify, open_pidfd
 from module.model.errors import Unavailable
+from module.model.sessions import EndState
+from tests.fakes.leader import MemoryAlerts, MemoryRegistry, PlayedChild
+from tests.fakes.order_info import MemoryOrderInfoStore
+from tests.unit.trading.leading import make_spec
+from trading.rebalance.order_info import CycleStage
 from trading.session import children
+from trading.session.announcer import Announcer
+from trading.session.asking import PlanDesk
 from trading.session.bells import Bells
 from trading.session.children import Child, FinwatcherProcess, StrategyProcess
+from trading.session.control import Control
+from trading.session.letters import Letters, PatientStore
+from trading.session.vigil import Vigil
 
 ROOT = Path(__file__).resolve().parents[3]
 REAL_S = 20.0
@@ -52,13 +63,19 @@ class TestForker:
 
     def fork(self, role: str, descriptors: Sequence[int]) -> Child:
         body = self.bodies.pop(0)
+        gate_read, gate_write = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
+                os.close(gate_write)
+                os.read(gate_read, 1)
+                os.close(gate_read)
                 body(descriptors)
             finally:
                 os._exit(0)
         who = identify(pid)
+        os.close(gate_read)
+        os.close(gate_write)  # only now may it run, and end
         assert who is not None
         self.roles.append(role)
         self.forked.append(ForkedProcess(who))
@@ -170,6 +187,42 @@ def test_I20_starting_again_and_again_leaves_no_descriptor(bells: Bells) -> None
     process.stop()
     forker.reap()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_O2_a_strategy_that_spins_for_ever_is_killed_once_its_session_is_to_end(
+    bells: Bells,
+) -> None:
+    control = Control()
+
+    def spins(descriptors: Sequence[int]) -> None:
+        """Ready, then busy with the cycle for ever; the owner speaks meanwhile."""
+        os.eventfd_write(descriptors[3], 1)
+        select.select([descriptors[0]], [], [], REAL_S)
+        os.write(control._write, bytes([signal.SIGUSR1]))
+        while True:
+            pass
+
+    forker = TestForker(spins, serves)
+    strategy = StrategyProcess(forker, bells.descriptors(), bells.rebalance_done.fileno())
+    registry, clock = MemoryRegistry(), SystemClock()
+    announcer = Announcer(make_spec(), "ada", MemoryAlerts(), clock)
+    watcher = PlayedChild()
+    vigil = Vigil("2611211102-ab3x", clock, registry, control, (strategy, watcher), announcer)
+    letters = Letters(PatientStore(MemoryOrderInfoStore(), vigil.until_kept), "2611211102-ab3x")
+    desk = PlanDesk(bells, strategy, clock, letters, vigil)
+    try:
+        strategy.start()
+        registry.stop(EndState.PROTECTED)
+        info, answered = desk.ask(letters.request(datetime(2026, 11, 21, 11, 5, tzinfo=UTC), 1, 0))
+        assert (info.stage, answered) == (CycleStage.SKIPPED, False)
+        assert info.reason.startswith("stopping")
+        assert vigil.stop_wanted is EndState.PROTECTED
+        os.waitid(os.P_PID, forker.forked[0].identity.pid, os.WEXITED | os.WNOWAIT)
+        assert select.select([strategy.fileno()], [], [], 0)[0] == []  # another one is there
+    finally:
+        strategy.stop()
+        forker.reap()
+        control.close()
 
 
 def test_finwatcher_outlives_its_leader() -> None:

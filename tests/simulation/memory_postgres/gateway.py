@@ -11,6 +11,7 @@ from datetime import datetime
 
 from module.db.repositories.accounts import LEASE_LOST, AccountRecord
 from module.db.repositories.gateway_writes import (
+    NEVER_LEFT,
     Author,
     KnownWrite,
     Reservation,
@@ -18,7 +19,7 @@ from module.db.repositories.gateway_writes import (
     WriteKind,
     WriteOutcome,
 )
-from module.db.repositories.sessions import SessionRecord
+from module.db.repositories.session_records import SessionRecord
 from module.db.repositories.wanted_stops import WantedStops
 from module.model.credentials import SealedCredentials
 from module.model.errors import Conflict, NotFound, StaleWriter, Unavailable
@@ -280,6 +281,23 @@ class MemoryWrites:
             self._compare(author)
             return self._append(transaction, author, entry, sent_at, {})
 
+    def rule_out(self, author: Author, entry: WriteEntry, at: datetime) -> KnownWrite:
+        """The order's row as it is; ruled out from now on where it never left."""
+
+        def work(transaction: Transaction) -> KnownWrite:
+            self._compare(author)
+            number = self._tables.orders.get((author.account_id, entry.client_id or ""))
+            if number is None:
+                number = self._append(transaction, author, entry, at, {})
+            elif self._tables.writes[number].write.outcome is not WriteOutcome.NOT_SENT:
+                return self._tables.writes[number].write
+            stored = self._tables.writes[number]
+            write = replace(stored.write, outcome=WriteOutcome.RULED_OUT)
+            self._put(transaction, replace(stored, write=write))
+            return write
+
+        return self._connection.run_idempotent(work)
+
     def record_outcomes(
         self,
         outcomes: Mapping[int, tuple[WriteOutcome, Mapping[str, object]]],
@@ -297,7 +315,9 @@ class MemoryWrites:
                 stored = self._tables.writes.get(number)
                 if stored is None or stored.write.outcome not in UNPROVEN:
                     continue
-                write = replace(stored.write, outcome=outcome, answer=dict(answer))
+                write = replace(
+                    stored.write, outcome=outcome, answer=dict(answer), answered_at=answered_at
+                )
                 self._put(transaction, replace(stored, write=write, answered_at=answered_at))
 
         self._connection.run_idempotent(work)
@@ -351,7 +371,7 @@ class MemoryWrites:
             if at is None or at <= since:
                 break
             mine = stored.account_id == account_id and stored.write.kind is WriteKind.ORDER
-            if mine and stored.write.outcome is not WriteOutcome.NOT_SENT:
+            if mine and stored.write.outcome not in NEVER_LEFT:
                 found.append(at)
         return sorted(found)
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from module.db.repositories.audit import AuditEntry
-from module.db.repositories.sessions import (
+from module.db.repositories.session_records import (
     REACHED_FROM,
     Leader,
     SessionRecord,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from module.gateway.limits import Limits
+from module.model.errors import Unavailable
 from module.simulator.engine.engine_types import PlanType
 from tests.simulation.fault_strokes import (
     Command,
@@ -24,7 +25,8 @@ GUARD = "module.gateway.protection:PositionGuard"
 
 
 def _no_epoch_check(patch: Patch) -> None:
-    """Neither the gateway nor the statement that reserves compares epochs."""
+    """Neither the gateway nor the statement that reserves compares epochs, and the successor does
+    not rule out what its predecessor had on its way."""
 
     def make_compare(original: Any) -> Any:
         def compare(self: Any, author: Any) -> Any:
@@ -42,7 +44,12 @@ def _no_epoch_check(patch: Patch) -> None:
 
     patch.wrap("tests.simulation.memory_postgres.gateway:MemoryWrites._compare", make_compare)
     patch.wrap(f"{DESK}.permit", make_permit)
+    patch.replace("module.gateway.tracing:Tracer.rule_out", _cannot_say)
     _not_after_ignored(patch)
+
+
+def _cannot_say(*_: object) -> None:
+    raise Unavailable("there is no record")
 
 
 def _not_after_ignored(patch: Patch) -> None:
@@ -50,6 +57,11 @@ def _not_after_ignored(patch: Patch) -> None:
     patch.replace("module.gateway.order_path:OrderPath._check_pace", lambda *_, **__: None)
     patch.replace("module.exchange.bitget_wire:BitgetWire.require_in_time", lambda *_: None)
     patch.replace("trading.execution.sending:SEND_WINDOW_S", float("inf"))
+
+
+def _window_ignored(patch: Patch) -> None:
+    """An order counts as too late to arrive as soon as the last gate would refuse it."""
+    patch.replace("module.exchange.bitget_futures:SIGNATURE_HOLDS_S", 0.0)
 
 
 def _lease_ignored(patch: Patch) -> None:
@@ -193,6 +205,18 @@ BUGS = (
         Hunt(
             tuple(
                 Pause("C8", second - 1, "gateway", 60.0, "gateway: reserved") for second in FAULTY
+            )
+        ),
+    ),
+    PlantedBug(
+        "signature window ignored",
+        "an order that a frozen gateway still holds counts as absent, and its leg is sent again",
+        ("I1",),
+        _window_ignored,
+        Hunt(
+            tuple(
+                SecondGateway(second - 1, 20.0, "wire: about to leave", leader_too=True)
+                for second in FAULTY
             )
         ),
     ),

@@ -21,7 +21,7 @@ from module.exchange.venue import (
 )
 from module.exchange.venue_clock import VenueClock
 from module.gateway.budget import RequestBudget
-from module.model.accounts import MarginMode, PositionMode, TradeEnv
+from module.model.accounts import MarginMode, PositionMode, SymbolSettings, TradeEnv
 from module.model.credentials import Credentials
 from module.model.errors import Forbidden, NotFound, OutcomeUnknown, RateLimited, Unavailable
 from module.model.market import MarketType
@@ -176,6 +176,39 @@ def test_the_margin_mode_of_an_order_is_the_one_that_is_set(
     venue.submit([buy()])
     assert exchange.sent(PLACE)[0]["marginMode"] == "isolated"
     assert venue.trading_mode("BTCUSDT").settings.margin_mode is MarginMode.ISOLATED
+
+
+HELD = {
+    "symbol": "BTCUSDT",
+    "holdSide": "long",
+    "total": "0.01",
+    "openPriceAvg": "60000",
+    "markPrice": "60001",
+    "unrealizedPL": "0.01",
+    "leverage": "7",
+    "marginMode": "isolated",
+    "posMode": "one_way_mode",
+    "assetMode": "single",
+    "cTime": "1795000000000",
+}
+
+
+def test_A21_positions_tell_the_modes_of_what_is_held(
+    exchange: ScriptedExchange, venue: Venue, clock: HandClock
+) -> None:
+    exchange.then(POSITIONS, ok([HELD]))
+    modes = venue.trading_modes(["BTCUSDT", "ETHUSDT", "XRPUSDT"], max_age_s=30)
+    assert len(exchange.sent(ACCOUNT)) == 2  # of what is flat
+    held = modes["BTCUSDT"]
+    assert held.settings == SymbolSettings("BTCUSDT", Decimal(7), MarginMode.ISOLATED)
+    assert (held.position_mode, held.shares_collateral) == (PositionMode.ONE_WAY, False)
+    assert venue.trading_modes(["BTCUSDT", "ETHUSDT"], max_age_s=30)["BTCUSDT"] == held
+    assert len(exchange.sent(POSITIONS)) == 1
+    clock.advance(31)
+    exchange.then(POSITIONS, ok([{**HELD, "leverage": "3", "assetMode": "union"}]))
+    changed = venue.trading_modes(["BTCUSDT", "ETHUSDT"], max_age_s=30)["BTCUSDT"]
+    assert changed.settings.leverage == 3
+    assert changed.shares_collateral
 
 
 @pytest.mark.parametrize(

@@ -455,6 +455,25 @@ def test_leverage_is_set_while_flat_and_read_back(rig: GatewayRig) -> None:
     assert (found.leverage, found.margin_mode) == (Decimal(5), MarginMode.ISOLATED)
 
 
+def test_one_look_at_the_account_serves_many_settings_until_an_order_leaves(
+    rig: GatewayRig,
+) -> None:
+    def apply(symbol: str, leverage: int) -> None:
+        mode = MarginMode.CROSSED
+        rig.gateway.apply_symbol_settings("acc", rig.stamp(), symbol, Decimal(leverage), mode)
+
+    apply("BTCUSDT", 5)
+    apply("ETHUSDT", 5)
+    assert rig.venue.calls.count("snapshot") == 1
+    rig.gateway.submit("acc", rig.stamp(), [buy()])
+    with pytest.raises(Conflict, match="BTCUSDT has a position"):
+        apply("BTCUSDT", 4)
+    assert rig.venue.calls.count("snapshot") == 2
+    rig.clock.advance(4)
+    apply("ETHUSDT", 4)
+    assert rig.venue.calls.count("snapshot") == 3
+
+
 def test_leverage_of_a_held_symbol_changes_only_to_the_same_value(rig: GatewayRig) -> None:
     rig.venue.hold("BTCUSDT", Decimal("0.1"))
     same = rig.gateway.apply_symbol_settings(

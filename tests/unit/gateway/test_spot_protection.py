@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from module.exchange.venue import NoPosition, PlacedStop, WrongSideOfPrice
-from module.model.errors import InvalidInput, OutcomeUnknown
+from module.model.errors import InvalidInput, OutcomeUnknown, Unavailable
 from module.model.market import MarketType
 from module.model.orders import Outcome, Side, StopPrices
 from tests.fakes.gateway_rig import GatewayRig, buy, sell
@@ -212,3 +212,32 @@ def test_the_position_cap_counts_the_coins_that_are_held() -> None:
     assert result.code == "limit-position-notional"
     (sale,) = rig.gateway.submit("acc", rig.stamp(), [sell("af-4", "0.0123")])
     assert sale.outcome is Outcome.ACCEPTED
+
+
+def test_I2_a_coin_that_had_no_stop_for_long_opens_again_once_it_has_one(rig: GatewayRig) -> None:
+    """Its session says the stops again meanwhile: that must not make it another coin."""
+    bought(rig)
+    rig.venue.script["set_stop"].extend([Unavailable("maintenance")] * 9)
+    rig.gateway.protect_now("acc")
+    rig.clock.advance(40)
+    rig.gateway.protect_now("acc")
+    (refused,) = rig.gateway.submit("acc", rig.stamp(), [buy("af-2", "0.001", stops=STOPS)])
+    assert refused.code == "unprotected"
+    rig.venue.script["set_stop"].clear()
+    assert rig.gateway.set_stops("acc", rig.stamp(), "BTCUSDT", STOPS) == STOPS
+    rig.gateway.protect_now("acc")
+    (again,) = rig.gateway.submit("acc", rig.stamp(), [buy("af-3", "0.001", stops=STOPS)])
+    assert again.outcome is Outcome.ACCEPTED
+
+
+def test_I2_what_was_told_of_a_coin_that_is_gone_is_over(rig: GatewayRig) -> None:
+    bought(rig)
+    rig.venue.script["set_stop"].extend([Unavailable("maintenance")] * 9)
+    rig.gateway.protect_now("acc")
+    rig.clock.advance(40)
+    rig.gateway.protect_now("acc")
+    rig.gateway.submit("acc", rig.stamp(), [sell("af-2", "0.0123")])
+    rig.venue.script["set_stop"].clear()
+    rig.gateway.protect_now("acc")
+    (again,) = rig.gateway.submit("acc", rig.stamp(), [buy("af-3", "0.001", stops=STOPS)])
+    assert again.outcome is Outcome.ACCEPTED

@@ -11,8 +11,7 @@ from decimal import Decimal
 
 import pytest
 
-from module.logs import configure_logs
-from module.model.accounts import MarginMode, SymbolSettings
+from module.model.accounts import MarginMode, PositionMode, SymbolSettings
 from module.model.errors import Conflict, OutcomeUnknown, RateLimited, StaleWriter, Unavailable
 from module.model.orders import OrderRequest
 from module.model.sessions import EndState, SessionState
@@ -21,8 +20,6 @@ from tests.fakes.exchange import Fails, Refuses
 from tests.unit.trading.leading import FIRST_BOUNDARY, FIVE_MINUTES, Session, make_spec
 from trading.rebalance.order_info import CycleStage, OrderInfo, from_json, to_json
 from trading.rebalancing_main import STRATEGY_FAILURES_MAX, Exit
-
-configure_logs("tests")
 
 
 @pytest.fixture
@@ -356,6 +353,15 @@ def test_what_the_account_held_before_is_refused_unless_adopted(session: Session
     assert state is SessionState.FAILED
     assert "XRPUSDT" in reason
     assert session.exchange.ledger == []
+
+
+def test_A22_an_account_in_hedge_mode_is_refused_before_the_first_cycle(session: Session) -> None:
+    session.exchange.position_mode = PositionMode.HEDGE
+    assert session.lead() is Exit.OVER
+    state, reason = session.registry.states[-1]
+    assert state is SessionState.FAILED
+    assert "set position mode to one-way" in reason
+    assert session.stages() == []
 
 
 def test_what_was_adopted_is_rebalanced_like_the_rest() -> None:

@@ -14,7 +14,6 @@ from functools import partial
 import pytest
 
 from module import points
-from module.logs import configure_logs
 from module.model.errors import Unavailable
 from module.model.orders import FillCause, OrderRequest, Side
 from module.model.sessions import EndState, SessionState, client_id_prefix, installation_prefix
@@ -24,8 +23,6 @@ from tests.unit.trading.leading import FIRST_BOUNDARY, FIVE_MINUTES, Session, ma
 from trading.execution.reconcile import CORRECTIONS_MAX
 from trading.rebalance.order_info import OrderInfo
 from trading.rebalancing_main import PLANS_MAX, Exit
-
-configure_logs("tests")
 
 LATER = {"BTCUSDT": "0.2", "ETHUSDT": "-0.2", "SOLUSDT": "0.2"}
 
@@ -456,7 +453,7 @@ HAPPENED = {
 INTERRUPTED_AT = (
     ("leader: letter saved", 2),
     ("leader: strategy answered", 2),
-    ("execution: letter saved", 8),
+    ("execution: letter saved", 5),
     ("execution: before submit", 2),
     ("execution: after submit", 2),
 )

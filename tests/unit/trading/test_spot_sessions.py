@@ -25,7 +25,7 @@ from tests.unit.trading.leading import FIRST_BOUNDARY, Session, make_spec
 from trading.execution.auto_trade import ExecutionPorts, ExecutionRules, auto_trade
 from trading.gathering import Gatherer, SeenMarket
 from trading.rebalance.decision import CycleInputs, closing_inputs, decide, plan_letter
-from trading.rebalance.order_info import CycleStage, OrderInfo, requested, to_json
+from trading.rebalance.order_info import CycleStage, OrderInfo, from_json, requested, to_json
 from trading.rebalance.plan import SkipReason
 from trading.rebalancing_main import Exit
 from trading.rebalancing_strategy import flat_policy, policy_of
@@ -89,7 +89,8 @@ class SpotSession:
         boundary = FIRST_BOUNDARY + self.spec.interval * self.number
         self.clock.sleep_until(boundary)
         self.number += 1
-        revision = len(self.store.written)
+        written = self.store.written
+        revision = from_json(written[-1]).revision + 1 if written else 0
         return requested(self.spec.session_id, boundary, self.number, 1, revision)
 
     def _carry_out(self, letter: OrderInfo) -> OrderInfo:

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from module.logs import configure_logs
 from module.model.errors import Unavailable
 from module.model.orders import OrderRequest
 from module.model.sessions import EndState, SessionState
@@ -18,8 +17,6 @@ from tests.unit.trading.leading import FIRST_BOUNDARY, FIVE_MINUTES, Session
 from trading.leaving import FLAT_TRIES
 from trading.rebalancing_main import Exit
 from trading.session.vigil import LETTER_PATIENCE_S
-
-configure_logs("tests")
 
 DISK = Unavailable("order_info.txt could not be saved: Input/output error")
 

@@ -62,6 +62,7 @@ class Desk:
     crashes: CrashPlan = field(default_factory=CrashPlan)
     leverage: Decimal = Decimal(1)
     threshold: Decimal = Decimal("0.01")
+    default_stop_loss_pct: Decimal | None = None
     apply_account_settings: bool = False
     stopping: bool = False
     epoch: int = 3
@@ -77,7 +78,13 @@ class Desk:
 
     @property
     def policy(self) -> Policy:
-        return Policy(TradeMode.REBALANCING, MarketType.FUTURES, self.leverage, self.threshold)
+        return Policy(
+            TradeMode.REBALANCING,
+            MarketType.FUTURES,
+            self.leverage,
+            self.threshold,
+            self.default_stop_loss_pct,
+        )
 
     def ports(self) -> ExecutionPorts:
         clock: Clock = self.clock

@@ -18,7 +18,14 @@ from module.model.errors import (
     StaleWriter,
     Unavailable,
 )
-from module.model.orders import NOT_SENT, OrderRequest, Outcome, StopPrices, SubmitResult
+from module.model.orders import (
+    NOT_SENT,
+    RULED_OUT,
+    OrderRequest,
+    Outcome,
+    StopPrices,
+    SubmitResult,
+)
 from tests.fakes.exchange import (
     Edits,
     Fails,
@@ -31,6 +38,8 @@ from tests.fakes.exchange import (
 )
 from tests.unit.trading.execution.desk import Desk, wanted
 from trading.execution.auto_trade import BATCH_MAX, auto_trade, is_stale
+from trading.execution.evidence import WITHOUT_RECORD_S
+from trading.execution.scribe import SEND_WINDOW_S
 from trading.rebalance.leg_state import LegState
 from trading.rebalance.order_info import CycleStage, OrderInfo, from_json
 
@@ -314,13 +323,55 @@ def test_A14_a_gateway_that_is_away_keeps_the_slices_and_they_leave_later_under_
 
 def test_A14_a_batch_whose_answer_was_lost_waits_for_its_proof_and_the_next_cycle() -> None:
     desk = Desk()
-    desk.exchange.script["submit"].append(Fails(OutcomeUnknown("HTTP 502")))
+    desk.exchange.script["submit"].append(Lost(accepted=0))
     done = desk.trade(wanted(THREE))
     assert done.stage is CycleStage.DONE
     assert set(states(done).values()) == {LegState.ABANDONED}
     assert desk.exchange.ledger == []
     desk.clock.advance(60)
     assert set(states(desk.trade(wanted(THREE))).values()) == {LegState.FILLED}
+
+
+def test_A14_a_batch_that_never_left_by_the_gateways_record_leaves_at_once_under_new_ids() -> None:
+    desk = Desk()
+    desk.exchange.script["submit"].append(Fails(OutcomeUnknown("HTTP 502")))
+    began = desk.clock.now()
+    done = desk.trade(wanted(THREE))
+    assert set(states(done).values()) == {LegState.FILLED}
+    assert (desk.clock.now() - began).total_seconds() < 1
+    parts = [record.slices for record in done.legs]
+    assert [[part.code for part in pair] for pair in parts] == [[RULED_OUT, None]] * 3
+    assert {part.client_id for pair in parts for part in pair[:1]} == desk.exchange.ruled_out
+
+
+def test_A14_what_never_leaves_twice_waits_for_the_next_cycle() -> None:
+    desk = Desk()
+    for _ in range(2):
+        desk.exchange.script["submit"].append(Fails(OutcomeUnknown("HTTP 502")))
+    done = desk.trade(wanted({"BTCUSDT": "0.3"}))
+    assert states(done) == {"BTCUSDT-open": LegState.ABANDONED}
+    assert len(done.leg("BTCUSDT-open").slices) == 2
+
+
+def test_an_order_that_the_record_calls_accepted_is_waited_for_not_given_up() -> None:
+    desk = Desk()
+    desk.exchange.script["submit"].append(Lost())
+    desk.exchange.index_lag_s = 70.0
+    desk.exchange.taken = True
+    done = desk.trade(wanted({"BTCUSDT": "0.3"}))
+    assert states(done) == {"BTCUSDT-open": LegState.FILLED}
+    desk.exchange.require_exactly_once()
+
+
+def test_while_the_gateway_cannot_say_how_far_an_order_came_absence_takes_longest() -> None:
+    desk = Desk()
+    desk.exchange.script["submit"].append(Lost(accepted=0))
+    away = Fails(Unavailable("records wait for Postgres"))
+    desk.exchange.script["rule_out"].extend([away] * 400)
+    began = desk.clock.now()
+    done = desk.trade(wanted({"BTCUSDT": "0.3"}))
+    assert states(done) == {"BTCUSDT-open": LegState.ABANDONED}
+    assert (desk.clock.now() - began).total_seconds() > SEND_WINDOW_S + WITHOUT_RECORD_S
 
 
 def test_A12_one_order_of_a_batch_that_did_not_leave_follows_under_its_id() -> None:

@@ -132,7 +132,7 @@ def test_D2_D3_D4_a_crash_at_every_point_then_finished_by_the_next_leader(
             short = record.leg.size - record.filled_size
             assert short == 0 or record.abandoned or record.state is LegState.ABANDONED
         converge(desk)
-    assert points > 25
+    assert points > 20
 
 
 @pytest.mark.parametrize("prepare", WORLDS)
@@ -188,7 +188,7 @@ def test_D3_what_the_exchange_did_before_the_crash_is_booked_once() -> None:
     assert all(len(record.slices) == 1 for record in done.legs)
 
 
-def test_D4_a_slice_that_was_written_and_never_sent_is_sent_once_after_its_proof() -> None:
+def test_D4_a_slice_that_was_written_and_never_sent_is_sent_once_and_at_once() -> None:
     desk, letter = build(all_well)
     desk.crashes.reached.clear()
     auto_trade(letter, desk.ports(), desk.rules())
@@ -197,7 +197,7 @@ def test_D4_a_slice_that_was_written_and_never_sent_is_sent_once_after_its_proof
     assert died.exchange.ledger == []
     began = died.clock.now()
     done = died.resume()
-    assert (died.clock.now() - began).total_seconds() > 15
+    assert (died.clock.now() - began).total_seconds() < 1
     assert {symbol: died.exchange.held(symbol) for symbol in REACHED} == REACHED
     first = done.leg("XRPUSDT-close").slices
     assert [part.state for part in first] == [LegState.ABANDONED, LegState.FILLED]

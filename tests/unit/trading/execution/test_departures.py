@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from module.model.errors import InvariantViolated
+from module.model.money import plain
 from module.model.orders import NO_STOPS, OrderRequest, Side, StopPrices
 from tests.unit.trading.execution.desk import Desk, wanted
 from trading.execution.auto_trade import auto_trade
@@ -18,6 +19,7 @@ from trading.rebalance.order_info import (
     SLICES_MAX,
     LegRecord,
     OrderInfo,
+    Slice,
     next_slice,
     with_current,
 )
@@ -161,6 +163,108 @@ def test_I3_a_slice_beyond_the_last_is_stopped() -> None:
     durable = durable.with_legs({"BTCUSDT-open": many})
     with pytest.raises(InvariantViolated, match="is slice"):
         Departures.of(info, {}).admit([request(many)], durable)
+
+
+def test_a_slice_that_is_only_planned_has_not_left() -> None:
+    info = planned()
+    record = next_slice(info.leg("BTCUSDT-open"), Decimal(100_000), lambda leg, n: f"af-{n}")
+    gate = Departures.of(info.with_legs({"BTCUSDT-open": record}), {})
+    assert gate.left == {}
+    durable = info.with_legs({"BTCUSDT-open": with_current(record, LegState.SENT)})
+    gate.admit([request(durable.leg("BTCUSDT-open"))], durable)
+    assert gate.totals(reducing=False).orders == 1
+
+
+# What an earlier process sent is not judged by leg any more, but it counts in its phase.
+
+
+def sent_earlier(info: OrderInfo, leg_id: str, *sizes: Decimal) -> OrderInfo:
+    """So many slices of a leg are on their way already, of these sizes."""
+    parts = [Slice(n, f"af-{leg_id}-{n}", size, LegState.SENT) for n, size in enumerate(sizes)]
+    record = replace(info.leg(leg_id), slices=tuple(parts))
+    return info.with_legs({leg_id: record})
+
+
+LOT = Decimal("0.0001")
+
+
+@pytest.mark.parametrize(
+    ("more", "rounding", "stopped"),
+    [
+        (LOT, {"BTCUSDT": LOT}, False),  # one lot more than planned
+        (LOT + Decimal("0.000001"), {"BTCUSDT": LOT}, True),
+        (LOT, {"XRPUSDT": Decimal(100_000)}, True),  # the lots of the other phase
+        (-LOT, {}, False),
+    ],
+)
+def test_I3_a_phase_is_worth_no_more_than_planned(
+    more: Decimal, rounding: dict[str, Decimal], stopped: bool
+) -> None:
+    info = planned()
+    leg = info.leg("BTCUSDT-open").leg
+    begun = sent_earlier(info, "BTCUSDT-open", leg.size + more)
+    gate = Departures.of(begun, rounding)
+    durable = sent(begun, "SOLUSDT-open")
+    orders = [request(durable.leg("SOLUSDT-open"))]
+    if not stopped:
+        gate.admit(orders, durable)
+        return
+    whole = gate.planned_totals(reducing=False).notional
+    said = (
+        rf"2 opening orders worth [\d.]+ would have left, the plan has 2 legs worth {plain(whole)}"
+    )
+    with pytest.raises(InvariantViolated, match=said):
+        gate.admit(orders, durable)
+
+
+def test_I3_reducing_orders_have_totals_of_their_own() -> None:
+    info = planned()
+    leg = info.leg("XRPUSDT-close").leg
+    begun = sent_earlier(info, "XRPUSDT-close", leg.size, Decimal(1))
+    durable = sent(begun, "SOLUSDT-open")
+    with pytest.raises(InvariantViolated, match="2 reducing orders worth"):
+        Departures.of(begun, {}).admit([request(durable.leg("SOLUSDT-open"))], durable)
+
+
+def test_I3_a_phase_is_no_more_orders_than_its_legs_may_have_slices() -> None:
+    info = planned()
+    tiny = Decimal("0.0001")
+    for count, stopped in ((2 * SLICES_MAX - 1, False), (2 * SLICES_MAX, True)):
+        begun = sent_earlier(info, "BTCUSDT-open", *([tiny] * count))
+        gate = Departures.of(begun, {})
+        durable = sent(begun, "SOLUSDT-open")
+        orders = [request(durable.leg("SOLUSDT-open"))]
+        if stopped:
+            with pytest.raises(InvariantViolated, match=f"{count + 1} opening orders"):
+                gate.admit(orders, durable)
+        else:
+            gate.admit(orders, durable)
+
+
+def test_I3_of_an_order_that_is_over_only_what_was_executed_counts() -> None:
+    info = planned()
+    leg = info.leg("BTCUSDT-open").leg
+    begun = sent_earlier(info, "BTCUSDT-open", leg.size)
+    record = begun.leg("BTCUSDT-open")
+    part = replace(record.slices[0], state=LegState.ABANDONED, filled_size=leg.size / 4)
+    begun = begun.with_legs({"BTCUSDT-open": replace(record, slices=(part,))})
+    gate = Departures.of(begun, {})
+    assert gate.totals(reducing=False).notional == leg.notional / 4
+    durable = sent(begun, "BTCUSDT-open")
+    gate.admit([request(durable.leg("BTCUSDT-open"))], durable)
+    assert gate.totals(reducing=False).notional == leg.notional
+
+
+def test_B3_a_purchase_that_brought_a_little_more_counts_as_its_size() -> None:
+    """On spot a purchase is sized in the quote coin: a falling price buys a little more."""
+    info = planned()
+    leg = info.leg("BTCUSDT-open").leg
+    begun = sent_earlier(info, "BTCUSDT-open", leg.size)
+    record = begun.leg("BTCUSDT-open")
+    more = leg.size * Decimal("1.01")
+    part = replace(record.slices[0], state=LegState.FILLED, filled_size=more)
+    begun = begun.with_legs({"BTCUSDT-open": replace(record, slices=(part,))})
+    assert Departures.of(begun, {}).totals(reducing=False).notional == leg.notional
 
 
 def test_I3_a_session_whose_orders_differ_halts_before_anything_leaves(

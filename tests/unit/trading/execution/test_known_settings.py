@@ -60,3 +60,13 @@ def test_A21_a_reading_that_differs_is_read_again_and_the_exchange_is_right() ->
     letter = other.planned(wanted({"ETHUSDT": "0.3"}))
     with pytest.raises(Conflict, match="leverage 7"):
         auto_trade(letter, other.ports(), other.rules(), known(other))
+
+
+def test_trading_rules_that_were_read_just_before_are_not_read_again() -> None:
+    desk = Desk()
+    before = known(desk)
+    letter = desk.planned(wanted({"ETHUSDT": "0.3"}))
+    desk.exchange.calls.clear()
+    done = auto_trade(letter, desk.ports(), desk.rules(), before)
+    assert done.stage is CycleStage.DONE
+    assert "instruments" not in desk.exchange.calls

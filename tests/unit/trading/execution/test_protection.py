@@ -8,7 +8,8 @@ from decimal import Decimal
 
 import pytest
 
-from module.model.errors import Rejected
+from module.model.accounts import MarginMode, SymbolSettings
+from module.model.errors import Conflict, Rejected
 from module.model.orders import NO_STOPS, StopPrices
 from tests.fakes.exchange import Fails
 from tests.unit.trading.execution.desk import Desk, wanted
@@ -66,3 +67,27 @@ def test_what_has_a_stop_or_is_not_wanted_is_left_as_it_is(
     letter = letter_with_a_stop_beyond_the_price(desk, weight)
     auto_trade(letter, desk.ports(), desk.rules())
     assert desk.exchange.calls.count("set_stops") == 0
+
+
+@pytest.mark.parametrize("number", [1, 7])
+def test_B10_I2_a_position_that_cannot_be_traded_gets_its_stop_before_the_session_ends(
+    number: int,
+) -> None:
+    """Somebody opened it with another leverage; the session cannot add to it, and says so."""
+    desk = Desk(apply_account_settings=True, leverage=Decimal(2))
+    desk.exchange.hold("BTCUSDT", "0.0009")
+    desk.exchange.modes["BTCUSDT"] = SymbolSettings("BTCUSDT", Decimal(20), MarginMode.CROSSED)
+    stops: Mapping[str, tuple[str | None, str | None]] = {"BTCUSDT": ("55000", None)}
+    letter = replace(desk.planned(wanted({"BTCUSDT": "0.3"}, stops)), number=number)
+    with pytest.raises(Conflict, match="leverage 20"):
+        auto_trade(letter, desk.ports(), desk.rules())
+    assert desk.exchange.stops_of("BTCUSDT") == StopPrices(Decimal("55000.0"))
+
+
+def test_B10_what_a_session_adopts_is_protected_before_anything_is_sent() -> None:
+    desk = Desk()
+    desk.exchange.hold("BTCUSDT", "0.0009")
+    stops: Mapping[str, tuple[str | None, str | None]] = {"BTCUSDT": ("55000", None)}
+    desk.trade(wanted({"BTCUSDT": "0.1", "ETHUSDT": "0.3"}, stops))
+    calls = desk.exchange.calls
+    assert calls.index("set_stops") < calls.index("submit")

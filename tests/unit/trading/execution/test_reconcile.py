@@ -105,6 +105,33 @@ def test_A28_B11_every_difference_gets_its_cause_by_evidence(
 
 
 @pytest.mark.parametrize(
+    ("held", "evidence", "told"),
+    [
+        ("0", Evidence([fill("10", price="139.7")]), "its stop loss fired"),
+        ("0", Evidence(closed=[closed("170.4")]), "its take profit fired"),
+        ("7", Evidence([fill("3")]), "an order that is not this session's"),
+        ("4", Evidence([fill("6", cause=FillCause.ADL)]), "closed by force"),
+        ("4", Evidence(bills=[bill(BillKind.LIQUIDATION)]), "the wallet shows a liquidation"),
+        ("13", Evidence(bills=[bill(BillKind.TRANSFER, "3", "SOL")]), "the coin was transferred"),
+    ],
+)
+def test_the_owner_is_told_what_was_what_should_have_been_and_why(
+    held: str, evidence: Evidence, told: str
+) -> None:
+    found = {"SOLUSDT": (Decimal(10), Decimal(held))}
+    (finding,) = classify(found, evidence, {"SOLUSDT": LOT}, {"SOLUSDT": STOPS})
+    assert finding.detail == f"SOLUSDT is {held}, by the letters 10: {told}"
+
+
+def test_a_session_that_stops_names_everything_that_nothing_explains() -> None:
+    found = {"BTCUSDT": (ZERO, Decimal(3)), "SOLUSDT": (Decimal(10), Decimal(7))}
+    verdict = judge(classify(found, Evidence(), {}, {}), {})
+    assert verdict.stop.endswith(
+        "explains it: BTCUSDT is 3, by the letters 0; SOLUSDT is 7, by the letters 10"
+    )
+
+
+@pytest.mark.parametrize(
     ("should", "held", "kind"),
     [
         ("10", "10.05", Difference.DUST),
