@@ -33,6 +33,7 @@ def run_finwatcher(wiring: FinwatcherWiring, stop_fd: int) -> None:
                 return
             report = watcher.step()
             if report.session_over:
+                watcher.settle()
                 return
             due = report.minute + MINUTE
 

@@ -10,10 +10,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,10 +39,15 @@ from monitoring.ports import ResultsStore, SessionRegistry
 from monitoring.spool import Spool, SpoolRecord
 from monitoring.stacks import Stacks
 from monitoring.troubles import Troubles
+from monitoring.unsettled import LOOK_BACK, Unsettled
 
 MINUTE = timedelta(minutes=1)
 LATE_AFTER = timedelta(seconds=10)
 GAPS_PER_STEP_MAX = 100_000
+WAIT_FOR_THE_STORE_MAX = timedelta(hours=1)
+LASTING_S = 3.0
+"""What Postgres has kept for so long is on its replica too."""
+SETTLE_LOOKS_MAX = 200
 T = TypeVar("T")
 _log = get_logger("monitoring.finwatcher")
 
@@ -90,6 +96,7 @@ class Finwatcher:
         self._troubles = Troubles(wiring.alerts, wiring.clock)
         self._session_id = wiring.session_id
         self._spool = Spool(wiring.folder)
+        self._unsettled = Unsettled()
         self._writer = writer or f"{os.getpid()}-{os.urandom(6).hex()}"
         self._session: WatchedSession | None = None
         self._stacks: Stacks | None = None
@@ -132,6 +139,7 @@ class Finwatcher:
             return StepReport(minute, False, False, 0, tuple(self._troubles.failed), False)
         self._find_last_minute(session)
         self._drain_spool(session)
+        self._look_for_losses(session)
         self._resume(session)
         gaps = self._record_gaps(session, minute)
         outcome = Kept.NOWHERE
@@ -146,8 +154,21 @@ class Finwatcher:
             outcome is Kept.LOCALLY,
             gaps,
             tuple(self._troubles.failed),
-            session.is_over,
+            self._is_done(session, minute),
         )
+
+    def settle(self) -> None:
+        """After the session's last step: see that its last rows have lasted; waits real seconds,
+        minutes while Postgres is away."""
+        for _ in range(SETTLE_LOOKS_MAX):
+            self._clock.pause(LASTING_S)
+            session, last = self._session, self._last_minute
+            if session is None or last is None:
+                return
+            self._drain_spool(session)
+            if self._look_for_losses(session):
+                self._record_gaps(session, last + MINUTE)
+                return
 
     # --- gather -----------------------------------------------------------------------------------
 
@@ -173,6 +194,7 @@ class Finwatcher:
         if last is not None:
             first = boundary_at_or_after(session.started_at, MINUTE)
             self._last_minute = last[0] or first - MINUTE
+            self._unsettled.sure_until = max(first - MINUTE, self._last_minute - LOOK_BACK)
 
     def _resume(self, session: WatchedSession) -> None:
         """Pick up the sums where the stored rows end; the curve waits until Postgres is there.
@@ -215,6 +237,16 @@ class Finwatcher:
     def _is_past_end(self, session: WatchedSession, minute: datetime) -> bool:
         """The session's last row is older than this minute: nothing is left to measure."""
         return session.is_over and _last_minute_of(session, minute) < minute
+
+    def _is_done(self, session: WatchedSession, minute: datetime) -> bool:
+        """The session is over and its last row is stored; for that it waits no longer than an
+        hour. The clock may have been set back since the session ended."""
+        if not session.is_over:
+            return False
+        end = _last_minute_of(session, minute)
+        if minute - end > WAIT_FOR_THE_STORE_MAX:
+            return True
+        return self._last_minute is not None and self._last_minute >= end and not self._spool
 
     # --- one minute -------------------------------------------------------------------------------
 
@@ -282,7 +314,10 @@ class Finwatcher:
         )
 
         def store() -> Kept:
-            return self._keep(rows, lambda: self._results.store_history(rows))
+            kept = self._keep(rows, lambda: self._results.store_history(rows))
+            if kept is Kept.IN_DATABASE:
+                self._unsettled.note(rows)
+            return kept
 
         if self._troubles.guard(name, store) in (None, Kept.NOWHERE):
             self._ledger_stale = True  # counted but not stored: read the truth back next minute
@@ -345,6 +380,8 @@ class Finwatcher:
             refused.update(stored.failed)
             for part, error in stored.failed.items():
                 self._troubles.part_failed(names.get(part, part), error)
+            if "portfolio" not in refused:
+                self._unsettled.note(rows)
 
         kept = self._troubles.guard("store", lambda: self._keep(rows, store)) or Kept.NOWHERE
         if rows.portfolio is None or "portfolio" in refused:
@@ -372,13 +409,7 @@ class Finwatcher:
             return
 
         def store(record: SpoolRecord) -> None:
-            if isinstance(record, MinuteRows):
-                for part, error in self._results.store_minute(record).failed.items():
-                    self._troubles.part_failed(part, error)
-            elif isinstance(record, HistoryRows):
-                self._results.store_history(record)
-            else:
-                self._results.store_gaps(session, (record,))
+            self._write(session, record)
 
         try:
             stored = self._spool.drain(store)
@@ -391,6 +422,49 @@ class Finwatcher:
             return
         self._troubles.spooling = False
         _log.info("spooled records filled in", records=stored)
+
+    def _write(self, session: WatchedSession, record: SpoolRecord) -> None:
+        """Store a record of an earlier minute."""
+        failed: Mapping[str, str] = {}
+        if isinstance(record, MinuteRows):
+            failed = self._results.store_minute(record).failed
+            for part, error in failed.items():
+                self._troubles.part_failed(part, error)
+        elif isinstance(record, HistoryRows):
+            if self._results.store_history(record) == 0:
+                return  # it was there: nothing that could be forgotten any more
+        else:
+            self._results.store_gaps(session, (record,))
+        if "portfolio" not in failed:
+            self._unsettled.note(record)
+
+    def _look_for_losses(self, session: WatchedSession) -> bool:
+        """What was stored lately and is not there any more is stored again: a replica that took
+        over has missed it. Before this minute's rows, so that a process that dies leaves no hole
+        behind them. False while Postgres cannot be asked."""
+        last, sure = self._last_minute, self._unsettled.sure_until
+        if last is None or sure is None or self._spool:
+            return False
+        there = self._load(
+            "stored minutes", lambda: self._results.kept_minutes(session, sure + MINUTE, last)
+        )
+        if there is None:
+            return False
+
+        def store_again(record: SpoolRecord) -> None:
+            _log.warning("stored rows were lost; storing them again")
+            self._troubles.guard(
+                "store again", partial(self._keep, record, partial(self._write, session, record))
+            )
+
+        for minute in self._unsettled.look(there, last, store_again):
+            detail = "it may have been measured, and is not in the database"
+            self._known_gaps.setdefault(minute, (GapCause.STORE_LOST, detail))
+        for rows in self._unsettled.histories_to_repeat():
+            self._troubles.guard(
+                "history again", partial(self._keep, rows, partial(self._write, session, rows))
+            )
+        return not self._spool
 
     # --- gaps -------------------------------------------------------------------------------------
 
@@ -424,9 +498,13 @@ class Finwatcher:
         """Record gaps (a minute that has a row keeps it); how many there are, spooled ones too."""
         if not self._spool:
             try:
-                return self._results.store_gaps(session, rows)
+                stored = self._results.store_gaps(session, rows)
             except Unavailable as error:
                 self._troubles.say_spooling(error)
+            else:
+                for row in rows:
+                    self._unsettled.note(row)
+                return stored
         for row in rows:
             self._spool.append(row)
         return len(rows)

@@ -53,6 +53,12 @@ class ResultsStore(Protocol):
         """The last minute with a portfolio row or a recorded gap."""
         ...
 
+    def kept_minutes(
+        self, session: WatchedSession, first: datetime, last: datetime
+    ) -> set[datetime]:
+        """The minutes of [first, last] with a portfolio row or a recorded gap."""
+        ...
+
     def indicator_state(self, session: WatchedSession) -> Mapping[str, object] | None:
         """The running indicator state as last stored."""
         ...

@@ -24,6 +24,7 @@ class GapCause(StrEnum):
     SESSION_UNREADABLE = "session-unreadable"
     PART_FAILED = "part-failed"
     SPOOL_FULL = "spool-full"
+    STORE_LOST = "store-lost"
 
 
 @dataclass(frozen=True, slots=True)

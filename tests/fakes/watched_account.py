@@ -164,6 +164,7 @@ class WatchClock:
         self.time = now
         self.interrupt_at: datetime | None = None
         self.on_wait: Callable[[datetime], None] = lambda _until: None
+        self.on_pause: Callable[[], object] = lambda: None
 
     def now(self) -> datetime:
         return self.time
@@ -181,7 +182,7 @@ class WatchClock:
         self.time = max(self.time, when)
 
     def pause(self, seconds: float) -> None:
-        pass
+        self.on_pause()
 
     def wait_readable(self, fds: Sequence[int], until: datetime | None) -> list[int]:
         assert until is not None
@@ -357,6 +358,12 @@ class MemoryResults:
     def last_minute(self, session: WatchedSession) -> datetime | None:
         self._answer()
         return max([*self.measured(), *self.gap_rows], default=None)
+
+    def kept_minutes(
+        self, session: WatchedSession, first: datetime, last: datetime
+    ) -> set[datetime]:
+        self._answer()
+        return {at for at in {*self.measured(), *self.gap_rows} if first <= at <= last}
 
     def measured(self) -> set[datetime]:
         """Minutes with a portfolio row."""

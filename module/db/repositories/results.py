@@ -130,6 +130,23 @@ class ResultsRepository:
             found = [minute for minute in db.scalars(ends) if minute is not None]
         return max(found, default=None)
 
+    def kept_minutes(
+        self, session: WatchedSession, first: datetime, last: datetime
+    ) -> set[datetime]:
+        """The minutes of [first, last] with a portfolio row or a recorded gap."""
+        portfolio = portfolio_table(session.market)
+        with self._database.read() as db:
+            kept = union_all(
+                *(
+                    select(table.c.minute).where(
+                        table.c.session_id == session.session_id,
+                        table.c.minute.between(first, last),
+                    )
+                    for table in (portfolio, _GAPS)
+                )
+            )
+            return set(db.scalars(kept))
+
     def indicator_state(self, session: WatchedSession) -> Mapping[str, object] | None:
         """The running indicator state as last stored."""
         with self._database.read() as db:

@@ -245,6 +245,8 @@ def test_E7_a_minute_belongs_to_who_wrote_it_first(stores: Stores) -> None:
     assert stores.results.store_gaps(session, gaps) == 2
     assert stores.results.store_gaps(session, gaps) == 0
     assert stores.results.last_minute(session) == NOON + timedelta(minutes=3)
+    kept = stores.results.kept_minutes(session, NOON, NOON + timedelta(minutes=2))
+    assert kept == {NOON + timedelta(minutes=n) for n in (1, 2)}
     stores.results.store_minute(minute_rows(session, 4))
     points = stores.results.curve(session, NOON + timedelta(minutes=1))
     assert [(point.minute, point.net_transfers) for point in points] == [

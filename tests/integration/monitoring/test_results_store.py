@@ -206,6 +206,7 @@ def test_gaps_never_cover_a_row_and_are_recorded_once(store: ResultsRepository) 
     assert store.store_gaps(session(), [gap(1), gap(2), gap(3)]) == 2
     assert store.store_gaps(session(), [gap(1), gap(3)]) == 0
     assert store.last_minute(session()) == minute(3)
+    assert store.kept_minutes(session(), minute(0), minute(2)) == {minute(1), minute(2)}
     found = store.gaps(session(), minute(0), minute(9), 100)
     assert found == [gap(1), gap(3)]
     assert found[0].cause is GapCause.NOT_RUNNING

@@ -118,6 +118,21 @@ class MemoryResults:
         ends += [minute for owner, minute in self._tables.gaps if owner == session.session_id]
         return max(ends, default=None)
 
+    def kept_minutes(
+        self, session: WatchedSession, first: datetime, last: datetime
+    ) -> set[datetime]:
+        """The minutes of [first, last] with a portfolio row or a recorded gap."""
+        self._connection.read()
+        kept: set[datetime] = set()
+        minute = first
+        while minute <= last:
+            key = (session.session_id, minute)
+            rows = self._tables.minutes.get(key)
+            if key in self._tables.gaps or (rows is not None and rows.portfolio is not None):
+                kept.add(minute)
+            minute += timedelta(minutes=1)
+        return kept
+
     def indicator_state(self, session: WatchedSession) -> Mapping[str, object] | None:
         """The running indicator state as last stored."""
         self._connection.read()

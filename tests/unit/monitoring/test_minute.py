@@ -214,6 +214,102 @@ def test_gaps_that_happen_while_postgres_is_away_are_filled_in_too(watched: Watc
     assert set(watched.results.gap_rows) == {minute(1), minute(2)}
 
 
+def test_E4_a_row_that_a_fail_over_forgets_is_stored_again(watched: Watched) -> None:
+    watched.run_minutes(0, 1)
+    watched.exchange.all_fills.append(fill(7, minute(2), pnl="4.25"))
+    watched.run_minutes(2, 2)
+    forgotten = watched.results.minutes.pop(minute(2))
+    watched.results.transactions.clear()
+    watched.run_minutes(3, 4)
+    watched.assert_no_silent_gap(4)
+    assert watched.results.minutes[minute(2)] == forgotten
+    assert watched.portfolio(2).measured_at == minute(2)
+    assert ("fill", "trade-7") in watched.results.transactions
+    assert watched.results.gap_rows == {}
+
+
+def test_E4_what_was_stored_again_may_be_forgotten_again(watched: Watched) -> None:
+    watched.run_minutes(0, 2)
+    for number in range(3, 6):
+        del watched.results.minutes[minute(2)]
+        watched.run_minutes(number, number)
+    watched.assert_no_silent_gap(5)
+    assert minute(2) in watched.results.measured()
+
+
+def test_E4_a_gap_that_a_fail_over_forgets_is_recorded_again(watched: Watched) -> None:
+    watched.run_minutes(0, 0)
+    watched.exchange.down = Unavailable("the gateway answered 503")
+    watched.run_minutes(1, 1)
+    watched.exchange.down = None
+    watched.results.gap_rows.clear()
+    watched.run_minutes(2, 2)
+    watched.assert_no_silent_gap(2)
+    assert watched.results.gap_rows[minute(1)].cause is GapCause.EXCHANGE_UNREACHABLE
+
+
+def test_E4_rows_from_the_spool_can_be_forgotten_too(watched: Watched) -> None:
+    watched.run_minutes(0, 0)
+    watched.results.away = True
+    watched.run_minutes(1, 3)
+    watched.results.away = False
+    watched.run_minutes(4, 4)
+    for number in (1, 2, 3):
+        del watched.results.minutes[minute(number)]
+    watched.run_minutes(5, 5)
+    watched.assert_no_silent_gap(5)
+    assert watched.portfolio(2).measured_at == minute(2)
+
+
+def test_E4_what_only_a_dead_process_knew_becomes_a_gap(watched: Watched) -> None:
+    watched.run_minutes(0, 4)
+    del watched.results.minutes[minute(3)]
+    watched.new_process()
+    watched.run_minutes(5, 5)
+    watched.assert_no_silent_gap(5)
+    assert watched.results.gap_rows[minute(3)].cause is GapCause.STORE_LOST
+
+
+def test_E4_the_last_row_of_a_session_is_seen_to_last(watched: Watched) -> None:
+    stop, keep = os.pipe()
+    watched.sessions.current = session(is_over=True, ended_at=minute(2))
+    forgotten = []
+    watched.clock.on_pause = lambda: forgotten.append(watched.results.minutes.pop(minute(2)))
+    watched.run_minutes(0, 1)
+    watched.clock.time = minute(2)
+    run_finwatcher(watched.wiring(), stop)
+    os.close(stop)
+    os.close(keep)
+    watched.assert_no_silent_gap(2)
+    assert [watched.results.minutes[minute(2)]] == forgotten
+
+
+def test_E1_the_process_of_an_ended_session_waits_until_its_rows_are_stored(
+    watched: Watched,
+) -> None:
+    watched.run_minutes(0, 1)
+    watched.sessions.current = session(is_over=True, ended_at=minute(2))
+    watched.results.away = True
+    watched.clock.time = minute(2)
+    assert not watched.watcher.step().session_over
+    watched.results.away = False
+    watched.clock.time = minute(3)
+    assert watched.watcher.step().session_over
+    watched.assert_no_silent_gap(2)
+
+
+def test_C7_a_clock_that_is_set_back_as_the_session_ends_leaves_its_last_minute(
+    watched: Watched,
+) -> None:
+    watched.run_minutes(0, 6)
+    watched.sessions.current = session(is_over=True, ended_at=minute(6) + timedelta(seconds=4))
+    watched.clock.time = minute(2)
+    assert not watched.watcher.step().session_over
+    watched.clock.time = minute(7)
+    assert watched.watcher.step().session_over
+    watched.assert_no_silent_gap(7)
+
+
 def test_E7_a_minute_of_another_process_is_left_alone(watched: Watched) -> None:
     watched.run_minutes(0, 1)
     first = watched.portfolio(1)
