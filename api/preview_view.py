@@ -42,6 +42,7 @@ SKIP_WORDS: Final[Mapping[str, str]] = {
     "dust": "too little of the coin to be sold",
     "lot_rounding": "less than one lot is missing",
     "book_limit": "what stays untraded already fills base × leverage",
+    "doubtful_price": "its price, or that of a position, does not agree with its last closed bar",
 }
 _ACTIONS: Final[Mapping[DiffCase, str]] = {
     DiffCase.NEW: "open",

@@ -32,6 +32,7 @@ from module.model.sessions import SessionSpec, TradeMode
 from module.ports import Exchange, MarketData
 from trading.rebalance.bars_seen import BarsSeen, see_bars, see_refusal
 from trading.rebalance.decision import AccountInputs, CycleInputs, StrategyCall
+from trading.rebalance.doubts import doubts_about
 from trading.rebalance.plan import Policy
 from trading.rebalance.weights import read_targets
 
@@ -122,6 +123,7 @@ class Gatherer:
         measured = measure_volatility(answer, instruments, policy, market, at)
         named = named_in(answer, snapshot)
         quotes = self._quotes(snapshot, sorted(named), read.quotes)
+        marks = marks_of(snapshot, quotes)
         return CycleInputs(
             session_id=spec.session_id,
             cycle=at,
@@ -131,7 +133,7 @@ class Gatherer:
             allocated=spec.allocated,
             compounding=spec.compounding,
             answer={name: dict(fields) for name, fields in sorted(answer.items())},
-            marks=marks_of(snapshot, quotes),
+            marks=marks,
             instruments={name: instruments[name] for name in sorted(named & set(instruments))},
             call=self._call(),
             bars=tuple(each.asked for each in market.seen),
@@ -140,6 +142,7 @@ class Gatherer:
             realized_volatility=measured.of_book,
             spreads=_half_spreads(quotes) if policy.no_trade_band is not None else {},
             volatility=dict(measured.by_symbol),
+            doubted=doubts_about(marks, quotes, [each.bars for each in market.seen], at),
             build=self.house.build,
         )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from module.logs import get_logger
-from module.model.accounts import AccountSnapshot
+from module.model.accounts import AccountSnapshot, Position
 from module.model.errors import PASSING, Conflict
 from module.model.money import plain
 from module.model.sessions import SessionSpec
@@ -27,6 +27,11 @@ FLAT_TRIES = 3
 """So many closing letters are carried out to their end; what an outage interrupts is no try."""
 FLAT_PAUSE_S = 5.0
 """World seconds between two tries: what refused a close (a price band, an empty book) may pass."""
+
+FLAT_LOOKS_MAX = 4
+"""So often the account is looked at before it is taken for flat while a coin has no price."""
+FLAT_LOOK_AGAIN_S = 1.0
+"""World seconds between two looks: one odd reading must not leave a position behind."""
 
 log = get_logger("trading.leader")
 
@@ -54,7 +59,7 @@ class WayOut:
         self.clear_orders()
         tries = 0
         while tries < FLAT_TRIES:
-            snapshot = self.vigil.outlast(self.look)
+            snapshot = self._look_well()
             if not snapshot.closable:
                 return
             if tries:
@@ -75,12 +80,15 @@ class WayOut:
             done = self.trade(self.letters.save(plan_letter(letter, inputs, decide(inputs))))
             self.keep(done)
             tries += done.stage is CycleStage.DONE
-        left = self.vigil.outlast(self.look)
+        left = self._look_well()
         if left.closable:
             raise Conflict(
                 f"the account could not be made flat after {FLAT_TRIES} tries: "
                 f"{held_in_words(left)}"
             )
+
+    def _look_well(self) -> AccountSnapshot:
+        return look_well(lambda: self.vigil.outlast(self.look), self.vigil.let_pass)
 
     def what_is_held(self) -> str:
         """In words; an exchange that is away keeps no session from ending."""
@@ -98,11 +106,33 @@ class WayOut:
 
 
 def held_in_words(snapshot: AccountSnapshot) -> str:
-    """What is held, and what of it has no stop loss."""
-    if not snapshot.closable:
-        return "nothing"
-    return ", ".join(
+    """What is held, what of it has no stop loss, and which coins cannot be sold at any price."""
+    told = [
         f"{position.symbol} {plain(position.size)}"
         + ("" if position.stops.stop_loss is not None else " (no stop loss)")
         for position in snapshot.closable
-    )
+    ]
+    told += [
+        f"{position.symbol} {plain(position.size)} (has no price, cannot be sold)"
+        for position in without_price(snapshot)
+    ]
+    return ", ".join(told) or "nothing"
+
+
+def look_well(
+    look: Callable[[], AccountSnapshot], let_pass: Callable[[float], object]
+) -> AccountSnapshot:
+    """A look that shows what is to be closed; that nothing is, two looks in a row must say, and
+    FLAT_LOOKS_MAX of them while a coin has no price."""
+    snapshot = look()
+    for looks in range(1, FLAT_LOOKS_MAX):
+        if snapshot.closable or (looks > 1 and not without_price(snapshot)):
+            break
+        let_pass(FLAT_LOOK_AGAIN_S)
+        snapshot = look()
+    return snapshot
+
+
+def without_price(snapshot: AccountSnapshot) -> list[Position]:
+    """Coins that are there but have no price: delisted, or left out of one reading."""
+    return [position for position in snapshot.positions if not position.mark_price]

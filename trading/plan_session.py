@@ -37,7 +37,7 @@ from trading.execution.auto_trade import (
     settle_open_slices,
 )
 from trading.gathering import OwnPart, everything
-from trading.leaving import held_in_words
+from trading.leaving import held_in_words, look_well
 from trading.rebalance.decision import closing_inputs, decide, plan_letter
 from trading.rebalance.given_plan import (
     AccountNow,
@@ -188,7 +188,7 @@ class _Carrier:
         registry, session_id = self._wiring.registry, self._spec.session_id
         journal = Journal(self._wiring.store, registry, self._clock, self._epoch)
         self._set_state(SessionState.STOPPING)
-        journal.keep(info, info.cycle, None)
+        journal.keep(info)
         self._keep_bars(info)
         wish = self._patiently(lambda: registry.wishes(session_id))
         end_state = EndState.PROTECTED
@@ -213,8 +213,12 @@ class _Carrier:
 
     def _flatten(self, last: OrderInfo, journal: Journal) -> None:
         spec, exchange = self._spec, self._wiring.exchange
+
+        def look() -> AccountSnapshot:
+            return self._outlast(lambda: self._wiring.own(exchange.snapshot(), ()))
+
         for _ in range(FLAT_TRIES):
-            snapshot = self._outlast(lambda: self._wiring.own(exchange.snapshot(), ()))
+            snapshot = look_well(look, self._let_pass)
             if not snapshot.closable:
                 return
             instruments = self._outlast(exchange.instruments)
@@ -227,8 +231,8 @@ class _Carrier:
             )
             last = self._save(plan_letter(letter, inputs, decide(inputs)))
             last = self._outlast(partial(self._close, last))
-            journal.keep(last, cycle, None)
-        left = self._outlast(lambda: self._wiring.own(exchange.snapshot(), ()))
+            journal.keep(last)
+        left = look_well(look, self._let_pass)
         if left.closable:
             raise Conflict(
                 f"the account could not be made flat after {FLAT_TRIES} tries: "

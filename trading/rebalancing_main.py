@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from module.logs import get_logger
 from module.model.accounts import AccountSnapshot
@@ -26,7 +26,6 @@ from module.model.errors import (
     AifapError,
     Conflict,
     RateLimited,
-    Rejected,
     StaleWriter,
     Unavailable,
 )
@@ -39,11 +38,9 @@ from module.model.sessions import (
 from module.points import reach
 from trading.account_watch import AccountWatch, OpeningWatch
 from trading.completion import Completion
-from trading.execution.ahead import likely_symbols, read_ahead, set_ahead
 from trading.execution.auto_trade import (
     ExecutionPorts,
     ExecutionRules,
-    Known,
     auto_trade,
     is_stale,
     settle_open_slices,
@@ -68,17 +65,16 @@ from trading.session.time_steps import (
     told_missed,
 )
 from trading.session.vigil import AWAY_PAUSE_FIRST_S, HandOver, Vigil
+from trading.warm_up import WarmUp
 
 __all__ = ["Exit", "LeaderWiring", "run_trading"]
 
 STRATEGY_FAILURES_MAX = 5
+"""So many cycles in a row without a plan, by the strategy's fault, end the session."""
 RECOVERY_AGE_FRACTION = 2
+"""A cycle is traded in the first half of its interval; found later it is missed, or dropped."""
 PLANS_MAX = 3
 """So often one cycle is planned; then it is dropped."""
-WARM_UP_S = 2.0
-WARM_UP_PER_SYMBOL_S = 0.12
-"""World seconds before a boundary at which rules and settings are read, so that the cycle need
-not: the exchange tells the settings of ten symbols a second."""
 NOT_THE_STRATEGYS = ("no-bar", Unavailable.code, RateLimited.code)
 
 log = get_logger("trading.leader")
@@ -111,7 +107,6 @@ class _Leader:
         self._epoch = 0
         self._cycles_done = 0
         self._failures = 0
-        self._known: Known | None = None
         self._announcer = Announcer(wiring.spec, wiring.user, wiring.alerts, wiring.clock)
         self._vigil = Vigil(
             wiring.spec.session_id,
@@ -123,6 +118,7 @@ class _Leader:
         )
         self._store = PatientStore(wiring.store, self._vigil.until_kept)
         self._letters = Letters(self._store, wiring.spec.session_id)
+        self._warm_up = WarmUp(wiring.spec, self._ports(), self._letters)
         self._journal = Journal(wiring.store, wiring.registry, wiring.clock, epoch=0)
         self._opening = OpeningWatch(self._announcer)
         self._boundaries = Boundaries(wiring.spec.interval)
@@ -158,33 +154,12 @@ class _Leader:
 
     def _wait_for(self, boundary: datetime) -> bool:
         """Whether the boundary came, the account's rules read shortly before; False: look first."""
-        symbols = len(self._likely_symbols())
-        warm = boundary - timedelta(seconds=WARM_UP_S + symbols * WARM_UP_PER_SYMBOL_S)
+        warm = self._warm_up.begins_at(boundary)
         if self._clock.now() < warm < self._spec.ends_at:
             if not self._vigil.wait_until(warm):
                 return False
-            self._warm_up()
+            self._warm_up.read()
         return self._vigil.wait_until(min(boundary, self._spec.ends_at)) and self._ending() is None
-
-    def _warm_up(self) -> None:
-        """Read what the cycle will ask for."""
-        try:
-            self._known = read_ahead(self._ports(), self._spec.market, self._likely_symbols())
-        except (*PASSING, Rejected) as error:
-            log.info("not warm for the next cycle", detail=error.message)
-
-    def _likely_symbols(self) -> frozenset[str]:
-        return likely_symbols(self._letters.last, self._spec.config)
-
-    def _set_settings_ahead(self) -> None:
-        if self._ending() is not None:
-            return
-        try:
-            set_ahead(self._ports(), self._rules(None), self._likely_symbols())
-        except StaleWriter:
-            raise
-        except (*PASSING, Rejected) as error:
-            log.info("settings are left to the cycle", detail=error.message)
 
     def _start(self) -> None:
         spec, registry = self._spec, self._wiring.registry
@@ -226,7 +201,8 @@ class _Leader:
             self._set_state(SessionState.RUNNING)
         if first:
             self._announcer.started()
-        self._set_settings_ahead()
+        if self._ending() is None:
+            self._warm_up.set_settings(self._rules(None))
         log.info("reconciled", at_monotonic_s=round(self._clock.monotonic(), 3))
 
     def _set_state(self, state: SessionState, reason: str = "") -> None:
@@ -252,7 +228,7 @@ class _Leader:
             if self._may_plan_anew(info):
                 self._cycle(info.cycle, info.number)
             elif not is_stale(info) or info.legs:  # else it never was a plan
-                self._keep(info, info.cycle, None)
+                self._keep(info)
                 self._cycles_done = max(self._cycles_done, info.number)
             return
         if info.stage is CycleStage.REQUESTED:
@@ -266,7 +242,7 @@ class _Leader:
             self._cycle(done.cycle, done.number)
             return
         if info.stage is not CycleStage.REQUESTED:
-            self._keep(done, done.cycle, None)
+            self._keep(done)
             self._cycles_done = max(self._cycles_done, done.number)
         reach("leader: recovered")
 
@@ -301,7 +277,7 @@ class _Leader:
 
     def _trade(self, info: OrderInfo) -> OrderInfo:
         """Carry out the letter; when the exchange goes away in the middle, wait and take it up."""
-        known, self._known = self._known, None
+        known = self._warm_up.take()
         try:
             done = auto_trade(info, self._ports(), self._rules(info), known)
         except PASSING as error:
@@ -377,7 +353,7 @@ class _Leader:
             self._report_skipped(info)
         self._cycles_done = max(self._cycles_done, number)
         own_ms = (self._clock.monotonic() - started_real) * 1000
-        self._keep(info, boundary, own_ms)
+        self._keep(info, own_ms)
         if answered:
             self._plans.close()
         self._vigil.beat()
@@ -398,7 +374,7 @@ class _Leader:
             wiring.own,
             wiring.build,
             self._compare_and_trade,
-            lambda info: self._keep(info, info.cycle, None),
+            self._keep,
         )
         if completion.is_needed(last):
             completion.complete(last, self._epoch)
@@ -415,7 +391,7 @@ class _Leader:
         info = self._letters.save(asked.changed(stage=CycleStage.SKIPPED, reason=reason))
         self._announcer.cycle_skipped(reason)
         self._cycles_done = max(self._cycles_done, number)
-        self._keep(info, boundary, None)
+        self._keep(info)
 
     def _plan_and_trade(self, boundary: datetime, number: int) -> tuple[OrderInfo, bool]:
         """The cycle's letter when it is over, and whether the strategy process waits for its end.
@@ -447,10 +423,10 @@ class _Leader:
             self._failures += 1
         self._announcer.cycle_skipped(info.reason)
 
-    def _keep(self, info: OrderInfo, started_at: datetime, own_ms: float | None) -> None:
+    def _keep(self, info: OrderInfo, own_ms: float | None = None) -> None:
         reach("leader: before the cycle is archived")
         self._letters.kept(info)
-        self._journal.keep(info, started_at, own_ms)
+        self._journal.keep(info, own_ms)
         self._boundaries.note(info)
         self._opening.note(info)
         reach("leader: cycle archived")
@@ -471,7 +447,7 @@ class _Leader:
             self._vigil,
             self._own_snapshot,
             self._trade,
-            lambda info: self._keep(info, info.cycle, None),
+            self._keep,
             self._watch().clear_orders,
         )
 

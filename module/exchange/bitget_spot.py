@@ -5,8 +5,9 @@
 
 The stops of coins are trigger orders of the sellable size (`bitget_spot_stops.py`), placed once
 there is something to sell. A market buy is sent in quote coin, because Bitget wants it so: its size
-is the base size at the best ask, cut to six decimals. Its fee is taken from the coin, so that what
-is held afterwards is less than what was filled.
+is the base size at the best ask, cut to six decimals; where that ask is too far off the price that
+it was planned at it is not sent (`OrderRequest.off_plan`). Its fee is taken from the coin, so that
+what is held afterwards is less than what was filled.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ from module.model.errors import InvalidInput, NotFound, Retryable
 from module.model.market import Instrument, MarketType, Quote
 from module.model.money import plain, round_down
 from module.model.orders import (
+    PRICE_MOVED,
     Fill,
     OrderReport,
     OrderRequest,
@@ -309,17 +311,19 @@ class BitgetSpot(BitgetAccount):
         if _in_quote(order):
             reference = quotes[order.symbol].ask
             params["size"] = plain(round_down(order.size * reference, QUOTE_STEP))
+            moved = order.off_plan(reference)
+            if moved:
+                return self._refuse(order, PRICE_MOVED, moved)
         why = _stops_wrong(order, reference)
         if why:
-            return self._refuse_stops(order, why)
+            return self._refuse(order, WrongSideOfPrice.code, why)
         return place_one(self._wire, PLACE, params, order, self.look_up)
 
-    def _refuse_stops(self, order: OrderRequest, why: str) -> SubmitResult | Retryable:
-        """Not sent, unless it was sent before: its stops could not be placed afterwards."""
+    def _refuse(self, order: OrderRequest, code: str, why: str) -> SubmitResult | Retryable:
+        """Not sent, unless it was sent before."""
         try:
             self.order(order.symbol, order.client_id, priority=Priority.ORDER)
         except NotFound:
-            code = WrongSideOfPrice.code
             return SubmitResult(order.client_id, Outcome.REJECTED, None, code, why)
         except Retryable as error:
             return error

@@ -49,6 +49,9 @@ from module.model.orders import (
 )
 
 CLIENT_ID_CLASH = "client-id-clash"
+QUOTE_SIZED_FILL_MAX = Decimal("1.1")
+"""A purchase that was sent in quote coin buys more where the price falls on the way, up to this
+share of its size; more was not asked for."""
 _LEAVE_BY: ContextVar[datetime | None] = ContextVar("leave_by", default=None)
 
 
@@ -431,10 +434,22 @@ class VenueFactory(Protocol):
         ...
 
 
+def is_in_quote(order: OrderRequest, market: MarketType) -> bool:
+    """Whether it was sent in quote coin, so that its size in coins is the exchange's own."""
+    is_market_buy = order.order_type is OrderType.MARKET and order.side is Side.BUY
+    return market is MarketType.SPOT and is_market_buy
+
+
+def filled_max(order: OrderRequest, market: MarketType) -> Decimal:
+    """More than so much, in base asset, cannot have been filled of it by right."""
+    return order.size * QUOTE_SIZED_FILL_MAX if is_in_quote(order, market) else order.size
+
+
 def difference(order: OrderRequest, report: OrderReport, market: MarketType) -> str:
     """In what the exchange's order is not the one that was asked for; empty when it is (A6, A26).
 
-    On spot a market buy is sent in quote coin, so its size is its own, and nothing is reduce-only.
+    On spot a market buy is sent in quote coin, so its size is its own up to `filled_max`, and
+    nothing is reduce-only.
     """
     if report.client_id != order.client_id:
         return f"client id {report.client_id!r}"
@@ -443,9 +458,10 @@ def difference(order: OrderRequest, report: OrderReport, market: MarketType) -> 
     if report.side is not order.side:
         return f"side {report.side}, sent {order.side}"
     is_spot = market is MarketType.SPOT
-    in_quote = is_spot and order.order_type is OrderType.MARKET and order.side is Side.BUY
-    if not in_quote and report.size != order.size:
+    if not is_in_quote(order, market) and report.size != order.size:
         return f"size {plain(report.size)}, sent {plain(order.size)}"
+    if report.filled_size > filled_max(order, market):
+        return f"filled with {plain(report.filled_size)}, sent {plain(order.size)}"
     if not is_spot and report.reduce_only != order.reduce_only:
         return f"reduce-only {report.reduce_only}, sent {order.reduce_only}"
     paid, limit = report.average_price, order.price

@@ -8,8 +8,8 @@ from __future__ import annotations
 from module.db.repositories.accounts import AccountRecord, KeyRetired
 from module.exchange.venue import Priority, VenueAccess, VenueFactory
 from module.gateway.account_check import Findings, describe, examine
+from module.gateway.account_desk import AccountDesk
 from module.gateway.budget import RequestBudget
-from module.gateway.owned_account import AccountDesk
 from module.gateway.stores import AccountStore
 from module.model.accounts import AccountCheck, TradeEnv
 from module.model.credentials import Credentials

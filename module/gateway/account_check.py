@@ -12,9 +12,9 @@ from typing import Final
 
 from module.db.repositories.accounts import AccountRecord
 from module.exchange.venue import KeyReport, Venue, VenueAccess, VenueFactory
+from module.gateway.account_desk import ONE_WAY_HINT
 from module.gateway.account_view import SINGLE_ASSET_HINT, SKEW_MAX_S
 from module.gateway.budget import RequestBudget
-from module.gateway.owned_account import ONE_WAY_HINT
 from module.model.accounts import AccountCheck, AccountSnapshot, PositionMode, TradeEnv
 from module.model.errors import AifapError, Conflict, Forbidden
 from module.model.market import MarketType

@@ -10,8 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 
 from module.exchange.venue import Ability, Priority, TradingMode
+from module.gateway.account_desk import ONE_WAY_HINT, AccountDesk
 from module.gateway.limits import AccountView, Refusal
-from module.gateway.owned_account import ONE_WAY_HINT, AccountDesk, OwnedAccount
+from module.gateway.owned_account import OwnedAccount
 from module.model.accounts import Position, PositionMode
 from module.model.errors import Conflict, Unavailable
 from module.model.market import MarketType

@@ -20,8 +20,9 @@ from module.db.repositories.gateway_writes import (
     WriteOutcome,
 )
 from module.exchange.venue import Priority
+from module.gateway.account_desk import AccountDesk
 from module.gateway.alarms import Alarms
-from module.gateway.owned_account import AccountDesk, OwnedAccount
+from module.gateway.owned_account import OwnedAccount
 from module.model.accounts import Position
 from module.model.errors import (
     AifapError,

@@ -14,7 +14,7 @@ from module.model.accounts import Position
 from module.model.errors import InvalidInput
 from module.model.market import Instrument, MarketType, Quote
 from module.model.money import parse_decimal, plain
-from module.model.orders import OrderRequest, OrderType, Side
+from module.model.orders import PRICE_MOVED, OrderRequest, OrderType, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +198,12 @@ def _judge_opening(
     quote = view.quotes.get(order.symbol)
     if quote is None or view.positions is None:
         return Refusal("no-price", f"{order.symbol}: no price or position to check limits with")
-    if view.market is MarketType.SPOT and order.side is Side.SELL:
+    is_buy = order.side is Side.BUY
+    if view.market is MarketType.SPOT and not is_buy:
         return None
+    off_plan = order.off_plan(quote.mark) or order.off_plan(quote.ask if is_buy else quote.bid)
+    if off_plan:
+        return Refusal(PRICE_MOVED, off_plan)
     price = order.price if order.price is not None else max(quote.mark, quote.ask)
     notional = order.size * price
     if notional > limits.order_notional_max:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from module.db.repositories.accounts import LEASE_LOST
@@ -27,10 +27,11 @@ from module.db.repositories.gateway_writes import (
 )
 from module.db.repositories.wanted_stops import WantedStops
 from module.exchange.venue import CLIENT_ID_CLASH, Priority, difference, leaving_by
+from module.gateway.account_desk import AccountDesk, Permission
 from module.gateway.account_view import held_back, read_view
 from module.gateway.alarms import Alarms
 from module.gateway.limits import AccountView, Refusal, judge_orders, read_limits
-from module.gateway.owned_account import IN_FLIGHT_S, AccountDesk, OwnedAccount, Permission
+from module.gateway.owned_account import IN_FLIGHT_S, OwnedAccount
 from module.gateway.read_back import overfilled
 from module.gateway.settings_path import CLIENT_ID, WITHOUT_POSTGRES, stamp_document
 from module.model.canonical import instant_text
@@ -268,7 +269,8 @@ class OrderPath:
         if known.outcome is WriteOutcome.RULED_OUT:
             why = "it was ruled out before it left, and is never sent"
             return SubmitResult(order.client_id, Outcome.REJECTED, None, RULED_OUT, why)
-        if known.request.get("order") != to_document(order):
+        recorded = from_document(OrderRequest, known.request.get("order"), name="order")
+        if replace(recorded, reference_price=order.reference_price) != order:
             raise InvariantViolated(
                 f"client id {order.client_id} was used for another order before; nothing was sent"
             )
@@ -420,7 +422,11 @@ class OrderPath:
         result = owned.venue.look_up(order, priority=Priority.PROTECTION)
         if result.outcome is not Outcome.ACCEPTED:
             return False
-        is_ours = write.epoch == owned.epoch and _brings_stops(order)
+        # A leader that came since may not have wished anything of this symbol: its stops are right.
+        with owned.lock:
+            known = owned.wanted.get(order.symbol)
+        is_newest = write.epoch == owned.epoch or known is None or known.epoch <= write.epoch
+        is_ours = is_newest and _brings_stops(order)
         self._desk.record(
             owned,
             {write.write_id: (_outcome(result), _answer(result))},

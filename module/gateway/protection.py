@@ -4,7 +4,8 @@
     where the market is already beyond the stop, close the position reduce-only at market
 
 `PositionGuard` is one look at one account, and a session's own wish; `stop_keeper.py` reads and
-writes the stops; `protection_loop.py` is the thread that looks again and again.
+writes the stops; `unresolved_writes.py` asks for what is unknown; `protection_loop.py` is the
+thread that looks again and again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
-from module.db.repositories.gateway_writes import KnownWrite, WriteEntry, WriteKind
+from module.db.repositories.gateway_writes import WriteEntry, WriteKind
 from module.db.repositories.wanted_stops import WantedStops
 from module.exchange.venue import (
     Ability,
@@ -25,6 +26,7 @@ from module.exchange.venue import (
     Priority,
     WrongSideOfPrice,
 )
+from module.gateway.account_desk import AccountDesk, Permission
 from module.gateway.alarms import Alarms
 from module.gateway.guard_writes import (
     GUARD_SESSION,
@@ -34,10 +36,11 @@ from module.gateway.guard_writes import (
 )
 from module.gateway.order_path import OrderPath
 from module.gateway.outside_changes import OutsideChanges
-from module.gateway.owned_account import AccountDesk, OwnedAccount
+from module.gateway.owned_account import OwnedAccount
 from module.gateway.quiet_log import QuietLog
 from module.gateway.stop_keeper import Held, StopKeeper
 from module.gateway.unprotected_times import UnprotectedTimes
+from module.gateway.unresolved_writes import UnresolvedWrites
 from module.model.accounts import Position
 from module.model.errors import (
     InvalidInput,
@@ -50,14 +53,12 @@ from module.model.errors import (
 from module.model.money import plain
 from module.model.orders import StopPrices, WriteStamp
 from module.points import reach
-from module.wire.model_codec import from_document, to_document
+from module.wire.model_codec import to_document
 
 log = logging.getLogger(__name__)
 
 PARTICIPANT: Final = "gateway:protection"
 WANTED_GRACE = timedelta(seconds=10)
-UNRESOLVED_KEPT = timedelta(minutes=10)
-UNRESOLVED_PER_LOOK = 3
 BARE_MAX = timedelta(seconds=30)
 _Bare = tuple[str, str, bool]
 """Account, symbol, whether it is long: a coin has no opening time, its wish is said again."""
@@ -82,12 +83,12 @@ class PositionGuard:
         self, desk: AccountDesk, orders: OrderPath, installation: str, alarms: Alarms
     ) -> None:
         self._desk = desk
-        self._orders = orders
         self._alarms = alarms
         self._emergency = EmergencyClose(desk, installation, alarms)
         self._outside = OutsideChanges(alarms)
         self._quiet = QuietLog(log, desk.clock)
         self._keeper = StopKeeper(desk, self._quiet)
+        self._unresolved = UnresolvedWrites(desk, orders)
         self._bare_since: dict[_Bare, datetime] = {}
         self.unprotected_times = UnprotectedTimes()
 
@@ -101,16 +102,29 @@ class PositionGuard:
             raise InvalidInput("this exchange has no stop orders here; start with software_stops")
         permission = self._desk.permit(owned, stamp)
         _check_ticks(owned, symbol, stops)
-        held = self._keeper.recall(owned, symbol) or self._keeper.read(owned).get(symbol)
-        if held is None:
-            raise NoPosition(f"{symbol}: there is no position to protect")
-        wanted = WantedStops(
-            owned.account_id, symbol, held.is_long, stops, stamp.epoch, self._desk.clock.now()
-        )
-        if held.has_exactly(stops):
-            # Said again: its read-back had no room in the budget, or its answer was lost.
-            self._desk.want_stops(owned, wanted)
-            return held.position.stops
+        with owned.stops_gate(symbol):
+            held = self._keeper.recall(owned, symbol) or self._keeper.read(owned).get(symbol)
+            if held is None:
+                raise NoPosition(f"{symbol}: there is no position to protect")
+            wanted = WantedStops(
+                owned.account_id, symbol, held.is_long, stops, stamp.epoch, self._desk.clock.now()
+            )
+            if held.has_exactly(stops):
+                # Said again: its read-back had no room in the budget, or its answer was lost.
+                self._desk.want_stops(owned, wanted)
+                return held.position.stops
+            self._set(owned, permission, held, wanted)
+        found = self._keeper.read(owned).get(symbol)
+        if found is None:
+            raise NoPosition(f"{symbol}: the position ended meanwhile")
+        return found.position.stops
+
+    def _set(
+        self, owned: OwnedAccount, permission: Permission, held: Held, wanted: WantedStops
+    ) -> None:
+        """Place, then want: until it is wanted the gate keeps looks from putting the old ones
+        back."""
+        symbol, stops = held.symbol, wanted.stops
         entry = WriteEntry(
             WriteKind.STOPS, symbol, {"stops": to_document(stops), "is_long": held.is_long}
         )
@@ -127,10 +141,6 @@ class PositionGuard:
         reach("gateway: stops set")
         self._desk.want_stops(owned, wanted)
         reach("gateway: stops wanted")
-        found = self._keeper.read(owned).get(symbol)
-        if found is None:
-            raise NoPosition(f"{symbol}: the position ended meanwhile")
-        return found.position.stops
 
     # --- one look ----------------------------------------------------------------------------
 
@@ -138,7 +148,7 @@ class PositionGuard:
         """Compare and mend once. `thorough` also looks for stops of positions that are gone (on
         spot, where stops are listed at every look, each look does)."""
         abilities = owned.venue.abilities
-        pending = self._resolve_unknown(owned)
+        pending = self._unresolved.resolve(owned)
         self._desk.audit.try_flush()
         if Ability.STOPS not in abilities:
             return Look(open=pending, unprotected=())
@@ -146,6 +156,8 @@ class PositionGuard:
         if thorough or Ability.POSITIONS not in abilities:
             placed = owned.venue.placed_stops(priority=Priority.PROTECTION)
         holdings = self._keeper.read(owned, placed)
+        sizes = {symbol: held.position.size for symbol, held in holdings.items()}
+        self._unresolved.compare(owned, sizes)
         if Ability.POSITIONS in abilities:
             positions = {symbol: held.position for symbol, held in holdings.items()}
             self._outside.compare(owned, positions, self._desk.clock.now())
@@ -211,13 +223,28 @@ class PositionGuard:
 
         `only_loss`: of what is wrong just the stop loss is mended. RateLimited is raised on.
         """
-        position = held.position
         wanted = self._wanted(owned, held)
         if wanted is None:
             return True
         if held.has_exactly(wanted.stops):
-            self._protected(owned, position)
+            self._protected(owned, held.position)
             return True
+        gate = owned.stops_gate(held.symbol)
+        if not gate.acquire(blocking=False):  # its session is setting other ones at this moment
+            return held.position.stops.stop_loss is not None
+        try:
+            wanted = self._wanted(owned, held)  # as it is by now: an older wish is never written
+            if wanted is None:
+                return True
+            return self._write(owned, held, wanted, only_loss=only_loss)
+        finally:
+            gate.release()
+
+    def _write(
+        self, owned: OwnedAccount, held: Held, wanted: WantedStops, *, only_loss: bool
+    ) -> bool:
+        """Make the stops what is wanted; see `_mend`."""
+        position = held.position
         author = self._desk.author(owned, GUARD_SESSION, owned.epoch)
         entry = WriteEntry(
             WriteKind.GUARD,
@@ -327,48 +354,6 @@ class PositionGuard:
         for wanted in gone:
             if wanted.symbol not in busy and owned.wanted.get(wanted.symbol) is wanted:
                 self._desk.unwant_stops(owned, wanted.symbol)
-
-    def _resolve_unknown(self, owned: OwnedAccount) -> bool:
-        """Ask for orders whose outcome nobody knows. True while there are any."""
-        now = self._desk.clock.now()
-        with owned.lock:
-            writes = sorted(owned.unresolved.values(), key=lambda write: -write.write_id)
-        for write in writes[:UNRESOLVED_PER_LOOK]:
-            if self._resolve_one(owned, write) or (
-                write.sent_at is None or now - write.sent_at > UNRESOLVED_KEPT
-            ):
-                with owned.lock:
-                    owned.unresolved.pop(write.write_id, None)
-        return bool(owned.unresolved)
-
-    def _resolve_one(self, owned: OwnedAccount, write: KnownWrite) -> bool:
-        try:
-            if write.kind is WriteKind.ORDER:
-                return self._orders.resolve(owned, write)
-            known = owned.wanted.get(write.symbol)
-            is_older = (
-                known is not None and write.sent_at is not None and known.updated_at > write.sent_at
-            )
-            if write.epoch == owned.epoch and not is_older:
-                stops = from_document(StopPrices, write.request.get("stops"), name="stops")
-                self._desk.want_stops(
-                    owned,
-                    WantedStops(
-                        owned.account_id,
-                        write.symbol,
-                        write.request.get("is_long") is True,
-                        stops,
-                        write.epoch,
-                        self._desk.clock.now(),
-                    ),
-                )
-            return True
-        except (Retryable, InvalidInput) as error:
-            self._quiet.warning(
-                f"{owned.account_id}:unresolved",
-                f"write {write.write_id} stays unresolved: {error.message}",
-            )
-            return False
 
 
 def _check_ticks(owned: OwnedAccount, symbol: str, stops: StopPrices) -> None:

@@ -24,8 +24,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from module.gateway.account_desk import AccountDesk
 from module.gateway.alarms import Alarms, position_lines
-from module.gateway.owned_account import AccountDesk, OwnedAccount
+from module.gateway.owned_account import OwnedAccount
 from module.gateway.protection import PARTICIPANT, Look, PositionGuard
 from module.gateway.quiet_log import QuietLog
 from module.model.errors import (

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
+from module.exchange.venue import filled_max
 from module.model.market import MarketType
 from module.model.money import plain
-from module.model.orders import Fill, OrderRequest, OrderType, Side
+from module.model.orders import Fill, OrderRequest
 
 
 def overfilled(fills: Sequence[Fill], sent: Mapping[str, OrderRequest], market: MarketType) -> str:
@@ -18,7 +19,7 @@ def overfilled(fills: Sequence[Fill], sent: Mapping[str, OrderRequest], market: 
 
     A trade id counts once, however often it is told; the same execution under another id is more
     than was asked for, and so is an invented one. A spot market buy is sent in quote coin: its
-    size is its own.
+    size is its own, up to `filled_max`.
     """
     trades = {(fill.order_id, fill.trade_id): fill for fill in fills if fill.order_id in sent}
     filled: dict[str, Decimal] = {}
@@ -26,15 +27,9 @@ def overfilled(fills: Sequence[Fill], sent: Mapping[str, OrderRequest], market: 
         filled[order_id] = filled.get(order_id, Decimal(0)) + fill.size
     for order_id, size in filled.items():
         order = sent[order_id]
-        if market is MarketType.SPOT and _in_quote(order):
-            continue
-        if size > order.size:
+        if size > filled_max(order, market):
             return (
                 f"order {order.client_id} of {plain(order.size)} {order.symbol} was filled with "
                 f"{plain(size)}: an invented or doubled fill"
             )
     return ""
-
-
-def _in_quote(order: OrderRequest) -> bool:
-    return order.order_type is OrderType.MARKET and order.side is Side.BUY

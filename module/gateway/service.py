@@ -15,13 +15,13 @@ from pathlib import Path
 
 from module.exchange.venue import PublicMarket, VenueFactory
 from module.gateway.account_care import AccountCare
+from module.gateway.account_desk import AccountDesk
 from module.gateway.account_opening import AccountOpening, NewAccount, OpeningRules
 from module.gateway.alarms import Alarms
 from module.gateway.audit import Audit
 from module.gateway.budget import RequestBudget
 from module.gateway.moment import MomentClock
 from module.gateway.order_path import OrderPath
-from module.gateway.owned_account import AccountDesk
 from module.gateway.protection import PositionGuard
 from module.gateway.protection_loop import ProtectionLoop
 from module.gateway.settings_path import CLIENT_ID, SETTINGS_FRESH_S, SettingsPath

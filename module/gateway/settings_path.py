@@ -16,12 +16,8 @@ from decimal import Decimal
 
 from module.db.repositories.gateway_writes import WriteEntry, WriteKind, WriteOutcome
 from module.exchange.venue import Priority
-from module.gateway.owned_account import (
-    POSITIONS_FRESH,
-    AccountDesk,
-    OwnedAccount,
-    Permission,
-)
+from module.gateway.account_desk import AccountDesk, Permission
+from module.gateway.owned_account import POSITIONS_FRESH, OwnedAccount
 from module.model.accounts import MarginMode, SymbolSettings
 from module.model.canonical import instant_text
 from module.model.errors import (

@@ -20,8 +20,9 @@ from module.exchange.venue import (
     StopsFull,
     read_stops,
 )
+from module.gateway.account_desk import AccountDesk
 from module.gateway.guard_writes import GUARD_SESSION, AuditedWrite
-from module.gateway.owned_account import AccountDesk, OwnedAccount
+from module.gateway.owned_account import OwnedAccount
 from module.gateway.quiet_log import QuietLog
 from module.model.accounts import Position
 from module.model.orders import StopPrices

@@ -25,7 +25,8 @@ from module.db.repositories.gateway_writes import (
     WriteKind,
     WriteOutcome,
 )
-from module.gateway.owned_account import AccountDesk, OwnedAccount
+from module.gateway.account_desk import AccountDesk
+from module.gateway.owned_account import OwnedAccount
 from module.gateway.settings_path import CLIENT_ID, WITHOUT_POSTGRES, stamp_document
 from module.model.canonical import parse_instant
 from module.model.errors import InvalidInput, StaleWriter, Unavailable

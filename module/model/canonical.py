@@ -71,9 +71,7 @@ def canonical_json(value: object) -> str:
     """The one spelling of `value`."""
     if type(value) is Spelled:
         return value.text
-    return json.dumps(
-        to_plain_json(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False
-    )
+    return _SPELL(to_plain_json(value))
 
 
 class Spelled(dict[str, Item]):
@@ -119,7 +117,7 @@ class Spelled(dict[str, Item]):
         try:
             return self._text
         except AttributeError:
-            parts = [f"{_quoted(key)}:{_text_of(self[key])}" for key in sorted(self)]
+            parts = [f"{_SPELL(key)}:{_text_of(self[key])}" for key in sorted(self)]
             self._text = "{" + ",".join(parts) + "}"
             return self._text
 
@@ -134,13 +132,13 @@ class Spelled(dict[str, Item]):
 
 
 _READ = json.JSONDecoder().raw_decode
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+_SPELL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+"""One encoder for all: `json.dumps` with such wishes makes a new one each time."""
 
 
 def _text_of(value: object) -> str:
+    if type(value) is str:
+        return _SPELL(value)
     if type(value) is list and value and type(value[0]) is Spelled:
         return "[" + ",".join(map(_text_of, value)) + "]"
     return canonical_json(value)

@@ -7,6 +7,8 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from module.model.money import plain
+
 
 class Side(StrEnum):
     """Direction of an order on the wire."""
@@ -71,9 +73,20 @@ class StopPrices:
 NO_STOPS = StopPrices()
 
 
+PRICE_OFF_MAX = Decimal("0.1")
+"""An order opens only where prices are at most this share off the one it was planned at. (A last
+price may be 5 % off the book for minutes, where little is traded: B14.)"""
+PRICE_MOVED = "price-moved"
+"""Code of an order that was not sent, because the price is not the one it was planned at."""
+
+
 @dataclass(frozen=True, slots=True)
 class OrderRequest:
-    """One order as it leaves a session. `size` in base asset, > 0, already on the lot."""
+    """One order as it leaves a session. `size` in base asset, > 0, already on the lot.
+
+    `reference_price`: what it was planned at, in quote asset; None where nobody planned it. It is
+    not sent: see `off_plan`.
+    """
 
     client_id: str
     symbol: str
@@ -83,6 +96,18 @@ class OrderRequest:
     order_type: OrderType = OrderType.MARKET
     price: Decimal | None = None
     stops: StopPrices = NO_STOPS
+    reference_price: Decimal | None = None
+
+    def off_plan(self, price: Decimal) -> str:
+        """Why this order must not open at `price`: it is too far off the one it was planned at
+        (C3: a tenfold tick would spend ten times the money). Empty: it may."""
+        planned = self.reference_price
+        if planned is None or self.reduce_only or abs(price - planned) <= planned * PRICE_OFF_MAX:
+            return ""
+        return (
+            f"{self.symbol} was planned at {plain(planned)} and is at {plain(price)} now, more "
+            f"than {PRICE_OFF_MAX:%} off; nothing was sent, the next cycle plans anew"
+        )
 
 
 @dataclass(frozen=True, slots=True)

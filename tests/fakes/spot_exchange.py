@@ -68,7 +68,8 @@ def spot_instrument(symbol: str) -> Instrument:
 
 @dataclass(slots=True)
 class SpotExchange:
-    """`coins` by asset; `locked` of them is in orders of somebody else."""
+    """`coins` by asset; `locked` of them is in orders of somebody else. One without a mark is a
+    balance alone."""
 
     clock: Clock
     money: Decimal = Decimal(10_007)
@@ -100,7 +101,7 @@ class SpotExchange:
         positions = tuple(
             self._position(asset + "USDT", size)
             for asset, size in sorted(self.coins.items())
-            if size
+            if size and asset + "USDT" in self.marks
         )
         equity = self.money + sum((position.value for position in positions), ZERO)
         return AccountSnapshot(
@@ -122,6 +123,8 @@ class SpotExchange:
 
     def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
         now = self.clock.now()
+        if not set(symbols) <= self.marks.keys():
+            raise NotFound(f"no price of {sorted(set(symbols) - self.marks.keys())}")
         found = {name: self.marks[name] for name in symbols}
         return {name: Quote(name, p, p, p, p, now) for name, p in found.items()}
 

@@ -9,8 +9,8 @@
     --kind NAME    days of this kind (day_kinds.py), whatever the kinds of the seeds are
 
 Every violation is one line with the command that replays it; the last line is one JSON object. Exit
-code 1 on any violation, and when a whole day met too few faults; 130 after Ctrl-C, which ends with
-the summary of the days so far. How far it is is told on stderr.
+code 1 on any violation, when a whole day met too few faults, and when a day traded too little; 130
+after Ctrl-C, which ends with the summary of the days so far. How far it is is told on stderr.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _report(days: Iterator[DayResult], wanted: int) -> int:
         print(f"interrupted after {len(totals.days)} of {wanted} days", file=sys.stderr)
     totals.wall_s = time.monotonic() - started
     print("\n".join(summary_lines(totals)), flush=True)
-    if totals.violations or totals.too_calm:
+    if totals.violations or totals.too_calm or totals.idle:
         return 1
     return INTERRUPTED if interrupted else 0
 

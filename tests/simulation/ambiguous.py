@@ -33,11 +33,13 @@ from module.ports import Exchange
 from module.simulator.wire.bitget_app import WireRequest
 from module.simulator.wire.wire_answer import Ending, Reply, WireAnswer, envelope
 from tests.simulation.day import memory_folder
-from tests.simulation.exchange_side import SaidRequest
 from tests.simulation.hub import EPOCH, NEVER_MS, Hub, Process, SimClock
+from tests.simulation.in_process_app import SaidRequest
 from tests.simulation.judge import Violation
 from tests.simulation.letters_seen import Document
-from tests.simulation.world import INSTALLATION, World, WorldPlan, _silent_machine
+from tests.simulation.silent_machine import silent_machine
+from tests.simulation.world import INSTALLATION, World
+from tests.simulation.world_plan import WorldPlan
 from trading.execution.auto_trade import ExecutionPorts, ExecutionRules, auto_trade
 from trading.rebalance.order_info import (
     Holding,
@@ -292,7 +294,7 @@ def doubt_all(seed: int, submits: int = SUBMITS_A_WORLD) -> Doubted:
         )
         world.exchange._app = cast(Any, doubt)
         trader, crash = Trader(world, doubt, submits), ""
-        with world.kit.disk, _silent_machine():
+        with world.kit.disk, silent_machine():
             points.listen(world._reached)
             try:
                 world.start_gateway()

@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.simulation.day_kinds import ORDINARY
 from tests.simulation.day_plan import day_plan
 from tests.simulation.report import DayResult
 from tests.simulation.world import World
@@ -30,6 +31,7 @@ def live(
             result.digest = world.digest
         else:
             result.sessions, result.cycles = report.sessions, report.cycles
+            result.done, result.is_ordinary = report.done, world.plan.kind is ORDINARY
             result.orders, result.hits = report.orders, report.hits
             result.violations, result.digest = report.violations, report.digest
             result.bare_s = report.unprotected_s

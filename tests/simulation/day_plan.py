@@ -21,12 +21,14 @@ from module.model.sessions import installation_prefix
 from module.simulator.engine.engine_types import PlanType, PositionSide
 from module.simulator.faults.fault_catalogue import CATALOGUE, INJECTABLE, catalogue_words
 from tests.simulation.day_kinds import day_kind
+from tests.simulation.day_market import symbols_of
 from tests.simulation.excused import EXCUSED
 from tests.simulation.fault_draws import KINDS, drawn_strokes
 from tests.simulation.fault_postgres import DATABASE_FAULTS, seeded_database_faults
 from tests.simulation.hub import EPOCH
 from tests.simulation.spot_strokes import HandStroke, spot_strokes
-from tests.simulation.world import INSTALLATION, START_MS, WorldPlan, symbols_of
+from tests.simulation.world import INSTALLATION, START_MS
+from tests.simulation.world_plan import WorldPlan
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

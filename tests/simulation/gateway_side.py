@@ -10,6 +10,7 @@ Objects cross the door as they are (the codec is proven elsewhere); errors cross
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -51,9 +52,10 @@ from module.security.credentials import KeyRing
 from module.wire.problem_codec import problem_body, status_of
 from module.wire.service_http import Answer, LostError, NotSentError
 from tests.fakes.gateway_stores import CREDENTIALS_KEY
-from tests.simulation.exchange_side import Exchange, SimVenues
+from tests.simulation.exchange_side import Exchange
 from tests.simulation.fault_postgres import SimulatedPostgres
 from tests.simulation.hub import Hub, HubLock, Process, SimClock
+from tests.simulation.in_process_venue import SimVenues
 
 URL = "http://gateway.simulated"
 CALL_MS = 1
@@ -73,6 +75,7 @@ class Ground:
     account_id: str
     installation: str
     alerts: Callable[[Process], AlertSink]
+    caught: Callable[[Process, BaseException, str], None]
 
 
 class GatewayProcess:
@@ -89,8 +92,13 @@ class GatewayProcess:
         """A gateway that cannot begin ends, and is started again."""
         try:
             self._serve()
-        except AifapError:
+        except AifapError as error:
+            self._ground.caught(self.process, error, "the gateway could not begin")
             self.process.hub.kill(self.process)
+
+    def caught(self, error: AifapError, route: str) -> None:
+        """A request is answered with a problem."""
+        self._ground.caught(self.process, error, f"answer to {route}")
 
     def _serve(self) -> None:
         ground, process = self._ground, self.process
@@ -160,6 +168,7 @@ def _cooperate(gateway: Gateway, hub: Hub) -> None:
     class Owned(dict[str, OwnedAccount]):
         def __setitem__(self, key: str, owned: OwnedAccount) -> None:
             owned.gate = cast(Any, HubLock(hub))
+            owned.stops_gates = cast(Any, defaultdict(lambda: HubLock(hub)))
             super().__setitem__(key, owned)
 
     desk._owned = Owned()
@@ -169,10 +178,12 @@ class CalmGuard:
     """The production guard; a look that cannot find anything new is answered by the last one.
 
     Provably nothing new: since a look that ended well nothing of the account has changed at the
-    exchange, no scripted fault can change an answer, and this process has nothing unresolved,
-    unsaved, or wanted anew. (A thorough look must have come CALM_AFTER the last change: until then
-    it may still forget what is wanted.) Once both kinds are calm the loop sleeps as it does for an
-    account with nothing open, and `next_tick` says when it would have looked again.
+    exchange, no scripted fault can change what such a look reads, no clock was set, no question
+    for an unknown order is due, and this process has nothing unsaved or wanted anew. A thorough
+    look reads and forgets more: while an order is unknown, a clock is off or a fault can touch the
+    list of stops each is made, and its answer is kept only when it came CALM_AFTER the last change
+    (until then it may still forget what is wanted). Once both kinds are calm the loop sleeps as it
+    does for an account with nothing open, and `next_tick` says when it would have looked again.
     """
 
     def __init__(self, guard: PositionGuard, ground: Ground) -> None:
@@ -191,17 +202,21 @@ class CalmGuard:
         if state is None or state != self._seen:
             self._seen, self._changed_at = state, now
             self._quick = self._thorough = self._calm_at = None
+        rests = self._may_rest(owned)
+        if not rests:
+            self._thorough = self._calm_at = None
         if self._quick is not None and self._thorough is not None:
             self._calm_at = now
             return Look(open=False, unprotected=())
         known = self._thorough if thorough else self._quick
-        if known is not None:
+        if known is not None and not self._guard._unresolved.is_due(owned):
             return known
         found = self._guard.look(owned, thorough=thorough)
         if state is None or found.unprotected or self._state(owned) != state:
             return found
         self._quick = found
-        if thorough and self._changed_at is not None and now - self._changed_at > CALM_AFTER:
+        since = self._changed_at
+        if thorough and rests and since is not None and now - since > CALM_AFTER:
             self._thorough = found
         return found
 
@@ -212,17 +227,25 @@ class CalmGuard:
         passed = (now - self._calm_at) // ACTIVE_PERIOD
         return self._calm_at + (passed + 1) * ACTIVE_PERIOD
 
+    def _may_rest(self, owned: OwnedAccount) -> bool:
+        """Whether a thorough look, too, can find nothing new."""
+        ground = self._ground
+        disturbed = ground.exchange.may_disturb_a_look(thorough=True)
+        return not (disturbed or owned.unresolved or ground.hub.skew_ms)
+
     def _state(self, owned: OwnedAccount) -> tuple[object, ...] | None:
-        """What a look depends on; None while it may depend on more."""
+        """What a quick look depends on; None while it may depend on more."""
         ground = self._ground
         audit = self._guard._desk.audit
-        if ground.exchange.may_disturb_a_look or owned.unresolved or owned.bare or audit.waiting:
-            return None
-        if self._guard._bare_since or ground.hub.skew_ms:
+        disturbed = ground.exchange.may_disturb_a_look(thorough=False)
+        if disturbed or owned.bare or audit.waiting or self._guard._bare_since:
             return None
         wanted = tuple(sorted((w.symbol, w.updated_at, w.epoch) for w in owned.wanted.values()))
         return (
             ground.exchange.version,
+            ground.hub.skew_ms,
+            owned.skew_s if ground.hub.skew_ms else 0.0,
+            tuple(owned.unresolved),
             owned.epoch,
             wanted,
             owned.lease_held,
@@ -284,7 +307,7 @@ class Door:
         route = f"{method} {path.split('/', 4)[4]}"
 
         def serve() -> None:
-            _serve(server.gateway, self.account_id, route, query or {}, document, box)
+            _serve(server, self.account_id, route, query or {}, document, box)
 
         task = server.process.spawn(serve, route)
 
@@ -306,7 +329,7 @@ class Door:
 
 
 def _serve(
-    gateway: Gateway,
+    server: GatewayProcess,
     account_id: str,
     route: str,
     query: Mapping[str, str],
@@ -315,10 +338,11 @@ def _serve(
 ) -> None:
     """What `api.routers.gateway` does with a request, errors included."""
     try:
-        found = _dispatch(gateway, account_id, route, query, document)
+        found = _dispatch(server.gateway, account_id, route, query, document)
     except AifapError as error:
         import json
 
+        server.caught(error, route)
         body = json.dumps(problem_body(error)).encode()
         box.answer = Answer(status_of(error), body)
     else:

@@ -193,12 +193,18 @@ class Hub:
         """The task that runs; None in the hub itself."""
         return getattr(getcurrent(), "task", None)
 
-    def wait(self, fds: Sequence[int], until_ms: int) -> list[int]:
-        """Give the world away until a descriptor is readable or true time has reached
-        `until_ms`; the readable ones."""
+    @property
+    def running(self) -> Task:
+        """The task that runs; WorldStuck in the hub itself, which cannot wait."""
         task = self.current
         if task is None:
             raise WorldStuck("the hub itself cannot wait")
+        return task
+
+    def wait(self, fds: Sequence[int], until_ms: int) -> list[int]:
+        """Give the world away until a descriptor is readable or true time has reached
+        `until_ms`; the readable ones. Whoever is sure to run earlier may move its `due_ms`."""
+        task = self.running
         task.process.require_alive()
         if fds or task.fds:
             task.fds = tuple(fds)
@@ -213,7 +219,7 @@ class Hub:
         return self._readable(task) if task.fds else []
 
     def block(self) -> None:
-        """Give the world away until `make_ready` is called for this task."""
+        """Give the world away until `make_ready` is called for this task, or it is made due."""
         self.wait((), NEVER_MS)
 
     def make_ready(self, task: Task) -> None:
@@ -427,8 +433,10 @@ class HubLock:
         self._held = False
         self._waiting: list[Task] = []
 
-    def acquire(self) -> bool:
+    def acquire(self, blocking: bool = True) -> bool:
         while self._held:
+            if not blocking:
+                return False
             task = self._hub.current
             if task is None:
                 raise WorldStuck("the hub itself waits for a lock")

@@ -4,6 +4,7 @@
     every whole answer that a client reads  ─► on_answer    which orders we have been told of
     every change at the exchange            ─► on_change    I1 (executed per leg), I2
     every durable letter, every archive     ─► wrote, archived   I4, I7, stops, I16
+    errors that a process raises or catches ─► errors        mistakes in the code
     the end of the day                      ─► at_rest, at_end   I16 I17 I18 I21
 
 Our records are read for one thing only: to compare them with what really is.
@@ -11,7 +12,6 @@ Our records are read for one thing only: to compare them with what really is.
 
 from __future__ import annotations
 
-import traceback
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ from module.model.sessions import TradeMode, installation_prefix
 from module.simulator.engine.engine_records import FillRecord, OrderRecord
 from module.simulator.engine.engine_types import MarketType, PlanType, PositionSide
 from tests.simulation.day_end import judge_end, judge_minutes
+from tests.simulation.errors_watch import ErrorsWatch
 from tests.simulation.exchange_side import Carried
-from tests.simulation.hub import Process, Task
+from tests.simulation.hub import Process
 from tests.simulation.letters_seen import Document, LettersSeen, PlannedSlice
 from tests.simulation.protection_watch import ProtectionWatch
 from tests.simulation.writers_watch import WritersWatch
 
 if TYPE_CHECKING:
-    from module.db.repositories.session_records import SessionRecord
     from module.ports import OrderInfoStore
     from tests.simulation.world import World
 
@@ -62,11 +62,13 @@ class Judge:
         self._world = world
         self.violations: list[Violation] = []
         self.cycles = 0
+        self.done = 0
         self.converged_at_s: float | None = None
         self.own_429 = 0
         self.letters = LettersSeen(self._wrote, self._archived)
         self.protection = self._protection_watch(world)
         self.writers = WritersWatch(world)
+        self.errors = ErrorsWatch(world)
         self.letters.on_read = self.writers.saw_read
         self._sides: dict[str, bool] = {}
         self._prefix = installation_prefix("simulated")
@@ -360,7 +362,9 @@ class Judge:
 
     def _archived(self, process: Process, document: Document) -> None:
         self.cycles += 1
+        self.done += document["stage"] == "done"
         self._world.log(f"archived {document['cycle']} {document['stage']} {document['reason']}")
+        self.errors.skipped(document)
         if document["stage"] not in ("done", "dropped"):
             return
         for record in document["legs"]:
@@ -448,26 +452,6 @@ class Judge:
     def kill_switch(self, *, on: bool) -> None:
         """The kill switch was acknowledged (or taken back) at this moment."""
         self._kill_switch_ms = self._world.hub.now_ms if on else None
-
-    def session_over(self, record: SessionRecord) -> None:
-        """A session has ended by itself: somebody was told why, and it is not our bug."""
-        reason = record.reason
-        if "cannot be read" in reason or "own digest" in reason:
-            self.violate("I13", f"session {record.session_id} failed: {reason}")
-        kind = reason.partition(": ")[0]
-        if kind.isidentifier() and kind.endswith(("Error", "Exception")):
-            self.violate("bug", f"session {record.session_id} failed: {reason}")
-        alerts = self._world.postgres.alert_tables.alerts.values()
-        spool = self._world.folder / "alerts" / "outbox.spool"
-        told = any(alert.session_id == record.session_id for alert, _, _ in alerts)
-        if record.state.value == "failed" and not told and not spool.exists():
-            self.violate("I16", f"session {record.session_id} failed and told nobody: {reason}")
-
-    def body_raised(self, task: Task) -> None:
-        """A process ended with an exception that nobody of it caught."""
-        assert task.error is not None
-        trace = "".join(traceback.format_exception(task.error)[-6:])
-        self.violate("bug", f"{task.name}: {trace}")
 
     def at_rest(self) -> None:
         """The day is over, its session not yet: nothing has gone wrong for a while."""

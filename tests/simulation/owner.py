@@ -124,7 +124,7 @@ class Owner:
             record = world.postgres.session_tables.sessions[host.ground.spec.session_id]
             self.reasons.append(record.reason)
             world.log(f"session over: {record.state.value} {record.reason}")
-            world.judge.session_over(record)
+            world.judge.errors.session_over(record)
             left_s = world.plan.hours * 3600 - world.second
             if left_s > 2400 and self.sessions < SESSIONS_MAX:
                 world.at(NEW_SESSION_AFTER_S, self._next_session)

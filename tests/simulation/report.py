@@ -13,6 +13,12 @@ from tests.simulation.excused import EXCUSED
 from tests.simulation.judge import Violation
 
 FAULTS_A_DAY = 30
+ORDERS_A_DAY = 150
+"""A clean ordinary day has 300 to 700."""
+DONE_A_DAY = 48
+"""Cycles of 96 that are traded to their end; a clean day has more than 85."""
+JUDGED_FROM_HOURS = 6
+"""Shorter days say too little to have a floor."""
 LONGEST = 5
 
 
@@ -26,7 +32,9 @@ class DayResult:
     kind: str | None = None
     sessions: int = 0
     cycles: int = 0
+    done: int = 0
     orders: int = 0
+    is_ordinary: bool = True
     hits: Counter[str] = field(default_factory=Counter)
     violations: list[Violation] = field(default_factory=list)
     digest: str = ""
@@ -46,6 +54,14 @@ class DayResult:
     def is_calm(self) -> bool:
         """Whether less went wrong than should (a day that broke off is not called calm)."""
         return not self.crash and self.faults < FAULTS_A_DAY * self.days
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether less was traded than the day's strategy leads to (an ordinary day of some
+        length, that did not break off)."""
+        if self.crash or not self.is_ordinary or self.days * 24 < JUDGED_FROM_HOURS:
+            return False
+        return self.orders < ORDERS_A_DAY * self.days or self.done < DONE_A_DAY * self.days
 
 
 @dataclass
@@ -73,6 +89,11 @@ class Totals:
         """Whole days in which too little went wrong to mean much."""
         return [day for day in self.days if day.days >= 1 and day.is_calm]
 
+    @property
+    def idle(self) -> list[DayResult]:
+        """Days in which too little was traded to mean much."""
+        return [day for day in self.days if day.is_idle]
+
     def never_hit(self) -> list[str]:
         """Ids that no day of this run met and that nobody excuses."""
         hits = self.hits
@@ -99,10 +120,15 @@ def day_lines(day: DayResult, *, verbose: bool) -> list[str]:
             f"seed {day.seed}  TOO CALM: {day.faults} faults changed something, {FAULTS_A_DAY} are "
             f"wanted  again: {again}"
         )
+    if day.is_idle:
+        lines.append(
+            f"seed {day.seed}  TOO IDLE: {day.orders} orders, {ORDERS_A_DAY * day.days:g} are "
+            f"wanted; {day.done} cycles done, {DONE_A_DAY * day.days:g} are wanted  again: {again}"
+        )
     if verbose and not lines:
         lines.append(
-            f"seed {day.seed}  ok  {day.cycles} cycles, {day.sessions} sessions, {day.orders} "
-            f"orders, {day.faults} faults, {day.seconds:.1f} s, log {day.digest}"
+            f"seed {day.seed}  ok  {day.cycles} cycles, {day.done} done, {day.sessions} sessions, "
+            f"{day.orders} orders, {day.faults} faults, {day.seconds:.1f} s, log {day.digest}"
         )
     return lines
 
@@ -136,6 +162,9 @@ def summary_lines(totals: Totals) -> list[str]:
         )
     simulated = sum(day.days for day in totals.days)
     calm = [day.seed for day in totals.days if day.is_calm]
+    idle = [day.seed for day in totals.idle]
+    if idle:
+        lines.append(f"too little was traded: seeds {idle[:20]}")
     if calm:
         lines.append(f"fewer than {FAULTS_A_DAY} faults a day: seeds {calm[:20]}")
     lines.append(
@@ -147,9 +176,11 @@ def summary_lines(totals: Totals) -> list[str]:
                 "violations": totals.violations,
                 "days_per_second": round(simulated / max(totals.wall_s, 0.001), 3),
                 "cycles": sum(day.cycles for day in totals.days),
+                "cycles_done": sum(day.done for day in totals.days),
                 "orders": sum(day.orders for day in totals.days),
                 "fault_ids": len(hits),
                 "faults_per_day_min": min((day.faults for day in totals.days), default=0),
+                "idle_days": len(totals.idle),
                 "unprotected_p99_s": at_share(answering, 0.99),
                 "unprotected_max_s": at_share(answering, 1.0),
                 "seconds": round(totals.wall_s, 1),

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from tests.simulation.judge import Violation
 from tests.simulation.planted_bugs import BUGS, Hunt, PlantedBug, planted
-from tests.simulation.world import World, WorldPlan
+from tests.simulation.world import World
+from tests.simulation.world_plan import WorldPlan
 
 MEMORY = Path("/dev/shm")
 

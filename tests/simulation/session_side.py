@@ -72,6 +72,7 @@ class SessionGround:
     alerts: Callable[[Process], AlertSink]
     finwatcher_folder: Callable[[SessionSpec], object]
     told: Callable[[str], None]
+    raised: Callable[[Process, Exception], None]
     watched: bool = True
 
 
@@ -264,7 +265,7 @@ class SimForker:
                 leader_gone,
             )
 
-        self._run_now(process.spawn(_ending_with(process, body)))
+        self._run_now(process.spawn(_ending_with(process, body, ground.raised)))
         return child
 
     def _fork_finwatcher(self, ready: int) -> SimChild:
@@ -277,7 +278,7 @@ class SimForker:
         host.finwatcher = process
         child = SimChild(process)
         body = (lambda: _watch(ground, process)) if ground.watched else ground.hub.block
-        process.spawn(_ending_with(process, body))
+        process.spawn(_ending_with(process, body, ground.raised))
         return child
 
     def _run_now(self, task: Task) -> None:
@@ -287,12 +288,17 @@ class SimForker:
             hub.wait((), hub.now_ms)
 
 
-def _ending_with(process: Process, body: Callable[[], None]) -> Callable[[], None]:
-    """A process whose body returns, or raises, is gone."""
+def _ending_with(
+    process: Process, body: Callable[[], None], raised: Callable[[Process, Exception], None]
+) -> Callable[[], None]:
+    """A process whose body returns, or raises, is gone; `raised` hears what it raised before."""
 
     def whole() -> None:
         try:
             body()
+        except Exception as error:
+            raised(process, error)
+            raise
         finally:
             process.hub.kill(process)
 
@@ -325,6 +331,7 @@ def _watch(ground: SessionGround, process: Process) -> None:
         clock.wait_readable((), due)
         report = watcher.step()
         if report.session_over:
+            watcher.settle()
             return
         due = report.minute + MINUTE
 

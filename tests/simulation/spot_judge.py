@@ -141,11 +141,17 @@ class SpotJudge(Judge):
                 self.violate("I2", f"{symbol} has stops {found}, wanted is {stop}")
 
     def left_over(self) -> list[str]:
-        """What of the session's is still there."""
+        """What of the session's is still there. A coin whose pair was delisted stays: nobody can
+        sell it (A20)."""
         account = self._world.exchange.account
         own = own_coins(self._world)
+        listed = self._world.exchange.engine.is_listed
         return [
-            *(f"coin {symbol} {size}" for symbol, size in sellable(self._world).items()),
+            *(
+                f"coin {symbol} {size}"
+                for symbol, size in sellable(self._world).items()
+                if listed(symbol)
+            ),
             *(
                 f"order {order.client_id}"
                 for order in account.open_orders.values()

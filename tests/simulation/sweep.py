@@ -24,7 +24,8 @@ from pathlib import Path
 from tests.simulation.day import memory_folder
 from tests.simulation.hub import Process
 from tests.simulation.judge import Violation
-from tests.simulation.world import World, WorldPlan
+from tests.simulation.world import World
+from tests.simulation.world_plan import WorldPlan
 
 LEGS = 12
 HOURS = 0.3

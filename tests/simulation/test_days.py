@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from tests.simulation.gateway_side import CalmGuard
 from tests.simulation.hub import NEVER_MS, Died, Hub, HubLock, Process, SimClock
 from tests.simulation.report import DayResult, Totals, day_lines, progress_line, summary_lines
 from tests.simulation.sweep import Death, run_once
-from tests.simulation.world import World, WorldPlan
+from tests.simulation.world import World
+from tests.simulation.world_plan import WorldPlan
 
 
 def test_a_seed_gives_the_same_day_byte_for_byte(tmp_path: Path) -> None:
@@ -35,13 +37,23 @@ def test_hours_in_which_everything_goes_wrong_break_no_promise(seed: int) -> Non
     assert day.cycles >= 8
 
 
-def test_looks_that_are_skipped_would_have_found_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(2, id="a list of stops that shows what is gone"),
+        pytest.param(6, id="a clock that is off"),
+        pytest.param(15, id="orders that are unknown"),
+    ],
+)
+def test_looks_that_are_skipped_would_have_found_nothing(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
     def look(guard: CalmGuard, owned: OwnedAccount, *, thorough: bool) -> Look:
         return guard._guard.look(owned, thorough=thorough)
 
-    skipping = live(2, 1.5)
+    skipping = live(seed, 1.5)
     monkeypatch.setattr(CalmGuard, "look", look)
-    looking = live(2, 1.5)
+    looking = live(seed, 1.5)
     assert skipping.violations == looking.violations == []
     assert (skipping.orders, skipping.hits) == (looking.orders, looking.hits)
     pairs = zip(sorted(skipping.bare_s), sorted(looking.bare_s), strict=True)
@@ -85,8 +97,10 @@ def test_a_broken_promise_is_a_line_with_the_command_that_repeats_it() -> None:
 
 
 def test_a_whole_day_in_which_too_little_goes_wrong_is_told_and_counts() -> None:
-    calm, busy = (DayResult(seed, 1.0, hits=Counter({"A1": seed})) for seed in (29, 30))
-    short = DayResult(7, 0.25, hits=Counter({"A1": 3}))
+    calm, busy = (
+        DayResult(seed, 1.0, done=90, orders=400, hits=Counter({"A1": seed})) for seed in (29, 30)
+    )
+    short = DayResult(7, 0.25, done=23, orders=100, hits=Counter({"A1": 3}))
     totals = Totals([calm, busy, short], 2.0)
     assert [day.seed for day in totals.too_calm] == [29]
     assert "TOO CALM: 29 faults" in day_lines(calm, verbose=True)[0]
@@ -97,6 +111,16 @@ def test_a_whole_day_in_which_too_little_goes_wrong_is_told_and_counts() -> None
         "days_per_second",
     ]
     assert (last["faults"], last["faults_per_day_min"]) == (62, 3)
+
+
+def test_a_day_in_which_too_little_is_traded_is_told_and_counts() -> None:
+    busy = DayResult(1, 0.25, done=12, orders=38)
+    few_orders, few_cycles = replace(busy, orders=37), replace(busy, done=11)
+    others = [replace(few_orders, is_ordinary=False), replace(few_orders, days=0.2)]
+    totals = Totals([busy, few_orders, few_cycles, *others], 2.0)
+    assert totals.idle == [few_orders, few_cycles]
+    assert "TOO IDLE: 37 orders, 37.5 are wanted" in day_lines(few_orders, verbose=True)[0]
+    assert json.loads(summary_lines(totals)[-1])["idle_days"] == 2
 
 
 def test_a_long_run_says_how_far_it_is() -> None:

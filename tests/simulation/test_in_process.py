@@ -10,9 +10,9 @@ from filelock import FileLock, Timeout
 from module.simulator.wire.bitget_app import BitgetApp
 from module.simulator.wire.wire_answer import envelope
 from tests.simulation.day import live
-from tests.simulation.exchange_side import InProcessApp
 from tests.simulation.fault_files import PlainLock
 from tests.simulation.hub import Hub
+from tests.simulation.in_process_app import InProcessApp
 
 
 def test_answers_that_are_not_spelled_and_descriptors_not_asked_again_change_nothing(

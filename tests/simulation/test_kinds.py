@@ -23,7 +23,8 @@ from tests.simulation.day_plan import FUTURES_IDS, SPOT_IDS, day_plan
 from tests.simulation.report import DayResult, day_lines
 from tests.simulation.spot_judge import QUOTE, coins, sellable
 from tests.simulation.spot_strokes import HandStroke
-from tests.simulation.world import World, WorldPlan
+from tests.simulation.world import World
+from tests.simulation.world_plan import WorldPlan
 
 MINUTE_MS = 60_000
 VOLATILITY_MINUTES = 240

@@ -8,7 +8,14 @@ from tests.simulation.planted_bugs import BUGS, PlantedBug, planted
 from tests.simulation.self_check import check
 
 pytestmark = pytest.mark.timeout(120)
-QUICK = ("record after send", "wrong rounding up", "two owners of one account", "flat is not flat")
+QUICK = (
+    "record after send",
+    "wrong rounding up",
+    "two owners of one account",
+    "flat is not flat",
+    "planning raises",
+    "planning gives up",
+)
 
 
 def test_at_least_twenty_bugs_are_planted_each_under_its_own_name() -> None:

@@ -2,12 +2,13 @@
 
     World(plan, folder) ─► run() ─► DayReport
       hub        virtual time, processes, death                         hub.py
-      exchange   the paper exchange and the wire to it                  exchange_side.py
+      exchange   the paper exchange and the way to it                   exchange_side.py
+                 its application, the gateway's venue: no socket        in_process_*.py
       postgres   the databases and their faults (group E)               fault_postgres.py
       gateway    production's gateway, its protection loop              gateway_side.py
       host       leader, strategy process, finwatcher of a session      session_side.py
       judge      the invariants, against the exchange's own state       judge.py
-      plan       which faults, kills, pauses, commands, and when        day_plan.py
+      plan       which faults, kills, pauses, commands, and when        world_plan.py, day_plan.py
 
 For whoever adds faults: everything that can go wrong is a `Stroke`, a frozen value with the id of
 the catalogue, a time (seconds from the start of the day) and `apply(world)`. It is called outside
@@ -32,20 +33,14 @@ hear all of them (they may raise `Died` by `world.hub.kill(process)`, or `world.
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import hashlib
-import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, cast
-
-import structlog
+from typing import Any, cast
 
 from module import points
 from module.alerts.outbox import AlertOutbox
@@ -56,30 +51,26 @@ from module.model.accounts import TradeEnv
 from module.model.sessions import EndState, SessionSpec, new_session_id
 from module.ports import AlertSink, Clock, Exchange, MarketData, OrderInfoStore
 from module.security.credentials import seal_credentials
-from module.simulator.prices.market_source import Bar, PriceKind
-from module.simulator.prices.synthetic import MODELS, SyntheticMarket
 from tests.fakes.gateway_stores import CREDENTIALS_KEY
 from tests.simulation import exchange_side
-from tests.simulation.day_kinds import ORDINARY, DayKind
+from tests.simulation.day_market import market_of, symbols_of
 from tests.simulation.fault_files import PlainLock
-from tests.simulation.fault_postgres import DatabaseFault, SimulatedPostgres
+from tests.simulation.fault_postgres import SimulatedPostgres
 from tests.simulation.fault_strokes import equip
 from tests.simulation.gateway_side import DirectExchange, Door, GatewayProcess, Ground
 from tests.simulation.hub import EPOCH, NEVER_MS, Hub, Process, SimClock, Task
-from tests.simulation.judge import Judge, Violation
+from tests.simulation.judge import Judge
 from tests.simulation.owner import Owner
 from tests.simulation.session_side import DayStrategy, EngineBars, Host, SessionGround
+from tests.simulation.silent_machine import silent_machine
 from tests.simulation.spot_judge import SpotJudge
-from trading.session import vigil
+from tests.simulation.world_plan import DayReport, Stroke, WorldPlan
 
 START_MS = 1_772_445_570_000  # 2026-03-02T09:59:30Z
-MARKETS = 4
-BARS_KEPT = 60_000
 BALANCE = Decimal(10_000)
 ACCOUNT = "5b0f77c1-0000-4000-8000-000000000001"
 INSTALLATION = "simulated"
 GATEWAY_RESTART_MS = 1_500
-HEARTBEAT_S = 30.0
 END_MAX_MS = 1_800_000
 LIMITS: dict[str, object] = {
     "order_notional_max": "4000",
@@ -87,74 +78,6 @@ LIMITS: dict[str, object] = {
     "leverage_max": "5",
     "orders_per_minute": 80,
 }
-
-
-class Stroke(Protocol):
-    """One thing that goes wrong; see the module's docstring."""
-
-    @property
-    def fault_id(self) -> str: ...
-
-    @property
-    def at_s(self) -> float: ...
-
-    def apply(self, world: World) -> None:
-        """Do it, now."""
-        ...
-
-
-@dataclass(frozen=True)
-class WorldPlan:
-    """Everything that a day depends on. The same plan gives the same event log, byte for byte."""
-
-    seed: int
-    hours: float = 24.0
-    symbols: int = 9
-    kind: DayKind = ORDINARY
-    strokes: tuple[Stroke, ...] = ()
-    database: tuple[DatabaseFault, ...] = ()
-    letters: str = "file"
-    watched: bool = True
-    """Whether finwatcher runs (it asks for more than all the others together)."""
-    calm_hours: float = 0.75
-    """At the end nothing goes wrong any more: the time to converge in."""
-    ends_flat: bool = True
-    dropped: float = 0.12
-    """How often the day's strategy leaves a symbol out."""
-
-    @property
-    def calm_from_s(self) -> float:
-        """From this second on the account must be where it should be."""
-        return self.hours * 3600 - 1900 if self.strokes or self.database else 0.0
-
-    @property
-    def interval(self) -> timedelta:
-        """Length of a cycle."""
-        return self.kind.interval
-
-    @property
-    def market_seed(self) -> int:
-        """Few markets: their prices are made once and shared by many seeds."""
-        return self.seed % MARKETS
-
-
-@dataclass
-class DayReport:
-    """What a day was. `digest` is of the event log."""
-
-    seed: int
-    hours: float
-    sessions: int
-    cycles: int
-    orders: int
-    requests: int
-    hits: Counter[str]
-    violations: list[Violation]
-    digest: str
-    unprotected_s: list[float]
-    unprotected_answering_s: list[float]
-    ended: str
-    steps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +166,7 @@ class World:
 
     def run(self) -> DayReport:
         """The whole day, then the end of its session, then the last judgement."""
-        with self.kit.disk, self.hub.touches, _silent_machine():
+        with self.kit.disk, self.hub.touches, silent_machine(self.judge.errors.heard):
             points.listen(self._reached)
             try:
                 self._run()
@@ -282,6 +205,7 @@ class World:
             alerts=self.alerts,
             finwatcher_folder=lambda of: make_session_folder(self.folder, of.session_id),
             told=self.log,
+            raised=self._body_raised,
             watched=self.plan.watched,
         )
         self.host = Host(ground)
@@ -301,6 +225,7 @@ class World:
             account_id=ACCOUNT,
             installation=INSTALLATION,
             alerts=self.alerts,
+            caught=self.judge.errors.caught,
         )
         gateway = GatewayProcess(ground, self.gateways)
         gateway.process.on_death.append(gateway.death)
@@ -329,7 +254,12 @@ class World:
         """A process body that raised: in production its process would have ended so."""
         if task.error is not None and task.process.alive:
             self.log(f"{task.name} raised {type(task.error).__name__}: {task.error}")
-            self.judge.body_raised(task)
+            self.judge.errors.raised(task)
+
+    def _body_raised(self, process: Process, error: Exception) -> None:
+        """The body of a process raised: a mistake, or an error that outlived its retries."""
+        self.log(f"{process.name} raised {type(error).__name__}: {error}")
+        self.judge.errors.caught(process, error, "ended its process")
 
     # --- what strokes do -------------------------------------------------------------------------
 
@@ -539,6 +469,7 @@ class World:
             hours=self.plan.hours,
             sessions=len(self.hosts),
             cycles=self.judge.cycles,
+            done=self.judge.done,
             orders=len(self.exchange.account.orders),
             requests=self.exchange.requests,
             hits=self.hits + self.postgres.hits,
@@ -549,30 +480,6 @@ class World:
             ended=self.owner.how_it_ended(),
             steps=self.hub.steps,
         )
-
-
-@contextlib.contextmanager
-def _silent_machine() -> Iterator[None]:
-    """Nothing is printed, leaders look up every half minute (a signal wakes them at once), and
-    garbage waits until the day is over."""
-    logs, words, beat = (
-        logging.root.manager.disable,
-        structlog.get_config(),
-        vigil.HEARTBEAT_WORLD_S,
-    )
-    logging.disable(logging.CRITICAL)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    vigil.HEARTBEAT_WORLD_S = HEARTBEAT_S
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        vigil.HEARTBEAT_WORLD_S = beat
-        structlog.configure(**words)
-        logging.disable(logs)
-        if collects:
-            gc.enable()
 
 
 def _applying(stroke: Stroke, world: World) -> Callable[[], None]:
@@ -586,30 +493,3 @@ def _applying(stroke: Stroke, world: World) -> Callable[[], None]:
 def judge_of(world: World) -> Judge:
     """The judge for the day's market."""
     return SpotJudge(world) if world.plan.kind.is_spot else Judge(world)
-
-
-def symbols_of(seed: int, count: int = 9) -> tuple[str, ...]:
-    """The symbols that the day's strategy knows: other ones for other seeds."""
-    names = [model.symbol for model in MODELS]
-    first = seed % len(names)
-    return tuple(sorted((names + names)[first : first + count]))
-
-
-class _SharedMarket(SyntheticMarket):
-    """A market that keeps the bars it was asked for: the next day asks for the same ones."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed)
-        self._known = lru_cache(maxsize=BARS_KEPT)(super().merged_bar)
-
-    def merged_bar(
-        self, symbol: str, open_ms: int, minutes: int, kind: PriceKind = PriceKind.LAST
-    ) -> Bar | None:
-        """See `SyntheticMarket.merged_bar`."""
-        return self._known(symbol, open_ms, minutes, kind)
-
-
-@lru_cache(maxsize=MARKETS)
-def market_of(seed: int) -> SyntheticMarket:
-    """One of the few markets that days are lived in; pure, so worlds may share it."""
-    return _SharedMarket(1000 + seed)

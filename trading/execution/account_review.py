@@ -38,12 +38,15 @@ from trading.execution.scribe import ExecutionPorts, ExecutionRules, Scribe
 from trading.rebalance.order_info import Holding, OrderInfo
 
 LOOKS_MAX = 4
+"""So often what nothing explains is looked at: exchanges publish late."""
 LOOK_AGAIN_S = 1.0
 CANCEL_TRIES = 3
 CANCEL_AGAIN_S = 1.0
 COIN_FEE_MAX = Decimal("0.002")
+"""Share of a spot purchase that its fee may take out of the coin."""
 GUARD_MARK = "guard-"
 STOP_PREFIX = "af-stop-"
+"""In client ids: what the gateway closes by itself, and its stops on spot. It sees to both."""
 
 Look = Callable[[], AccountSnapshot]
 

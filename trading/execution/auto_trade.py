@@ -25,6 +25,7 @@ from trading.execution.freshness import (
     STALE,
     changed_symbols,
     is_stale,
+    must_be_proven,
     must_look_again,
     thrown_away,
     too_old_to_begin,
@@ -73,7 +74,8 @@ def auto_trade(
     known: Known | None = None,
 ) -> OrderInfo:
     """Carry out the letter and return it *done*, or *dropped* where `is_stale` says that its plan
-    was too old, or the account another one, before the first order left: plan anew.
+    was too old, or the account another one, before the first order left: plan anew. Dropped with
+    the reason SPENT it was too old, and what was sent of it never arrived: its letter is over.
 
     Raises what outlives its retries (Unavailable, StaleWriter, Conflict …): the caller stops the
     session or waits, and leaves the account protected. Called again with the same letter it goes
@@ -122,10 +124,10 @@ class _Execution:
     def run(self, info: OrderInfo, known: Known | None) -> OrderInfo:
         if info.stage in RESUMED:
             info = protect(self.scribe, info)  # what is held is protected before all else (B10)
-            info = self.evidence.look(info)
+            info = self._proven(self.evidence.look(info))
         stale = self._why_stale(info)
         if stale:
-            return self.scribe.save(info.changed(stage=CycleStage.DROPPED, reason=stale))
+            return self._throw_away(info, stale)
         if info.number == 1 and info.basis is not None and info.basis.sizes:
             info = protect(self.scribe, info, only_bare=True)  # what it adopts may have none (B10)
         self._verify_settings(info, known)
@@ -136,7 +138,7 @@ class _Execution:
                 info = self._open(info)
             stale = thrown_away(info)
             if stale:
-                return self.scribe.save(info.changed(stage=CycleStage.DROPPED, reason=stale))
+                return self._throw_away(info, stale)
             info = self._protect(info)
             info = self.evidence.settle(info, _every)
             if all(record.is_over for record in info.legs):
@@ -156,6 +158,19 @@ class _Execution:
 
     def _protect(self, info: OrderInfo) -> OrderInfo:
         return protect(self.scribe, info.changed(stage=CycleStage.PROTECTING))
+
+    def _proven(self, info: OrderInfo) -> OrderInfo:
+        """Whether a plan has begun that is too old to begin now: seen before anything else of it
+        leaves."""
+        if not must_be_proven(info, self.scribe.now(), self.scribe.rules.least_age_s(info)):
+            return info
+        return self.evidence.settle(info, lambda record: record.is_unproven)
+
+    def _throw_away(self, info: OrderInfo, why: str) -> OrderInfo:
+        """Dropped before its first order arrived."""
+        if info.has_sent:  # it is not made anew under its own client ids: this is its end
+            info = self.give_up_rest(info, why)
+        return self.scribe.save(info.changed(stage=CycleStage.DROPPED, reason=why))
 
     def _why_stale(self, info: OrderInfo) -> str:
         """Why the plan is thrown away before its first order; empty: it is traded."""

@@ -106,6 +106,8 @@ class Departures:
             return f"the plan says {leg.symbol} {leg.side}, reduce only {leg.reduce_only}"
         if order.size != current.size:
             return f"the letter says {plain(current.size)}"
+        if order.reference_price != leg.reference_price:
+            return f"it was planned at {plain(leg.reference_price)}, not {order.reference_price}"
         if not leg.reduce_only and order.stops != record.stops:
             return "its stops are not the letter's"
         if len(record.slices) > SLICES_MAX:

@@ -25,6 +25,7 @@ WITHOUT_RECORD_S = 60.0
 """World seconds after `not_after` before an absence counts while the gateway cannot say how far the
 order came: longer than any exchange takes a request after the time that it was signed with."""
 SETTLE_LIMIT_S = 30.0
+"""World seconds after which an order that still rests is canceled."""
 POLL_FIRST_S = 0.06
 POLL_MAX_S = 1.0
 POLLS_MAX = 400

@@ -20,6 +20,10 @@ from trading.rebalance.order_info import CycleStage, OrderInfo
 STALE = "stale-plan"
 """How the reason of a dropped letter begins whose cycle may be planned anew."""
 
+SPENT = "spent-plan"
+"""The same where orders were sent that never arrived: their client ids are used up, so the letter
+ends, and its targets are planned anew by a letter of its own (or by the next cycle)."""
+
 FIRST_ORDER_AGE_MAX_S = 30.0
 """World seconds from the plan's snapshot to the first order; later it is planned anew."""
 
@@ -46,26 +50,41 @@ def is_stale(info: OrderInfo) -> bool:
 
 
 def too_old_to_begin(info: OrderInfo, now: datetime, least_age_s: float = 0.0) -> str:
-    """Why the plan's first order may not leave any more; empty: it may, or something has left."""
+    """Why the plan's first order may not leave any more; empty: it may, or the plan has begun."""
+    return "" if info.has_begun else _too_old_at_first(info, now, least_age_s)
+
+
+def must_be_proven(info: OrderInfo, now: datetime, least_age_s: float = 0.0) -> bool:
+    """Whether the plan is too old to begin, and only orders of which nobody knows whether they
+    arrived can say that it has begun: until that is proven nothing else of it may leave."""
+    parts = [part for record in info.legs for part in record.slices if part.may_have_arrived]
+    if not parts or not all(part.state.is_unproven for part in parts):
+        return False
+    return bool(_too_old_at_first(info, now, least_age_s))
+
+
+def _too_old_at_first(info: OrderInfo, now: datetime, least_age_s: float) -> str:
+    """Why the plan is too old for its first order; empty: it is not."""
     age_s = _age_s(info, now, least_age_s)
-    if info.has_sent or age_s is None:
+    if age_s is None:
         return ""
+    kind = SPENT if info.has_sent else STALE
     if age_s < -CLOCK_BACK_MAX_S:
-        return f"{STALE}: {_clock_was_set_back(age_s)}; nothing was traded by it"
+        return f"{kind}: {_clock_was_set_back(age_s)}; nothing was traded by it"
     if age_s <= FIRST_ORDER_AGE_MAX_S:
         return ""
     return (
-        f"{STALE}: the account was read {age_s:.1f} s before the first order could leave, more "
+        f"{kind}: the account was read {age_s:.1f} s before the first order could leave, more "
         f"than {FIRST_ORDER_AGE_MAX_S:g} s; nothing was traded by it"
     )
 
 
 def thrown_away(info: OrderInfo) -> str:
     """Why the plan was given up as too old right before its first order; empty: it was not."""
-    if info.has_sent:
+    if info.has_begun:
         return ""
     reasons = (record.abandoned or "" for record in info.legs)
-    return next((why for why in reasons if why.startswith(STALE)), "")
+    return next((why for why in reasons if why.startswith((STALE, SPENT))), "")
 
 
 def too_old_to_open(info: OrderInfo, now: datetime, least_age_s: float = 0.0) -> str:

@@ -20,6 +20,8 @@ from trading.rebalance.order_info import OrderInfo, to_json
 from trading.rebalance.plan import Policy
 
 SEND_WINDOW_S = 10.0
+"""Seconds for which a write may leave once it was made: of world time for the gateway
+(`not_after`), of real time for a process that stood still before it sent."""
 SETTINGS_AGE_MAX_S = 30.0
 """World seconds for which a reading of leverage and margin mode holds."""
 

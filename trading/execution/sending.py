@@ -277,6 +277,7 @@ def _request(record: LegRecord) -> OrderRequest:
         size=current.size,
         reduce_only=record.leg.reduce_only,
         stops=NO_STOPS if record.leg.reduce_only else record.stops,
+        reference_price=record.leg.reference_price,
     )
 
 

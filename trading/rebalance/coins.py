@@ -11,9 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 
-from module.model.accounts import Position
+from module.model.accounts import MarginMode, Position, SpotBalance
+from module.model.money import ZERO
+from module.model.orders import NO_STOPS
 from trading.ledger.ledger import Holding, Ledger
+
+QUOTE = "USDT"
+_UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def own_coins(
@@ -32,6 +39,43 @@ def own_coins(
         elif position.symbol in adopted:
             own.append(position)
     return tuple(own)
+
+
+def unpriced_coins(
+    balances: Iterable[SpotBalance], positions: Iterable[Position], ledger: Ledger
+) -> tuple[Position, ...]:
+    """Own coins that lie in the wallet but have no price (their pair was delisted, or the prices
+    were read without it): worth nothing and not to be sold, but there."""
+    priced = {position.symbol for position in positions}
+    found: list[Position] = []
+    for balance in balances:
+        symbol, size = balance.asset + QUOTE, balance.free + balance.locked
+        known = ledger.holdings.get(symbol)
+        if size <= 0 or symbol in priced or known is None or known.entry_price is None:
+            continue
+        if known.size > 0:
+            found.append(_unpriced(symbol, size, known.entry_price))
+    return tuple(found)
+
+
+def _unpriced(symbol: str, size: Decimal, entry_price: Decimal) -> Position:
+    return Position(
+        symbol=symbol,
+        size=size,
+        entry_price=entry_price,
+        mark_price=ZERO,
+        margin_size=ZERO,
+        unrealized_pnl=ZERO,
+        realized_pnl=ZERO,
+        fees=ZERO,
+        funding=ZERO,
+        leverage=Decimal(1),
+        margin_mode=MarginMode.CROSSED,
+        liquidation_price=None,
+        stops=NO_STOPS,
+        opened_at=_UNKNOWN_TIME,
+        locked=size,
+    )
 
 
 def taken_over(ledger: Ledger, own: Iterable[Position]) -> Ledger:

@@ -23,6 +23,7 @@ from module.model.orders import OrderReport
 from module.model.sessions import TradeMode
 from module.wire.model_codec import from_document, to_document
 from trading.rebalance.bars_seen import BarsAsked
+from trading.rebalance.doubts import doubts_since
 from trading.rebalance.order_info import Holding, OrderInfo, with_plan
 from trading.rebalance.plan import Book, OrderPlan, Policy, plan_rebalance, sizing_base
 from trading.rebalance.weights import Target, read_targets, scale_to_volatility
@@ -76,7 +77,8 @@ class CycleInputs:
     symbol that is held, ordered or named. `marks`, `spreads` (half, as a fraction) and `volatility`
     (annualised fraction) by symbol; `realized_volatility` is the weighted book's, in the mode that
     needs it. `bars`: every window that was asked for, by whom it was needed in that order (the
-    strategy's first). `build` names the code that decided; it does not change the plan.
+    strategy's first). `doubted`: why a symbol's price is not believed. `build` names the code that
+    decided; it does not change the plan.
     """
 
     session_id: str
@@ -96,6 +98,7 @@ class CycleInputs:
     realized_volatility: Decimal | None = None
     spreads: Mapping[str, Decimal] = field(default_factory=dict)
     volatility: Mapping[str, Decimal] = field(default_factory=dict)
+    doubted: Mapping[str, str] = field(default_factory=dict)
     closing: bool = False
     build: str = ""
     version: int = INPUTS_VERSION
@@ -173,6 +176,7 @@ def _book(inputs: CycleInputs, targets: Mapping[str, Target]) -> Book:
         open_orders=_open_orders(account.open_orders),
         spreads=inputs.spreads,
         volatility=inputs.volatility,
+        doubted=frozenset(inputs.doubted),
     )
 
 
@@ -226,7 +230,7 @@ def completing_inputs(
     """The inputs of a plan at `at` that leads the present account to the targets of `before`.
 
     Nobody is asked again: the answer is the recorded one, volatilities and spreads are those of
-    then; so a replay needs no strategy and no bars.
+    then; so a replay needs no strategy and no bars. A price far from that of then is doubted.
     """
     return replace(
         before,
@@ -237,6 +241,7 @@ def completing_inputs(
         call=StrategyCall(digest=before.call.digest),
         bars=(),
         strategy_bars=0,
+        doubted={**before.doubted, **doubts_since(before.marks, marks)},
         build=build,
     )
 

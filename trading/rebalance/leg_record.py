@@ -50,6 +50,13 @@ class Slice:
             return self.code != NOT_SENT
         return self.state is not LegState.PLANNED
 
+    @property
+    def may_have_arrived(self) -> bool:
+        """Whether the exchange has had it, or may have; what is proven absent it never had."""
+        if self.state is LegState.ABANDONED:
+            return self.order_id is not None or self.filled_size > 0
+        return self.state is not LegState.PLANNED
+
 
 @dataclass(frozen=True, slots=True)
 class Sized:

@@ -44,6 +44,7 @@ class SkipReason(StrEnum):
     DUST = "dust"
     LOT_ROUNDING = "lot_rounding"
     BOOK_LIMIT = "book_limit"
+    DOUBTFUL_PRICE = "doubtful_price"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ class Book:
 
     `open_orders`: signed size per symbol, in base asset, of orders that may still fill.
     `spreads`: half of ask − bid as a fraction of the mark. `volatility`: of the price, annualised,
-    as a fraction. Only bands need the last two; a symbol without volatility has no band.
+    as a fraction. Only bands need these two; a symbol without volatility has no band. `doubted`:
+    symbols whose price is not believed; they only close, and with one of them held all only close.
     """
 
     base: Decimal
@@ -84,6 +86,7 @@ class Book:
     open_orders: Mapping[str, Decimal] = field(default_factory=dict)
     spreads: Mapping[str, Decimal] = field(default_factory=dict)
     volatility: Mapping[str, Decimal] = field(default_factory=dict)
+    doubted: frozenset[str] = frozenset()
 
 
 class Leg(NamedTuple):

@@ -166,6 +166,12 @@ class OrderInfo:
         return any(part.may_have_left for record in self.legs for part in record.slices)
 
     @property
+    def has_begun(self) -> bool:
+        """Whether the exchange has had an order of it, or may have. Sent and proven absent it has
+        not begun; the client ids of what was sent are used up all the same."""
+        return any(part.may_have_arrived for record in self.legs for part in record.slices)
+
+    @property
     def unproven_symbols(self) -> frozenset[str]:
         """Symbols with an order of which nobody knows yet whether the exchange has it (I5)."""
         return frozenset(record.leg.symbol for record in self.legs if record.is_unproven)

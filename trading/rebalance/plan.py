@@ -104,10 +104,13 @@ class _Planner:
         self.gain_min = policy.threshold * self.capital
         self.is_spot = policy.market is MarketType.SPOT
         self.has_default_stop = policy.default_stop_loss_pct is not None
+        # The base is made of what is held: where that has no sure price, no size is sure.
+        self.base_is_doubted = not book.positions.keys().isdisjoint(book.doubted)
         self.is_plain = (
             policy.threshold_relative is None
             and policy.no_trade_band is None
             and not book.open_orders
+            and not book.doubted
         )
         self.fixed = ZERO
         self.closed = ZERO
@@ -187,6 +190,8 @@ class _Planner:
         policy = self.policy
         symbol = move.target.symbol
         weight = move.target.weight
+        if self.base_is_doubted or symbol in self.book.doubted:
+            return weight, SkipReason.DOUBTFUL_PRICE
         relative = policy.threshold_relative
         if relative is not None and drift < relative * abs(weight):
             return move.current, SkipReason.BELOW_THRESHOLD
@@ -274,7 +279,8 @@ class _Planner:
             )
             self.closed += size * price
         elif target.weight or position is not None:
-            reason = SkipReason.NO_PRICE if target.weight else SkipReason.DUST
+            is_priced = position is not None and position.mark_price > ZERO
+            reason = SkipReason.DUST if is_priced and not target.weight else SkipReason.NO_PRICE
             self.fixed += abs(current * self.capital)
             self.residuals[target.symbol] = target.weight - current
             self.skipped.append(SkippedLeg(target.symbol, reason, current, target.weight))

@@ -34,10 +34,11 @@ class Journal:
         self._unstored: deque[CycleRecord] = deque(maxlen=UNSTORED_MAX)
         self._unarchived: deque[Mapping[str, object]] = deque(maxlen=UNARCHIVED_MAX)
 
-    def keep(self, info: OrderInfo, started_at: datetime, own_ms: float | None) -> None:
-        """Archive an ended cycle and store it; what cannot be kept now is kept later."""
+    def keep(self, info: OrderInfo, own_ms: float | None = None) -> None:
+        """Archive an ended cycle and store it; what cannot be kept now is kept later. `own_ms`: the
+        real time that it took, in ms, where this process led it from its boundary on."""
         self._unarchived.append(to_json(info))
-        self._unstored.append(_record(info, started_at, self._clock.now(), own_ms))
+        self._unstored.append(_record(info, self._clock.now(), own_ms))
         self.flush()
 
     def flush(self) -> None:
@@ -68,20 +69,18 @@ class Journal:
         or of a later boundary, than Postgres has."""
         for info in archived:
             if info.number > number_stored or last_stored is None or info.cycle > last_stored:
-                self._unstored.append(_record(info, info.cycle, info.cycle, None))
+                self._unstored.append(_record(info, info.cycle, None))
         self.flush()
 
 
-def _record(
-    info: OrderInfo, started_at: datetime, ended_at: datetime, own_ms: float | None
-) -> CycleRecord:
+def _record(info: OrderInfo, ended_at: datetime, own_ms: float | None) -> CycleRecord:
     return CycleRecord(
         session_id=info.session_id,
         boundary=info.cycle,
         number=info.number,
         state=info.stage.value,
         reason=info.reason,
-        started_at=started_at,
+        started_at=info.cycle,
         ended_at=ended_at,
         own_ms=own_ms,
         targets=dict(info.targets),

@@ -20,7 +20,7 @@ from module.model.sealed import stamp_of
 from module.model.sessions import SessionSpec
 from module.ports import Exchange, OrderInfoStore
 from trading.ledger.ledger import Ledger, book_fills
-from trading.rebalance.coins import own_coins, taken_over
+from trading.rebalance.coins import own_coins, taken_over, unpriced_coins
 from trading.rebalance.decision import CycleInputs
 
 ARCHIVE_LOOK = 20
@@ -42,7 +42,8 @@ class OwnCoins:
     def of(self, snapshot: AccountSnapshot, named: Collection[str] = ()) -> AccountSnapshot:
         """`snapshot` with only the coins that the session may touch; `named` ones become its.
 
-        Its equity is still the whole account's. Raises what reading fills raises.
+        A coin of the session's that has no price now is still there, at a mark of zero and wholly
+        locked. Its equity is still the whole account's. Raises what reading fills raises.
         """
         if self._spec.market is not MarketType.SPOT:
             return snapshot
@@ -52,7 +53,9 @@ class OwnCoins:
         adopted = named
         if self._spec.adopt_existing:
             adopted = {position.symbol for position in snapshot.positions}
-        positions = own_coins(snapshot.positions, ledger, adopted)
+        priced = own_coins(snapshot.positions, ledger, adopted)
+        unpriced = unpriced_coins(snapshot.balances, snapshot.positions, ledger)
+        positions = priced + unpriced
         self._ledger = taken_over(ledger, positions)
         return replace(snapshot, positions=positions)
 

@@ -19,7 +19,8 @@ from typing import Any
 from module.simulator.faults.fault_catalogue import catalogue_words
 from tests.simulation.fault_postgres import DatabaseFault
 from tests.simulation.hub import EPOCH
-from tests.simulation.world import START_MS, Stroke, World
+from tests.simulation.world import START_MS, World
+from tests.simulation.world_plan import Stroke
 
 
 class Patch:

@@ -20,7 +20,7 @@ from tests.simulation.planted_bugs.bug import Hunt, Misbehave, Patch, PlantedBug
 from tests.simulation.planted_bugs.in_execution import BOUNDARIES, FAULTY, SHORT
 from tests.simulation.world import World
 
-DESK = "module.gateway.owned_account:AccountDesk"
+DESK = "module.gateway.account_desk:AccountDesk"
 GUARD = "module.gateway.protection:PositionGuard"
 
 
@@ -141,7 +141,7 @@ def _kill_switch_ignored(patch: Patch) -> None:
         return read_limits
 
     patch.wrap("module.gateway.order_path:read_limits", make)
-    patch.wrap("module.gateway.owned_account:read_limits", make)
+    patch.wrap("module.gateway.account_desk:read_limits", make)
 
 
 def _orphans_kept(patch: Patch) -> None:

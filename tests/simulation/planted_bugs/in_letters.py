@@ -94,8 +94,14 @@ def _gaps_not_recorded(patch: Patch) -> None:
 
 
 def _spool_forgets(patch: Patch) -> None:
-    """Rows that Postgres does not take are said to be kept, and are not."""
+    """Rows that Postgres does not take are said to be kept, and are not; nobody looks for them."""
     patch.replace("monitoring.spool:Spool.append", lambda *_, **__: True)
+    _losses_not_looked_for(patch)
+
+
+def _losses_not_looked_for(patch: Patch) -> None:
+    """What was committed is taken to last."""
+    patch.replace("monitoring.minute:Finwatcher._look_for_losses", lambda *_, **__: True)
 
 
 def _stops_elsewhere(patch: Patch) -> None:
@@ -207,6 +213,13 @@ BUGS = (
         ("I18",),
         _spool_forgets,
         Hunt(database=(database_fault("E1", 1000.0, seconds=180.0),)),
+    ),
+    PlantedBug(
+        "losses not looked for",
+        "minutes that a fail-over forgot are not stored again",
+        ("I18",),
+        _losses_not_looked_for,
+        Hunt(database=tuple(database_fault("E4", second + 1.2) for second in (1110.0, 1410.0))),
     ),
     PlantedBug(
         "stops elsewhere",

@@ -14,7 +14,7 @@ from module.model.accounts import AccountSnapshot, TradeEnv
 from module.model.credentials import Credentials
 from module.model.errors import OutcomeUnknown, Rejected, Unavailable
 from module.model.market import MarketType
-from module.model.orders import OrderType, Outcome, StopPrices
+from module.model.orders import PRICE_MOVED, OrderType, Outcome, StopPrices
 from tests.fakes.gateway_rig import buy
 from tests.fakes.hand_clock import HandClock
 from tests.fakes.scripted_exchange import ScriptedExchange, ok, refused, scripted_exchange
@@ -93,6 +93,29 @@ def test_a_market_buy_is_sent_in_quote_coin_at_the_ask_cut_down(
     venue.submit([buy(size="3.3333333", symbol="XRPUSDT")])
     (body,) = exchange.sent(PLACE)
     assert body["size"] == "1.699999"
+
+
+@pytest.mark.parametrize("planned_at", ["0.051", "0.463", "0.567", "5.1"])
+def test_C3_a_purchase_is_not_sent_at_a_price_far_off_the_planned_one(
+    exchange: ScriptedExchange, venue: Venue, planned_at: str
+) -> None:
+    exchange.then(ORDER_INFO, ok([]))
+    order = buy(size="10", symbol="XRPUSDT", reference_price=Decimal(planned_at))
+    (result,) = venue.submit([order])
+    assert (result.outcome, result.code) == (Outcome.REJECTED, PRICE_MOVED)
+    assert planned_at in str(result.message)
+    assert exchange.sent(PLACE) == []
+
+
+@pytest.mark.parametrize("planned_at", ["0.464", "0.51", "0.566"])
+def test_a_purchase_near_its_planned_price_spends_at_most_a_tenth_more(
+    exchange: ScriptedExchange, venue: Venue, planned_at: str
+) -> None:
+    exchange.then(PLACE, ok({"clientOid": "af-1", "orderId": "9"}))
+    planned = Decimal(planned_at)
+    venue.submit([buy(size="10", symbol="XRPUSDT", reference_price=planned)])
+    (body,) = exchange.sent(PLACE)
+    assert Decimal(str(body["size"])) <= 10 * planned * Decimal("1.1")
 
 
 def test_stops_do_not_travel_with_a_purchase(exchange: ScriptedExchange, venue: Venue) -> None:

@@ -195,6 +195,28 @@ def test_I9_every_cap_holds_for_openings(limits: dict[str, object], code: str) -
     assert result.outcome is Outcome.ACCEPTED
 
 
+@pytest.mark.parametrize("side", [Side.BUY, Side.SELL])
+@pytest.mark.parametrize("factor", ["0.1", "0.89", "1.11", "10"])
+def test_C3_nothing_opens_at_a_price_far_off_the_planned_one(
+    rig: GatewayRig, side: Side, factor: str
+) -> None:
+    planned = rig.venue.marks["BTCUSDT"]
+    rig.venue.marks["BTCUSDT"] = planned * Decimal(factor)
+    order = buy(side=side, reference_price=planned)
+    (result,) = rig.gateway.submit("acc", rig.stamp(), [order])
+    assert (result.outcome, result.code) == (Outcome.REJECTED, "price-moved")
+    assert "submit" not in rig.venue.calls
+
+
+def test_C3_a_close_leaves_whatever_the_price_is(rig: GatewayRig) -> None:
+    planned = rig.venue.marks["BTCUSDT"]
+    opening = buy(reference_price=planned * Decimal("1.09"))
+    closing = sell(reference_price=planned * 10)
+    for order in (opening, closing):
+        (result,) = rig.gateway.submit("acc", rig.stamp(), [order])
+        assert result.outcome is Outcome.ACCEPTED
+
+
 def test_the_position_cap_counts_what_is_held_and_what_is_on_its_way() -> None:
     rig = with_limits(position_notional_max="1500")
     results = rig.gateway.submit("acc", rig.stamp(), [buy("af-1"), buy("af-2"), buy("af-3")])
@@ -301,6 +323,33 @@ def test_an_unknown_order_that_turns_up_later_is_recorded_and_protected(rig: Gat
     assert rig.postgres.wanted[("acc", "BTCUSDT")].stops == STOPS
 
 
+def test_an_unknown_order_is_asked_for_at_a_pace_of_its_own_however_often_one_looks(
+    rig: GatewayRig,
+) -> None:
+    rig.venue.script["submit_one"].append("lost")
+    rig.venue.script["order"].extend([Unavailable("index lag")] * 100)
+    rig.gateway.submit("acc", rig.stamp(), [buy(stops=STOPS)])
+
+    def asked_within(seconds: int) -> int:
+        before = rig.venue.calls.count("order")
+        for _ in range(seconds * 10):
+            rig.gateway.protect_now("acc")
+            rig.clock.advance(0.1)
+        return rig.venue.calls.count("order") - before
+
+    # at once, after 0.3 s, as the position came, after 0.6, 1.2, 2.4 s
+    assert asked_within(8) <= 6
+    assert asked_within(60) <= 4  # 4.8, 9.6, 19.2, 38.4 s
+    assert asked_within(1) == 0
+    rig.venue.hold("BTCUSDT", Decimal("0.0246"))
+    assert asked_within(1) == 1  # the position changed
+    assert rig.postgres.orders()[0].outcome is WriteOutcome.UNKNOWN
+    rig.venue.script["order"].clear()
+    assert asked_within(60) == 1
+    assert rig.postgres.orders()[0].outcome is WriteOutcome.ACCEPTED
+    assert rig.postgres.wanted[("acc", "BTCUSDT")].stops == STOPS
+
+
 def test_a_gateway_that_died_while_sending_leaves_orders_that_the_next_one_finds(
     rig: GatewayRig,
 ) -> None:
@@ -332,6 +381,14 @@ def test_promise_1_a_client_id_seen_before_is_answered_by_asking_the_exchange(
     assert again[0].order_id == first[0].order_id
     assert rig.venue.calls.count("submit_one") == 1
     assert len(rig.postgres.orders()) == 1
+
+
+def test_an_order_that_was_recorded_without_its_planned_price_is_the_same(rig: GatewayRig) -> None:
+    rig.gateway.submit("acc", rig.stamp(), [buy()])
+    planned = buy(reference_price=rig.venue.marks["BTCUSDT"])
+    (again,) = rig.gateway.submit("acc", rig.stamp(), [planned])
+    assert again.outcome is Outcome.ACCEPTED
+    assert len(rig.venue.orders) == 1
 
 
 def test_a_seen_id_that_the_exchange_does_not_show_is_unknown_and_not_sent(

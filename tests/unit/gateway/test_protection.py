@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
+from module import points
 from module.exchange.venue import NoPosition, PlacedStop, WrongSideOfPrice
 from module.model.errors import (
     AifapError,
@@ -18,6 +22,7 @@ from module.model.errors import (
 )
 from module.model.orders import OrderType, Outcome, Side, StopPrices
 from tests.fakes.gateway_rig import GatewayRig, buy, sell
+from tests.fakes.gateway_stores import MemoryWrites
 
 STOPS = StopPrices(Decimal("55000.5"), Decimal("66000.1"))
 
@@ -75,6 +80,25 @@ def test_set_stops_makes_them_exactly_these_and_reads_them_back(rig: GatewayRig)
     assert stops_of(rig) == only_loss
 
 
+def test_I2_a_look_while_a_session_sets_stops_does_not_put_the_old_ones_back(
+    rig: GatewayRig,
+) -> None:
+    protected(rig)
+    moved = StopPrices(Decimal("54000.1"), Decimal("67000.1"))
+
+    def look(name: str) -> None:
+        if name == "gateway: stops set":  # at the exchange, and not yet what is wanted
+            points.listen(None)
+            rig.gateway.protect_now("acc")
+
+    points.listen(look)
+    try:
+        assert rig.gateway.set_stops("acc", rig.stamp(), "BTCUSDT", moved) == moved
+    finally:
+        points.listen(None)
+    assert stops_of(rig) == moved
+
+
 def test_I2_stops_that_are_in_place_are_said_again_at_the_price_of_one_reading(
     rig: GatewayRig,
 ) -> None:
@@ -116,6 +140,29 @@ def test_B8_a_position_that_ended_since_it_was_read_is_not_found(rig: GatewayRig
     rig.venue.hold("BTCUSDT", Decimal(0))
     with pytest.raises(NoPosition):
         rig.gateway.set_stops("acc", rig.stamp(), "BTCUSDT", StopPrices(Decimal("54000.1")))
+
+
+def test_I2_a_look_that_began_with_an_older_wish_writes_nothing_after_a_newer_one(
+    rig: GatewayRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protected(rig)
+    rig.venue._place("BTCUSDT", True, True, Decimal("1000.1"))
+    newer = StopPrices(Decimal("54000.1"), STOPS.take_profit)
+    setting: list[threading.Thread] = []
+    reserve = MemoryWrites.reserve
+
+    def slow(self: MemoryWrites, *args: Any) -> int:
+        if not setting:  # the guard is about to write what was wanted so far
+            arguments = ("acc", rig.stamp(), "BTCUSDT", newer)
+            setting.append(threading.Thread(target=rig.gateway.set_stops, args=arguments))
+            setting[0].start()
+            setting[0].join(0.2)  # it waits for the guard
+        return reserve(self, *args)
+
+    monkeypatch.setattr(MemoryWrites, "reserve", slow)
+    rig.gateway.protect_now("acc")
+    setting[0].join()
+    assert stops_of(rig) == newer
 
 
 def test_set_stops_of_a_short_protects_the_short(rig: GatewayRig) -> None:
@@ -208,6 +255,20 @@ def test_B10_a_new_process_protects_what_the_old_one_promised(rig: GatewayRig) -
     rig.postgres.owner = None
     second = rig.another("gw-2")
     assert second.protect_now("acc") == ()
+    assert stops_of(rig) == STOPS
+
+
+def test_B10_what_the_order_of_a_leader_that_is_gone_brought_is_protected(rig: GatewayRig) -> None:
+    """Gateway and leader died before anybody heard of the order; the next leader came first."""
+    rig.venue.script["submit"].append("lost")
+    rig.venue.script["order"].append(Unavailable("no answer"))
+    protected(rig)
+    rig.postgres.wanted.clear()  # what became of the order was never on record
+    rig.postgres.records["acc"] = replace(rig.postgres.records["acc"], epoch=8)
+    rig.postgres.owner = None
+    rig.venue.stops.clear()
+    second = rig.another("gw-2")
+    second.protect_now("acc")
     assert stops_of(rig) == STOPS
 
 

@@ -19,7 +19,9 @@ from module.model.market import MarketType
 from module.model.orders import Fill, Outcome, Side
 from module.wire.problem_codec import error_from_problem
 from tests.fakes.gateway_rig import GatewayRig, buy, sell
+from tests.fakes.gateway_stores import account
 from tests.fakes.hand_clock import START
+from tests.fakes.memory_spot import MemorySpot
 
 
 def fill(trade_id: str, size: str, order_id: str = "77", **changes: object) -> Fill:
@@ -64,6 +66,25 @@ def test_a_spot_buy_in_quote_coin_may_fill_another_size() -> None:
     assert overfilled(fills, SENT, MarketType.SPOT) == ""
     selling = {"77": sell(size="0.0123")}
     assert overfilled(fills, selling, MarketType.SPOT) != ""
+
+
+def test_A26_a_spot_purchase_that_was_doubled_is_seen() -> None:
+    assert overfilled([fill("t1", "0.01353")], SENT, MarketType.SPOT) == ""
+    told = overfilled([fill("t1", "0.0123"), fill("t2", "0.0123")], SENT, MarketType.SPOT)
+    assert "0.0246" in told
+
+
+def test_A26_a_doubled_spot_purchase_halts_the_account() -> None:
+    rig = GatewayRig(record=replace(account(), market=MarketType.SPOT))
+    rig.venue = MemorySpot(rig.clock)
+    rig.venues.by_account["acc"] = rig.venue
+    rig.gateway.submit("acc", rig.stamp(), [buy()])
+    report = rig.gateway.order("acc", "BTCUSDT", "af-1")
+    doubled = replace(report, size=report.size * 2, filled_size=report.filled_size * 2)
+    rig.venue.orders["af-1"] = doubled
+    with pytest.raises(InvariantViolated, match=r"filled with 0\.0246, sent 0\.0123"):
+        rig.gateway.order("acc", "BTCUSDT", "af-1")
+    assert rig.gateway.submit("acc", rig.stamp(), [buy("af-3")])[0].code == "halted"
 
 
 def test_B3_an_invented_fill_halts_the_account_and_says_so() -> None:

@@ -19,6 +19,7 @@ from tests.fakes.crashes import Crash
 from tests.fakes.exchange import MARKS, Lost
 from tests.unit.trading.leading import Session, make_spec
 from trading.completion import SLOT_LEFT_MIN
+from trading.execution.freshness import SPENT
 from trading.rebalance.decision import AccountInputs, CycleInputs, StrategyCall, decide, plan_letter
 from trading.rebalance.order_info import CycleStage, OrderInfo
 from trading.rebalancing_strategy import policy_of
@@ -172,6 +173,39 @@ def test_D2_a_leader_that_dies_before_or_in_a_completion_is_followed_by_one_that
         assert opened(session) == set(MARKS)
         assert [letter.cycle == NOON for letter in session.letters()] == [True, False]
         session.exchange.require_exactly_once()
+
+
+def test_C8_D2_an_old_plan_of_which_nothing_arrived_is_made_anew_under_ids_of_its_own() -> None:
+    """The gateway stood still with the batch; then the leader died. Nothing may leave under the
+    ids of that batch any more."""
+    with closing(hourly()) as session, quiet_points():
+
+        def die(name: str) -> None:
+            if name == "execution: before submit":
+                raise Crash(name)
+
+        points.listen(die)
+        with pytest.raises(Crash):
+            session.lead()
+        points.listen(None)
+        session.clock.advance(95)
+        session.lead()
+        spent, completed = session.letters()
+        assert (spent.cycle, spent.stage) == (NOON, CycleStage.DROPPED)
+        assert spent.reason.startswith(SPENT)
+        assert completed.stage is CycleStage.DONE
+        assert completed.reason == f"completes 12:00:00 UTC: {spent.reason}"
+        assert completed.basis is not None
+        assert completed.basis.at >= NOON + timedelta(seconds=95)
+        assert opened(session) == set(MARKS)
+        assert session.exchange.ruled_out
+        assert not session.exchange.ruled_out & set(session.exchange.accepted_ids())
+        session.exchange.require_exactly_once()
+        inputs = read_inputs(spent)
+        assert inputs is not None
+        assert decide(inputs).plan.legs == tuple(record.leg for record in spent.legs)
+        report = replay_cycle(Journal(completed, None, None), _NobodyAsks(), "")
+        assert report.verdict is Verdict.SAME
 
 
 def test_O2_a_session_that_is_to_end_completes_nothing() -> None:

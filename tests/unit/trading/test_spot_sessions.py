@@ -12,7 +12,7 @@ from decimal import Decimal
 
 import pytest
 
-from module.model.accounts import MarginMode
+from module.model.accounts import AccountSnapshot, MarginMode
 from module.model.errors import StrategyFailed
 from module.model.market import MarketType
 from module.model.orders import Side, StopPrices
@@ -22,8 +22,10 @@ from tests.fakes.market import FakeMarket
 from tests.fakes.order_info import MemoryOrderInfoStore
 from tests.fakes.spot_exchange import SpotExchange
 from tests.unit.trading.leading import FIRST_BOUNDARY, Session, make_spec
+from trading.execution.account_review import AccountReview, Review
 from trading.execution.auto_trade import ExecutionPorts, ExecutionRules, auto_trade
 from trading.gathering import Gatherer, SeenMarket
+from trading.leaving import held_in_words
 from trading.rebalance.decision import CycleInputs, closing_inputs, decide, plan_letter
 from trading.rebalance.order_info import CycleStage, OrderInfo, from_json, requested, to_json
 from trading.rebalance.plan import SkipReason
@@ -32,6 +34,7 @@ from trading.rebalancing_strategy import flat_policy, policy_of
 from trading.session.own_coins import OwnCoins
 
 ZERO = Decimal(0)
+LEAST_SOL = Decimal("0.01")
 Answer = Mapping[str, Mapping[str, str]]
 
 
@@ -95,7 +98,15 @@ class SpotSession:
 
     def _carry_out(self, letter: OrderInfo) -> OrderInfo:
         self.store.write(to_json(letter), 1, letter.revision)
-        rules = ExecutionRules(
+        rules = self._rules()
+        done = auto_trade(letter, ExecutionPorts(self.exchange, self.store, self.clock), rules)
+        assert done.stage is CycleStage.DONE, done.reason
+        self.store.archive(to_json(done))
+        self.clock.sleep(1.0)
+        return done
+
+    def _rules(self) -> ExecutionRules:
+        return ExecutionRules(
             installation="test-house",
             session_id=self.spec.session_id,
             epoch=1,
@@ -104,11 +115,15 @@ class SpotSession:
             apply_account_settings=False,
             stop_requested=lambda: False,
         )
-        done = auto_trade(letter, ExecutionPorts(self.exchange, self.store, self.clock), rules)
-        assert done.stage is CycleStage.DONE, done.reason
-        self.store.archive(to_json(done))
-        self.clock.sleep(1.0)
-        return done
+
+    def review(self, last: OrderInfo) -> Review:
+        """As a new leader compares the account with the letters."""
+        ports = ExecutionPorts(self.exchange, self.store, self.clock)
+
+        def look() -> AccountSnapshot:
+            return self.own.of(self.exchange.snapshot())
+
+        return AccountReview(ports, self._rules(), look, lambda: [last]).at_start(last, look())
 
     def weight(self, symbol: str) -> Decimal:
         """What is held of it, as a fraction of what the session started with."""
@@ -286,6 +301,39 @@ def test_volatility_targeting_scales_a_spot_book_down_and_never_above_one() -> N
         assert session.exchange.money >= 0
 
 
+def test_A20_a_coin_that_was_delisted_is_still_held_and_fails_no_session(
+    session: SpotSession,
+) -> None:
+    wanted = weights(BTCUSDT="0.3", SOLUSDT="0.1")
+    session.cycle(wanted)
+    last = session.cycle(wanted)
+    held = session.exchange.coins["SOL"]
+    del session.exchange.marks["SOLUSDT"], session.exchange.rules["SOLUSDT"]
+    for _ in range(3):
+        session.restart()
+        review = session.review(last)
+        assert (review.findings, review.verdict.stop) == ((), "")
+        coin = session.own.of(session.exchange.snapshot()).positions[-1]
+        assert (coin.symbol, coin.size) == ("SOLUSDT", held)
+        assert (coin.mark_price, coin.free_size) == (ZERO, ZERO)
+        last = session.cycle(weights(BTCUSDT="0.3"))
+        assert skipped(last)["SOLUSDT"] is SkipReason.NO_PRICE
+    last = session.flatten()
+    assert [record.leg.symbol for record in last.legs] == ["BTCUSDT"]
+    left = session.own.of(session.exchange.snapshot())
+    assert f"SOLUSDT {held.normalize():f} (has no price, cannot be sold)" in held_in_words(left)
+
+
+def test_A20_a_price_that_one_reading_left_out_hides_no_coin(session: SpotSession) -> None:
+    last = session.cycle(weights(BTCUSDT="0.3", SOLUSDT="0.1"))
+    price = session.exchange.marks.pop("SOLUSDT")
+    assert session.review(last).findings == ()
+    session.exchange.marks["SOLUSDT"] = price
+    assert session.review(last).findings == ()
+    session.flatten()
+    assert session.exchange.coins["SOL"] < LEAST_SOL
+
+
 def test_A19_a_minimum_that_grew_makes_dust_and_keeps_nothing_else_from_trading(
     session: SpotSession,
 ) -> None:
@@ -374,3 +422,34 @@ def test_the_fee_that_was_taken_from_a_coin_is_no_difference() -> None:
     assert session.registry.row.state is SessionState.ENDED
     assert all(not document["noted"] for document in session.store.archive_box)
     assert exchange.asked_fills == [], "nothing had to be explained"
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 4])
+def test_A28_one_odd_reading_leaves_nothing_behind_where_the_end_is_flat(number: int) -> None:
+    session, exchange = led({})
+    odd = OddReading(exchange, session, number)
+    session.exchange = odd  # type: ignore[assignment]
+    assert session.lead() is Exit.OVER
+    assert odd.readings > number
+    assert session.registry.states[-1][1].endswith("; flat")
+    assert exchange.coins["BTC"] < exchange.rules["BTCUSDT"].size_min
+
+
+class OddReading:
+    """An exchange whose reading of that number, counted from the session's stopping, is empty."""
+
+    def __init__(self, exchange: SpotExchange, session: Session, number: int) -> None:
+        self._exchange, self._session, self._number = exchange, session, number
+        self.readings = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._exchange, name)
+
+    def snapshot(self) -> AccountSnapshot:
+        whole = self._exchange.snapshot()
+        if self._session.registry.row.state is not SessionState.STOPPING:
+            return whole
+        self.readings += 1
+        if self.readings - 1 != self._number:
+            return whole
+        return replace(whole, positions=(), balances=())

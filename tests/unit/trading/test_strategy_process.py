@@ -378,3 +378,31 @@ def test_the_plan_is_for_the_boundary_whatever_the_time_is_now(process: Process)
     (answer,) = process.serve(1)
     assert process.runner.calls[0][1] == FIRST_BOUNDARY
     assert answer.cycle == FIRST_BOUNDARY
+
+
+@pytest.mark.parametrize("factor", ["10", "0.1"])
+def test_C3_what_is_priced_far_from_its_last_bar_is_not_opened(
+    process: Process, factor: str
+) -> None:
+    process.runner.targets = {"BTCUSDT": {"weight": "0.3"}, "ETHUSDT": {"weight": "0.2"}}
+    process.exchange.marks["BTCUSDT"] *= Decimal(factor)
+    (answer,) = process.serve(1)
+    assert answer.stage is CycleStage.PLANNED
+    assert [record.leg.symbol for record in answer.legs] == ["ETHUSDT"]
+    assert [(item.symbol, item.reason.value) for item in answer.skipped] == [
+        ("BTCUSDT", "doubtful_price")
+    ]
+    assert "beyond its last closed bar" in str(answer.inputs["doubted"])
+    assert process.exchange.calls.count("quotes") == 1, "nothing more is read for it"
+
+
+def test_C3_a_held_symbol_with_an_odd_price_keeps_all_but_closes_from_trading(
+    process: Process,
+) -> None:
+    process.runner.targets = {"BTCUSDT": {"weight": "0.3"}, "ETHUSDT": {"weight": "0.2"}}
+    process.exchange.hold("BTCUSDT", "0.02")
+    process.exchange.hold("SOLUSDT", "3")
+    process.exchange.marks["BTCUSDT"] *= 10
+    (answer,) = process.serve(1)
+    assert [(leg.leg.symbol, leg.leg.reduce_only) for leg in answer.legs] == [("SOLUSDT", True)]
+    assert {item.symbol for item in answer.skipped} == {"BTCUSDT", "ETHUSDT"}

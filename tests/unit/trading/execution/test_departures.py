@@ -44,7 +44,13 @@ def request(record: LegRecord, **changes: object) -> OrderRequest:
     leg = record.leg
     stops = NO_STOPS if leg.reduce_only else record.stops
     order = OrderRequest(
-        current.client_id, leg.symbol, leg.side, current.size, leg.reduce_only, stops=stops
+        current.client_id,
+        leg.symbol,
+        leg.side,
+        current.size,
+        leg.reduce_only,
+        stops=stops,
+        reference_price=leg.reference_price,
     )
     return replace(order, **changes)  # type: ignore[arg-type]
 
@@ -69,6 +75,8 @@ ALTERED: list[Callable[[OrderRequest], OrderRequest]] = [
     lambda order: replace(order, reduce_only=True),
     lambda order: replace(order, stops=NO_STOPS),
     lambda order: replace(order, stops=StopPrices(Decimal(54000))),
+    lambda order: replace(order, reference_price=Decimal(600_000)),
+    lambda order: replace(order, reference_price=None),
 ]
 
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from module.model.accounts import BillKind, SymbolSettings
-from module.model.orders import Fill, FillCause, Side, StopPrices
+from module.model.orders import RULED_OUT, Fill, FillCause, Side, StopPrices
 from tests.unit.trading.execution.desk import Desk, wanted
 from tests.unit.trading.execution.test_reconcile import AT, bill, closed, fill
 from trading.execution.freshness import (
@@ -17,10 +17,12 @@ from trading.execution.freshness import (
     FIRST_ORDER_AGE_MAX_S,
     LOOK_AGAIN_S,
     OPENING_AGE_MAX_S,
+    SPENT,
     STALE,
     agree,
     changed_symbols,
     is_stale,
+    must_be_proven,
     must_look_again,
     thrown_away,
     too_old_to_begin,
@@ -81,6 +83,58 @@ def test_C8_a_plan_may_begin_to_the_last_moment_of_its_time() -> None:
     record = replace(info.legs[0], slices=(slice_of(LegState.SENT),))
     begun = info.with_legs({record.leg.leg_id: record})
     assert too_old_to_begin(begun, last + MOMENT) == "", "what has begun is finished"
+
+
+def with_slices(info: OrderInfo, *parts: Slice) -> OrderInfo:
+    record = replace(info.legs[0], slices=parts)
+    return info.with_legs({record.leg.leg_id: record})
+
+
+@pytest.mark.parametrize(
+    ("part", "has_begun"),
+    [
+        (slice_of(LegState.PLANNED), False),
+        (slice_of(LegState.SENT), True),
+        (slice_of(LegState.UNKNOWN), True),
+        (slice_of(LegState.ACKNOWLEDGED), True),
+        (slice_of(LegState.REJECTED), True),
+        (slice_of(LegState.FILLED), True),
+        (slice_of(LegState.ABANDONED), False),
+        (replace(slice_of(LegState.ABANDONED), code=RULED_OUT), False),
+        (replace(slice_of(LegState.ABANDONED), order_id="70001"), True),
+        (replace(slice_of(LegState.ABANDONED), filled_size=Decimal("0.1")), True),
+    ],
+)
+def test_C8_what_is_proven_absent_has_not_begun_a_plan(part: Slice, has_begun: bool) -> None:
+    info = with_slices(letter(), part)
+    assert info.basis is not None
+    late = info.basis.at + timedelta(seconds=FIRST_ORDER_AGE_MAX_S) + MOMENT
+    assert info.has_begun is has_begun
+    assert bool(too_old_to_begin(info, late)) is not has_begun
+    spent = part.state is LegState.ABANDONED and not has_begun
+    assert too_old_to_begin(info, late).startswith(SPENT) is spent
+    given = replace(info.legs[0], abandoned=f"{SPENT}: old")
+    assert thrown_away(info.with_legs({given.leg.leg_id: given})) == (
+        "" if has_begun else "spent-plan: old"
+    )
+
+
+@pytest.mark.parametrize("unproven", [LegState.SENT, LegState.UNKNOWN])
+def test_C8_only_a_plan_too_old_to_begin_waits_for_the_proof_whether_it_has(
+    unproven: LegState,
+) -> None:
+    info = with_slices(letter(), slice_of(unproven))
+    assert info.basis is not None
+    last = info.basis.at + timedelta(seconds=FIRST_ORDER_AGE_MAX_S)
+    assert not must_be_proven(info, last)
+    assert must_be_proven(info, last + MOMENT)
+    assert must_be_proven(info, last, FIRST_ORDER_AGE_MAX_S + 1)
+    absent = slice_of(LegState.ABANDONED)
+    assert must_be_proven(with_slices(info, absent, slice_of(unproven)), last + MOMENT)
+    known = with_slices(info, slice_of(LegState.FILLED), slice_of(unproven))
+    assert not must_be_proven(known, last + MOMENT), "it has begun: others go on"
+    assert not must_be_proven(with_slices(info, absent), last + MOMENT)
+    assert not must_be_proven(letter(), last + MOMENT)
 
 
 def test_C8_nothing_more_opens_after_its_time() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from module.model.accounts import PositionMode
 from module.model.errors import Conflict, OutcomeUnknown
 from module.model.orders import NO_STOPS, OrderRequest, Outcome, Side, StopPrices, SubmitResult
-from tests.fakes.exchange import Edits, Fails, FillsPart, Lost, Refuses, make_instrument
+from tests.fakes.exchange import Edits, Fails, FillsPart, Late, Lost, Refuses, make_instrument
 from tests.unit.trading.execution.desk import Desk, wanted
 from trading.execution.auto_trade import (
     TOO_MANY_SLICES,
@@ -18,6 +19,8 @@ from trading.execution.auto_trade import (
     is_stale,
     settle_open_slices,
 )
+from trading.execution.freshness import FIRST_ORDER_AGE_MAX_S, SPENT
+from trading.execution.scribe import SEND_WINDOW_S
 from trading.rebalance.leg_state import LegState
 from trading.rebalance.order_info import SLICES_MAX, CycleStage, OrderInfo, Slice, from_json
 
@@ -357,16 +360,75 @@ def test_A22_a_plan_that_is_taken_up_again_stops_at_hedge_mode() -> None:
     assert desk.exchange.ledger == []
 
 
-def test_D2_a_plan_of_which_something_has_left_is_finished_however_old_it_is() -> None:
-    desk = Desk()
+def sent_before_a_crash(desk: Desk) -> OrderInfo:
+    """Of four legs the close was sent; of the others nothing."""
     desk.exchange.hold("XRPUSDT", "1007")
-    info = desk.planned(wanted(THREE))
-    info = begun(info, "XRPUSDT-close", state=LegState.UNKNOWN, not_after=desk.clock.now())
+    not_after = desk.clock.now() + timedelta(seconds=SEND_WINDOW_S)
+    return begun(desk.planned(wanted(THREE)), "XRPUSDT-close", not_after=not_after)
+
+
+def close_arrives(desk: Desk) -> None:
+    order = OrderRequest("af-xrpusdt-0", "XRPUSDT", Side.SELL, Decimal(1007), reduce_only=True)
+    desk.exchange.ledger.append(order)
+    desk.exchange.handed.add(order.client_id)
+    desk.exchange.rest(order)
+    desk.exchange.fill_rest("XRPUSDT")
+
+
+def test_D2_a_plan_of_which_something_has_arrived_is_finished_however_old_it_is() -> None:
+    desk = Desk()
+    info = sent_before_a_crash(desk)
+    close_arrives(desk)
     desk.clock.advance(100)
     done = carried_out(desk, info)
-    assert not is_stale(done)
+    assert done.stage is CycleStage.DONE
     assert desk.exchange.held("XRPUSDT") == 0
     assert desk.exchange.held("BTCUSDT") > 0
+
+
+def test_D2_what_arrived_and_is_shown_late_is_waited_for_before_an_old_plan_is_judged() -> None:
+    desk = Desk()
+    info = sent_before_a_crash(desk)
+    close_arrives(desk)
+    desk.exchange.takes_late_s = 30.0
+    desk.exchange.index_lag_s = FIRST_ORDER_AGE_MAX_S + 5
+    desk.clock.advance(FIRST_ORDER_AGE_MAX_S + 1)
+    done = carried_out(desk, info)
+    assert done.stage is CycleStage.DONE
+    assert desk.exchange.calls.index("rule_out") < desk.exchange.calls.index("submit")
+    assert {record.state for record in done.legs} == {LegState.FILLED}
+
+
+@pytest.mark.parametrize("left_the_gateway", [False, True])
+def test_C8_an_old_plan_of_which_nothing_arrived_has_not_begun_and_sends_nothing(
+    left_the_gateway: bool,
+) -> None:
+    """By the gateway's record it never left, or it is proven absent only at a further look: until
+    then nothing of the other legs leaves either."""
+    desk = Desk()
+    info = sent_before_a_crash(desk)
+    if left_the_gateway:
+        desk.exchange.handed.add("af-xrpusdt-0")
+    desk.clock.advance(95)
+    done = carried_out(desk, info)
+    assert done.stage is CycleStage.DROPPED
+    assert done.reason.startswith(SPENT)
+    assert not is_stale(done), "its client ids are used up: it is not made anew under them"
+    assert (done.has_sent, done.has_begun) == (True, False)
+    assert all(record.is_over for record in done.legs)
+    assert desk.exchange.ledger == []
+    assert "submit" not in desk.exchange.calls
+    assert from_json(desk.store.last) == done
+
+
+def test_C8_a_process_that_learns_too_late_that_nothing_arrived_sends_nothing_more() -> None:
+    """The first batch is proven never to have left, when the plan is old already."""
+    desk = Desk()
+    desk.exchange.script["submit"].append(Fails(OutcomeUnknown("HTTP 502")))
+    desk.exchange.script["rule_out"].append(Late(FIRST_ORDER_AGE_MAX_S + 1))
+    done = carried_out(desk, desk.planned(wanted(THREE)))
+    assert done.reason.startswith(SPENT)
+    assert desk.exchange.ledger == []
 
 
 # --- dropped, as too old --------------------------------------------------------------------------
