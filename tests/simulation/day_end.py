@@ -37,7 +37,11 @@ def judge_end(world: World) -> None:
 
 
 def judge_minutes(world: World) -> None:
-    """I18: every minute of a session has its row, or a gap with its cause."""
+    """I18: every minute of a session has its row, or a gap with its cause.
+
+    One that was over when its finwatcher was killed has nobody left who would start another: the
+    minute that its end fell into is not judged then.
+    """
     tables = world.postgres.result_tables
     for host in world.hosts:
         record = world.postgres.session_tables.sessions[host.ground.spec.session_id]
@@ -45,6 +49,9 @@ def judge_minutes(world: World) -> None:
             continue
         minute = boundary_at_or_after(record.spec.started_at, MINUTE)
         last = boundary_at_or_after(record.ended_at, MINUTE)
+        gone_at = host.finwatcher_gone_at
+        if gone_at is not None and record.ended_at <= gone_at < last:
+            last -= MINUTE
         missing = []
         while minute <= last:
             key = (record.session_id, minute)

@@ -84,6 +84,7 @@ class Host:
         self.leader: Process | None = None
         self.strategy: Process | None = None
         self.finwatcher: Process | None = None
+        self.finwatcher_gone_at: datetime | None = None
         self.control: Control | None = None
         self.leaders = 0
         self.gave_up = False
@@ -127,6 +128,10 @@ class Host:
     def _leader_is_gone(self) -> None:
         hub = self.ground.hub
         hub.at(hub.now_ms + HOST_LOOK_MS - hub.now_ms % HOST_LOOK_MS, self.keep_looking)
+
+    def finwatcher_is_gone(self) -> None:
+        """By itself, or killed: by the machine's clock, now."""
+        self.finwatcher_gone_at = self.ground.hub.now()
 
     def say(self, number: signal.Signals) -> None:
         """Speak to the leader as a signal does; nobody there hears nothing."""
@@ -276,6 +281,7 @@ class SimForker:
             return SimChild(host.finwatcher)
         process = Process(ground.hub, "finwatcher", f"finwatcher-{ground.hub.steps}")
         host.finwatcher = process
+        process.on_death.append(host.finwatcher_is_gone)
         child = SimChild(process)
         body = (lambda: _watch(ground, process)) if ground.watched else ground.hub.block
         process.spawn(_ending_with(process, body, ground.raised))
