@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from sqlalchemy import URL, Engine, Executable, Row, create_engine, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
@@ -171,10 +171,13 @@ class Database:
     def _commit(self, session: Session) -> None:
         try:
             session.commit()
-        except (OperationalError, InterfaceError) as error:
+        except DBAPIError as error:
+            if not is_about_connection(error):
+                raise
             if _sqlstate(error) in RETRIED_SQLSTATES:
                 raise _undone(self.name, error) from error
             if error.connection_invalidated or not _sqlstate(error):
+                session.invalidate()  # nobody knows what state that connection is in
                 raise OutcomeUnknown(
                     f"the answer to a COMMIT in {self.name} was lost ({_first_line(error)}); "
                     "what it wrote may or may not be there: read it back by its key"
@@ -250,14 +253,23 @@ def _translated(name: str) -> Iterator[None]:
             f"all connections to {name} are busy and none became free; ask again later",
             retry_after_s=1.0,
         ) from error
-    except (OperationalError, InterfaceError) as error:
+    except DBAPIError as error:
+        if not is_about_connection(error):
+            raise
         if _sqlstate(error) in RETRIED_SQLSTATES:
             raise _undone(name, error) from error
         raise _unavailable(name, error) from error
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise _unavailable(name, error) from error
-        raise
+
+
+def is_about_connection(error: DBAPIError) -> bool:
+    """Whether it says something of Postgres or the way there, and nothing of the statement.
+
+    psycopg2 raises its bare DatabaseError when the server ends while an answer is read; what the
+    server itself says always has a SQLSTATE.
+    """
+    if isinstance(error, (OperationalError, InterfaceError)) or error.connection_invalidated:
+        return True
+    return type(error) is DatabaseError and not _sqlstate(error)
 
 
 def _unavailable(name: str, error: DBAPIError) -> Unavailable:
@@ -288,5 +300,7 @@ def _close(session: Session) -> None:
     """Roll back what is open and return the connection; a dead connection is no second error."""
     try:
         session.close()
-    except (OperationalError, InterfaceError):
+    except DBAPIError as error:
+        if not is_about_connection(error):
+            raise
         session.invalidate()

@@ -11,9 +11,10 @@ from typing import TypeVar, cast
 
 from sqlalchemy import Table, delete, literal
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from module.db.database import is_about_connection
 from module.db.results_tables import (
     WatchState,
     indicator_table,
@@ -37,9 +38,9 @@ def write_minute(
         try:
             with session.begin_nested():
                 return work()
-        except (OperationalError, InterfaceError):
-            raise  # Postgres itself is in trouble: the whole minute waits
         except DBAPIError as error:
+            if is_about_connection(error):
+                raise  # Postgres itself is in trouble: the whole minute waits
             failed[name] = f"the database refused {name}: {str(error.orig).strip()[:300]}"
             return None
 

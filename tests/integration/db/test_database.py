@@ -7,8 +7,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg2
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from module.db.database import Database
@@ -100,6 +102,22 @@ def test_E2_a_commit_whose_answer_is_lost_is_unknown_not_failed(
     finally:
         behind.close()
         proxy.close()
+
+
+@pytest.mark.parametrize("moment", ["commit", "before_cursor_execute"])
+def test_E3_a_server_that_ends_while_its_answer_is_read_is_no_mistake_of_the_statement(
+    database: Database, moment: str
+) -> None:
+    def lose(*_: object) -> None:  # psycopg2 tells it as a bare DatabaseError, without a code
+        said = psycopg2.DatabaseError("server closed the connection unexpectedly")
+        raise DatabaseError("", None, said)
+
+    event.listen(database.engine(), moment, lose)
+    expected = OutcomeUnknown if moment == "commit" else Unavailable
+    with pytest.raises(expected), database.transaction() as session:
+        session.execute(text("SELECT 1"))
+    event.remove(database.engine(), moment, lose)
+    database.ping()
 
 
 def test_E2_an_idempotent_write_repeats_itself_when_the_answer_is_lost(
