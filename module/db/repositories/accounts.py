@@ -5,6 +5,7 @@ The platform API lists accounts; the gateway alone reads credentials and takes l
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from collections.abc import Mapping
@@ -280,8 +281,12 @@ class AccountLeases:
             self._forget()
 
     def close(self) -> None:
-        """Give all leases back."""
+        """Give all leases back; when this returns another gateway may claim them."""
         with self._lock:
+            if self._connection is not None and self._held:
+                # the server frees them with the connection as well, but only some time after it
+                with contextlib.suppress(DBAPIError):
+                    self._connection.execute(text("SELECT pg_advisory_unlock_all()"))
             self._forget()
 
     def _live_connection(self) -> Connection:
