@@ -11,7 +11,7 @@ from api.dependencies import Doors
 from module.db.repositories.accounts import AccountRecord
 from module.db.repositories.halts import HALT_REASON, HALTED_AT, KILL_SWITCH
 from module.db.repositories.results import StoredRow
-from module.db.repositories.session_records import SessionRecord
+from module.db.repositories.session_records import SessionRecord, watched_session
 from module.db.repositories.users import Role, UserRecord
 from module.model.results import IndicatorRow, PortfolioRow, SymbolRow, WatchedSession
 
@@ -117,21 +117,7 @@ def live_document(doors: Doors, user: UserRecord) -> dict[str, object]:
 
 def watched_shape(record: SessionRecord) -> WatchedSession:
     """The session as the results store names it (targets are not asked for here)."""
-    spec = record.spec
-    return WatchedSession(
-        session_id=record.session_id,
-        owner_id=record.owner_id,
-        account_id=record.account_id,
-        market=spec.market,
-        strategy_name=spec.strategy_name,
-        started_at=spec.started_at,
-        leverage=spec.leverage,
-        allocated=spec.allocated,
-        compounding=spec.compounding,
-        initial_balance=record.initial_balance,
-        is_over=record.state.is_over,
-        ended_at=record.ended_at,
-    )
+    return watched_session(record, None)
 
 
 def latest_view(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
@@ -10,7 +11,7 @@ from module.alerts.webhook import TIMEOUT_S, DeliveryResult, check_webhook_url
 from module.ports import Alert, Clock
 
 
-class WebhookChannel:
+class WebhookChannel(ABC):
     """One webhook. `send_…` of the channels go out at once and say what became of them; processes
     that trade use the outbox instead, which does not wait."""
 
@@ -29,9 +30,9 @@ class WebhookChannel:
         self._clock = clock
         self._timeout_s = timeout_s
 
+    @abstractmethod
     def deliver(self, alert: Alert, count: int = 1) -> DeliveryResult:
         """Send `alert`, which stands for `count` of its cause. Never raises for the network."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}([redacted])"

@@ -290,8 +290,9 @@ class PositionGuard:
     def _forget_bare(self, owned: OwnedAccount, holdings: Mapping[str, Held]) -> None:
         """What is gone, or on the other side now, needs no stop any more."""
         held = {(owned.account_id, symbol, each.is_long) for symbol, each in holdings.items()}
-        for account_id, symbol, is_long in [key for key in self._bare_since if key not in held]:
-            if account_id == owned.account_id:
+        # A copy: the looks at other accounts, by workers of their own, write here meanwhile.
+        for account_id, symbol, is_long in tuple(self._bare_since):
+            if account_id == owned.account_id and (account_id, symbol, is_long) not in held:
                 self._not_bare(owned, symbol, is_long=is_long)
 
     def _bare(

@@ -18,35 +18,19 @@ from module.db.repositories.gateway_writes import (
     WriteOutcome,
 )
 from module.db.repositories.wanted_stops import WantedStops
-from module.model.accounts import TradeEnv
 from module.model.credentials import Credentials, SealedCredentials
 from module.model.errors import Conflict, NotFound, StaleWriter, Unavailable
-from module.model.market import MarketType
 from module.security.credentials import new_credentials, seal_credentials
+from tests.fakes.stored_rows import paper_account
 
 CREDENTIALS_KEY = "k" * 43
 
 
 def account(account_id: str = "acc", **changes: object) -> AccountRecord:
     """A paper futures account of epoch 7."""
-    record = AccountRecord(
-        account_id=account_id,
-        owner_id="owner",
-        label="mine",
-        venue="bitget",
-        market=MarketType.FUTURES,
-        market_id="synthetic:7",
-        trade_env=TradeEnv.PAPER,
-        base_url="http://127.0.0.1:9",
-        active=True,
-        epoch=7,
-        gateway_lease=None,
-        initial_balance=Decimal(10_007),
-        key_hint="…",
-        limits={},
-        created_at=datetime(2026, 11, 1, tzinfo=UTC),
-    )
-    return replace(record, **changes)  # type: ignore[arg-type]
+    opened_at = datetime(2026, 11, 1, tzinfo=UTC)
+    record = paper_account("owner", account_id=account_id, epoch=7, created_at=opened_at)
+    return replace(record, initial_balance=Decimal(10_007), **changes)  # type: ignore[arg-type]
 
 
 @dataclass

@@ -5,8 +5,6 @@ The gateway keeps stops for as long as it lives; here a cycle's new prices are s
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 from module.model.accounts import Position
 from module.model.errors import Conflict, NotFound, OutcomeUnknown, Rejected, StaleWriter, TooLate
 from module.model.orders import NO_STOPS, StopPrices
@@ -15,11 +13,10 @@ from trading.execution.scribe import Scribe
 from trading.rebalance.order_info import OrderInfo
 from trading.rebalance.rounding import round_stops
 from trading.rebalance.stops import entry_price, wanted_stops
-from trading.rebalance.weights import Target
+from trading.rebalance.weights import Target, recorded_target
 
 STOP_TRIES = 3
 STOP_ON_WRONG_SIDE = "stop-on-wrong-side"
-STOP_LOSS, TAKE_PROFIT = "presetStopLossPrice", "presetStopSurplusPrice"
 
 
 def protect(scribe: Scribe, info: OrderInfo, *, only_bare: bool = False) -> OrderInfo:
@@ -33,7 +30,7 @@ def protect(scribe: Scribe, info: OrderInfo, *, only_bare: bool = False) -> Orde
         return info
     changed: dict[str, StopPrices] = {}
     for position in scribe.ports.exchange.snapshot().positions:
-        if not position.free_size or _weight(info, position) * position.size <= 0:
+        if not position.free_size or _target(info, position.symbol).weight * position.size <= 0:
             continue  # not wanted, or its flip did not happen: the stops are the other side's
         wanted = wanted_by_symbol.get(position.symbol)
         if only_bare and (wanted is None or position.stops.stop_loss is not None):
@@ -51,14 +48,15 @@ def protect(scribe: Scribe, info: OrderInfo, *, only_bare: bool = False) -> Orde
     return info.changed(stops_now={**info.stops_now, **changed}) if changed else info
 
 
-def _weight(info: OrderInfo, position: Position) -> Decimal:
-    return Decimal(info.targets.get(position.symbol, {}).get("weight", "0"))
+def _target(info: OrderInfo, symbol: str) -> Target:
+    return recorded_target(symbol, info.targets.get(symbol, {}))
 
 
 def _may_be_left_out(scribe: Scribe, info: OrderInfo) -> bool:
     """Whether a target has a stop that the plan may have left out."""
     has_default = scribe.rules.policy.default_stop_loss_pct is not None and bool(info.targets)
-    return has_default or any(STOP_LOSS in target for target in info.targets.values())
+    targets = (recorded_target(*each) for each in info.targets.items())
+    return has_default or any(target.stops.stop_loss is not None for target in targets)
 
 
 def _left_out(scribe: Scribe, info: OrderInfo, position: Position) -> StopPrices | None:
@@ -66,15 +64,10 @@ def _left_out(scribe: Scribe, info: OrderInfo, position: Position) -> StopPrices
     because the price is beyond them: the gateway closes what their stop would have closed (B6)."""
     if position.stops.stop_loss is not None:
         return None
-    fields = info.targets[position.symbol]
-    loss, profit = fields.get(STOP_LOSS), fields.get(TAKE_PROFIT)
-    stops = StopPrices(
-        None if loss is None else Decimal(loss), None if profit is None else Decimal(profit)
-    )
-    target = Target(position.symbol, _weight(info, position), stops)
     instrument = scribe.ports.exchange.instruments().get(position.symbol)
     if instrument is None:
         return None
+    target = _target(info, position.symbol)
     entry = entry_price(target, position, position.mark_price)
     wanted = wanted_stops(target, entry, instrument, scribe.rules.policy)
     return None if wanted.stop_loss is None else wanted

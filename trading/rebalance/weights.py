@@ -63,6 +63,12 @@ def read_targets(
     return targets
 
 
+def recorded_target(symbol: str, fields: Mapping[str, str]) -> Target:
+    """A target as a letter keeps it: `read_targets` has judged it before it was planned."""
+    stops = {name: Decimal(fields[key]) for key, name in _STOP_KEYS.items() if key in fields}
+    return Target(symbol, Decimal(fields.get("weight", "0")), StopPrices(**stops))
+
+
 def _read_target(
     symbol: str,
     fields: Mapping[str, str],

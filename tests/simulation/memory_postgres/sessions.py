@@ -13,9 +13,9 @@ from module.db.repositories.session_records import (
     Leader,
     SessionRecord,
     Wishes,
+    watched_session,
 )
 from module.model.errors import Conflict, InvariantViolated, NotFound, RateLimited, StaleWriter
-from module.model.money import parse_decimal
 from module.model.results import WatchedSession
 from module.model.sessions import DesiredState, EndState, SessionSpec, SessionState
 from module.ports import CycleRecord
@@ -286,22 +286,7 @@ class MemorySessions:
         """The session as the finwatcher sees it."""
         record = self.get(session_id)
         newest = self._tables.latest_targets.get(session_id)
-        spec = record.spec
-        return WatchedSession(
-            session_id=session_id,
-            owner_id=spec.owner_id,
-            account_id=spec.account_id,
-            market=spec.market,
-            strategy_name=spec.strategy_name,
-            started_at=spec.started_at,
-            leverage=spec.leverage,
-            allocated=spec.allocated,
-            compounding=spec.compounding,
-            initial_balance=record.initial_balance,
-            is_over=record.state.is_over,
-            ended_at=record.ended_at,
-            targets=_weights(None if newest is None else newest.targets),
-        )
+        return watched_session(record, None if newest is None else newest.targets)
 
     def _guarded(self, session_id: str, epoch: int | None) -> SessionRecord:
         record = self._tables.session(session_id)
@@ -337,12 +322,3 @@ def _new_record(spec: SessionSpec, order_info_store: str) -> SessionRecord:
         leader=None,
         restarts=0,
     )
-
-
-def _weights(targets: Mapping[str, object] | None) -> tuple[tuple[str, Decimal], ...]:
-    weights: list[tuple[str, Decimal]] = []
-    for symbol, fields in sorted((targets or {}).items()):
-        if not isinstance(fields, dict):
-            raise InvariantViolated(f"the target of {symbol} is no object")
-        weights.append((symbol, parse_decimal(fields["weight"], name=f"target of {symbol}")))
-    return tuple(weights)
