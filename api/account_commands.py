@@ -6,7 +6,6 @@ keys …:    the databases and key files of this installation, as its operator
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -405,5 +404,4 @@ def settings_of(data: Path) -> Settings:
     """The settings of the installation in `data` (the environment still wins)."""
     from module.settings import Settings
 
-    os.environ["AIFAP_DATA_DIR"] = str(data.resolve())
-    return Settings()
+    return Settings(data_dir=data.resolve())

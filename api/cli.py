@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -224,8 +223,7 @@ def _settings(data: Path) -> Settings:
     """The settings of the installation in `data` (the environment still wins)."""
     from module.settings import Settings
 
-    os.environ["AIFAP_DATA_DIR"] = str(data.resolve())
-    return Settings()
+    return Settings(data_dir=data.resolve())
 
 
 def _money(text: str) -> Decimal:

@@ -22,14 +22,20 @@ SECRET_NAMES = ("database_password", "token_key", "control_token")
 
 
 class _SavedSettings(PydanticBaseSettingsSource):
-    """What the installation wrote for its own processes; the environment wins over it."""
+    """What the installation wrote for its own processes; the environment wins over it.
+
+    The installation is the one whose `data_dir` is given; no other's settings are mixed into it.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings], folder: object) -> None:
+        super().__init__(settings_cls)
+        self._folder = Path(str(folder or os.environ.get("AIFAP_DATA_DIR") or ".aifap"))
 
     def get_field_value(self, field: object, field_name: str) -> tuple[object, str, bool]:
         return None, field_name, False
 
     def __call__(self) -> dict[str, object]:
-        folder = os.environ.get("AIFAP_DATA_DIR")
-        path = Path(folder or ".aifap") / "settings.json"
+        path = self._folder / "settings.json"
         if not path.exists():
             return {}
         try:
@@ -100,7 +106,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, _SavedSettings(settings_cls)
+        return (
+            init_settings,
+            env_settings,
+            _SavedSettings(settings_cls, init_settings().get("data_dir")),
+        )
 
     def save(self) -> None:
         """Write what the other processes must know to `<data>/settings.json`."""
