@@ -32,8 +32,11 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 FRAMES = 3
-EXCHANGES_MISTAKE = re.compile(r"is halted: order \S+ is another than was sent")
-"""An order that the exchange has altered: the invariant that is violated is not ours."""
+EXCHANGES_MISTAKE = re.compile(
+    r"is halted: order \S+ (is another than was sent|of .* was filled with .*: an invented)"
+)
+"""An order that the exchange has altered, a fill that it has invented (A26, B3): the invariant that
+is violated is not ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,10 @@ CAUSES = (
     Cause("the exchange's refusal", re.compile(r"^Bitget \w+: "), "AB", 3),
     Cause(
         "settings",
-        re.compile(r"and is held; .* can be set only while|after it was told to be"),
+        re.compile(
+            r"and is held; .* can be set only while|after it was told to be"
+            r"|has open orders; leverage and margin mode change only while"
+        ),
         "AB",
         3,
     ),
