@@ -41,8 +41,8 @@ from module.market.market_client import MarketServiceClient
 from module.model.errors import AifapError, InvariantViolated, Unavailable
 from module.model.market import Frequency, Instrument, MarketType
 from module.model.results import WatchedSession
-from module.model.sessions import SessionSpec, SessionState, TradeMode
-from module.ports import Alert, Exchange, MarketData
+from module.model.sessions import SessionSpec, TradeMode
+from module.ports import Exchange, MarketData
 from module.security.sandboxed_runner import SandboxedRunner
 from module.security.tokens import mint_grant, session_grant
 from module.settings import Settings
@@ -56,6 +56,7 @@ from trading.rebalancing_strategy import StrategyWiring, policy_of, run_strategy
 from trading.session.bells import Bells
 from trading.session.children import Child, FinwatcherProcess, Forker, StrategyProcess
 from trading.session.control import Control
+from trading.session.giving_up import give_up
 from trading.session.own_coins import OwnCoins
 from trading.session_host import Body, ForkedChild, HostTruth, SessionHost, fork_role
 
@@ -338,6 +339,7 @@ def finwatcher_body(settings: Settings, session_id: str, descriptors: Sequence[i
             results=ResultsRepository(results),
             alerts=world.alerts(),
             folder=world.folder,
+            days_per_year=settings.days_per_year,
         ),
         never,
     )
@@ -426,29 +428,16 @@ def build_host(settings: Settings) -> SessionHost:
         finally:
             database.close()
 
-    def give_up(session_id: str, reason: str) -> None:
+    def tell(session_id: str, reason: str) -> None:
         database = Database(settings, "finplatform", pool_size=1)
         clock = SystemClock()
         try:
-            sessions = SessionRepository(database)
-            record = sessions.get(session_id)
-            sessions.set_state(session_id, SessionState.FAILED, clock.wall(), reason=reason)
-            build_alerts(settings, database, clock).notify(
-                Alert(
-                    kind="critical",
-                    severity="critical",
-                    title=f"[{record.spec.market.value.capitalize()}] Session Given Up",
-                    lines=(("Session", session_id), ("Error", reason)),
-                    cause=f"given-up:{session_id}",
-                    session_id=session_id,
-                    owner_id=record.owner_id,
-                    at=clock.wall(),
-                )
-            )
+            alerts = build_alerts(settings, database, clock)
+            give_up(SessionRepository(database), alerts, session_id, reason, clock.wall())
         finally:
             database.close()
 
-    return SessionHost(settings, BODIES, HostTruth(settings, unfinished, give_up))
+    return SessionHost(settings, BODIES, HostTruth(settings, unfinished, tell))
 
 
 @contextlib.contextmanager

@@ -165,14 +165,16 @@ class _Leader:
         spec, registry = self._spec, self._wiring.registry
         watching = self._vigil.begin_watching()
         self._vigil.patiently(self._wiring.strategy.begin)
-        self._epoch = self._vigil.patiently(lambda: registry.take_epoch(spec.session_id))
+        self._epoch = self._vigil.once_postgres_answers(
+            lambda: registry.take_epoch(spec.session_id)
+        )
         self._vigil.epoch = self._epoch
         self._journal = Journal(self._wiring.store, registry, self._clock, self._epoch)
         self._wiring.strategy.await_ready()
         if watching:
             self._vigil.await_watching()
         log.info("processes ready", at_monotonic_s=round(self._clock.monotonic(), 3))
-        row = self._vigil.patiently(lambda: registry.get(spec.session_id))
+        row = self._vigil.once_postgres_answers(lambda: registry.get(spec.session_id))
         self._cycles_done = row.cycle
         if row.desired is DesiredState.STOPPED or row.state is SessionState.STOPPING:
             self._vigil.stop_wanted = row.end_state
@@ -185,7 +187,7 @@ class _Leader:
             raise Conflict(
                 f"the account already holds {held}; close it, or start with adopt_existing"
             )
-        self._vigil.patiently(
+        self._vigil.once_postgres_answers(
             lambda: registry.set_initial_balance(spec.session_id, self._epoch, snapshot.equity)
         )
         self._letters.find()
@@ -206,14 +208,12 @@ class _Leader:
         log.info("reconciled", at_monotonic_s=round(self._clock.monotonic(), 3))
 
     def _set_state(self, state: SessionState, reason: str = "") -> None:
-        self._vigil.patiently(
-            lambda: self._wiring.registry.set_state(
-                self._spec.session_id,
-                state,
-                self._clock.now(),
-                reason=reason,
-                epoch=self._epoch or None,
-            )
+        self._vigil.once_postgres_answers(lambda: self._record_state(state, reason))
+
+    def _record_state(self, state: SessionState, reason: str) -> None:
+        now, epoch = self._clock.now(), self._epoch or None
+        self._wiring.registry.set_state(
+            self._spec.session_id, state, now, reason=reason, epoch=epoch
         )
 
     def _recover(self, archived: Sequence[OrderInfo]) -> None:
@@ -309,7 +309,9 @@ class _Leader:
     def _finish(self, end_state: EndState, reason: str) -> Exit:
         self._set_state(SessionState.STOPPING, reason)
         # From here on the way of ending is fixed; what was asked up to now counts.
-        wish = self._vigil.patiently(lambda: self._wiring.registry.wishes(self._spec.session_id))
+        wish = self._vigil.once_postgres_answers(
+            lambda: self._wiring.registry.wishes(self._spec.session_id)
+        )
         if wish.desired is DesiredState.STOPPED:
             end_state = wish.end_state
         way_out = self._way_out()
@@ -330,7 +332,7 @@ class _Leader:
         log.error("session failed", session=self._spec.session_id, detail=detail, exc_info=error)
         self._announcer.failed(detail, self._what_is_left())
         try:
-            self._set_state(SessionState.FAILED, detail)
+            self._vigil.patiently(lambda: self._record_state(SessionState.FAILED, detail))
         except AifapError as unrecorded:
             log.warning("the failure could not be recorded", detail=unrecorded.message)
             return Exit.CRASHED

@@ -143,6 +143,30 @@ def session_failed(
     )
 
 
+def session_given_up(subject: Subject, reason: str, at: datetime) -> Alert:
+    """A session's leader cannot be kept alive: the session host starts it no more."""
+    return _alert(
+        subject,
+        kind="critical",
+        severity=CRITICAL,
+        title="Session Given Up",
+        lines=(
+            ("User", subject.user),
+            ("What", reason),
+            (
+                "What Now",
+                (
+                    "Nothing is traded any more. What is held stays, with its stops, which the "
+                    "gateway keeps. The cause is in the session's log; then start it again with "
+                    "adopt_existing, or close by hand."
+                ),
+            ),
+        ),
+        cause=f"given-up:{subject.session_id}",
+        at=at,
+    )
+
+
 def cycle_skipped(subject: Subject, reason: str, at: datetime) -> Alert:
     """A cycle was not traded; what is held stays as it is, with its stops."""
     return _alert(

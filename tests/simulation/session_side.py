@@ -22,7 +22,7 @@ from random import Random
 from module.clock import to_epoch_ms
 from module.model.errors import AifapError, NotFound
 from module.model.market import Candle, Frequency
-from module.model.sessions import SessionSpec, SessionState
+from module.model.sessions import SessionSpec
 from module.points import reach
 from module.ports import (
     AlertSink,
@@ -44,6 +44,7 @@ from trading.rebalancing_strategy import StrategyWiring, policy_of, run_strategy
 from trading.session.bells import Bells
 from trading.session.children import FinwatcherProcess, StrategyProcess
 from trading.session.control import Control
+from trading.session.giving_up import give_up
 from trading.session.own_coins import OwnCoins
 
 RESTARTS_MAX = 5
@@ -147,12 +148,15 @@ class Host:
 
     def _give_up(self) -> None:
         ground = self.ground
+        reason = f"its leader ended {len(self._starts)} times within ten minutes"
+        host = Process(ground.hub, "host", "host")
         try:
-            ground.postgres.sessions.set_state(
+            give_up(
+                ground.postgres.sessions,
+                ground.alerts(host),
                 ground.spec.session_id,
-                SessionState.FAILED,
+                reason,
                 ground.hub.now(),
-                reason=f"its leader ended {len(self._starts)} times within ten minutes",
             )
         except AifapError:
             return  # the next look tries again

@@ -3,7 +3,7 @@
 leader ─► Vigil.wait_until / let_pass ─► heartbeat, wishes, processes that died are revived
        ─► Vigil.outlast    work at the exchange, for as long as that is away (world time)
        ─► Vigil.until_kept work at the letter's store, bounded (real time)
-       ─► Vigil.patiently  work at Postgres or the host, bounded (real time)
+       ─► Vigil.patiently  work of the host, or a last word to Postgres, bounded (real time)
 """
 
 from __future__ import annotations
@@ -241,8 +241,21 @@ class Vigil:
             self._announcer.exchange_back()
         self._is_away = False
 
+    def once_postgres_answers(self, work: Callable[[], T]) -> T:
+        """Repeat `work` for as long as Postgres is away: without it nothing of a session goes on or
+        is over, and the gateway keeps what is held. HandOver when another leader shall go on."""
+        while True:
+            try:
+                return work()
+            except PASSING as error:
+                log.warning("waiting for Postgres", detail=error.message)
+            self._clock.pause(PATIENCE_PAUSE_S)
+            self._control.look()
+            if self._control.hand_over:
+                raise HandOver
+
     def patiently(self, work: Callable[[], T]) -> T:
-        """Repeat `work` while Postgres or the host is away, in real time, bounded."""
+        """Repeat `work` while the session's host, or Postgres, is away, in real time, bounded."""
         give_up_at = self._clock.monotonic() + PATIENCE_S
         while True:
             try:

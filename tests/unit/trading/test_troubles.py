@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
@@ -90,6 +91,24 @@ def test_D20_a_disk_that_breaks_in_mid_cycle_and_stays_so_ends_the_session(
     assert session.clock.monotonic() < LETTER_PATIENCE_S + 200
     assert session.alerts.kinds()[-2:] == ["letter-not-kept", "error"]
     assert "could not be kept" in words(told(session, "error"))
+
+
+@pytest.mark.parametrize("call", ["take_epoch", "get", "set_initial_balance", "set_state"])
+def test_E1_a_leader_that_starts_while_postgres_is_away_waits_for_it(
+    session: Session, call: str
+) -> None:
+    away = Unavailable("database finplatform does not answer; nothing was written")
+    session.registry.fails[call] = deque([away] * 180)
+    assert session.lead() is Exit.OVER
+    assert session.registry.row.state is SessionState.ENDED
+    assert session.stages() == ["done"] * 3
+    assert session.alerts.kinds() == ["system-started", "system-stopped"]
+
+
+def test_E1_a_hand_over_is_heard_while_postgres_is_away(session: Session) -> None:
+    session.registry.fails["take_epoch"] = deque([Unavailable("away")] * 10_000)
+    session.control.say(signal.SIGTERM)
+    assert session.lead() is Exit.HANDED_OVER
 
 
 def test_a_hand_over_is_heard_while_the_letter_cannot_be_saved(session: Session) -> None:
