@@ -14,7 +14,7 @@ RUN_OPTIONS := $(if $(CANDLES),--candles "$(CANDLES)") $(if $(CYCLES),--cycles $
 	$(if $(DATA),--data "$(DATA)") $(if $(MARKET),--market $(MARKET)) \
 	$(if $(MODE),--trade-mode $(MODE)) $(if $(VOLATILITY),--target-volatility $(VOLATILITY))
 
-.PHONY: run up test check contract bench simulate self-check mutation clean install lock
+.PHONY: run up test check contract panels bench simulate self-check minutes mutation clean install lock
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
@@ -49,9 +49,21 @@ simulate: $(STAMP)
 self-check: $(STAMP)
 	$(BIN)/python -m tests.simulation.self_check --workers $(TEST_WORKERS)
 
+# A finwatcher's minutes with outages, kills, fail-overs, full disks: none may be lost without a gap
+# row (docs/finwatcher.md). SEED=7: other troubles; SELF_CHECK=1: plants known bugs instead.
+MINUTES ?= 10000
+minutes: $(STAMP)
+	$(BIN)/python -m tests.simulation.minutes --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \
+		$(if $(SELF_CHECK),--self-check)
+
 # Every endpoint of the paper exchange and its tested cases; fails where one has none.
 contract: $(STAMP)
 	@$(BIN)/python -m tests.contract.report
+
+# Every query of every Grafana board, run on what lived sessions wrote: board, panel, rows, ms, ok.
+# PAGES=<folder>: the boards as plain pages, too.
+panels: $(STAMP)
+	@$(BIN)/python -m tests.integration.dashboards.report $(if $(PAGES),--pages "$(PAGES)")
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

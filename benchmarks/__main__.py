@@ -7,10 +7,14 @@ import sys
 from benchmarks import (
     cycle,
     engine,
+    fleet,
     gateway,
+    indicators,
+    live_page,
     planning,
     protection,
     recovery,
+    results,
     sessions,
     simulator,
 )
@@ -24,6 +28,10 @@ BENCHMARKS = {
     "recovery": recovery.main,
     "protection": protection.main,
     "sessions": sessions.main,
+    "results": results.main,
+    "fleet": fleet.main,
+    "live_page": live_page.main,
+    "indicators": indicators.main,
 }
 
 

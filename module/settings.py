@@ -72,6 +72,14 @@ class Settings(BaseSettings):
     api_workers: int = Field(1, ge=1, le=16)
     api_hosts: tuple[str, ...] = Field((), description="Further Host names that requests may name.")
     dashboard_url: str = Field("", description="Where people find the dashboard; empty: the API.")
+    dashboard_port: int = Field(
+        0, ge=0, le=65535, description="A second port of the same doors, for the live page; 0: off."
+    )
+    grafana_url: str = Field(
+        "",
+        pattern=r"^(https?://[A-Za-z0-9.\-]+(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?)?$",
+        description="Where people's browsers find Grafana; the live page then shows its board.",
+    )
     gateway_url: str = "http://127.0.0.1:8001"
     market_url: str = "http://127.0.0.1:8002"
 
@@ -87,8 +95,25 @@ class Settings(BaseSettings):
     strategy_memory_mb: int = Field(1024, ge=64)
     sandbox: Literal["landlock", "pod"] = "landlock"
     sessions_max: int = Field(200, ge=1)
+    days_per_year: int = Field(
+        365, ge=1, le=366, description="Annualises indicators: 365 for markets that never close."
+    )
+    finwatcher_dir: Path | None = Field(
+        None,
+        description=(
+            "What a pass of the finwatcher over all sessions keeps between passes, and while "
+            "Postgres is away; empty: in the data folder."
+        ),
+    )
     session_host_elsewhere: bool = Field(
         False, description="The session host is a pod of its own: never start one from here."
+    )
+
+    minutes_kept_days: int = Field(
+        400, ge=31, description="How long a session's minutes stay after its last one; days stay."
+    )
+    paper_kept_days: int = Field(
+        90, ge=1, description="The same for paper sessions, after they ended; their fills go too."
     )
 
     slack_webhook_url: str = ""

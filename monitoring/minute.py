@@ -1,9 +1,9 @@
 """One finwatcher minute: one look at the account becomes rows, or a gap with its cause.
 
-    gather (snapshot, fills, bills) → measure (the five Stack… parts) → store
-                                                                        └─ Postgres away ─► spool
+    gather (snapshot, fills, bills) → measure (the five Stack… parts) → keep ─► Postgres, or spool
 
-`Finwatcher.step` is driven by the loop of `monitoring.finwatcher`, by the one-pass form
+A minute is measured once: while the clock is set back, what this process has measured stays as it
+is. `Finwatcher.step` is driven by the loop of `monitoring.finwatcher`, by the one-pass form
 (`python -m monitoring --all`) and by the simulation.
 """
 
@@ -13,30 +13,32 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from module.logs import get_logger
 from module.model.accounts import AccountSnapshot
 from module.model.errors import AifapError, NotFound, Unavailable
+from module.model.market import MarketType
 from module.model.results import (
     ClosedPositionRow,
     GapCause,
     GapRow,
     HistoryRows,
     MinuteRows,
+    PlannedOrder,
     PortfolioRow,
     TransactionRow,
     WatchedSession,
 )
 from module.model.sessions import boundary_at_or_after, boundary_at_or_before
 from module.ports import AlertSink, Clock, Exchange
+from monitoring.indicators import DAYS_PER_YEAR, IndicatorState, replay
+from monitoring.keeping import Kept, RowKeeper
 from monitoring.ledger import OVERLAP, HistoryLedger
-from monitoring.metrics import IndicatorState, replay
+from monitoring.lots import SpotBook
 from monitoring.ports import ResultsStore, SessionRegistry
-from monitoring.spool import Spool, SpoolRecord
+from monitoring.spool import Spool
 from monitoring.stacks import Stacks
 from monitoring.troubles import Troubles
 from monitoring.unsettled import LOOK_BACK, Unsettled
@@ -44,6 +46,9 @@ from monitoring.unsettled import LOOK_BACK, Unsettled
 MINUTE = timedelta(minutes=1)
 LATE_AFTER = timedelta(seconds=10)
 GAPS_PER_STEP_MAX = 100_000
+MEASURED_REMEMBERED = 3_000
+PLANNED_BEFORE = timedelta(hours=1)
+"""So long before a fill its cycle may have begun."""
 WAIT_FOR_THE_STORE_MAX = timedelta(hours=1)
 LASTING_S = 3.0
 """What Postgres has kept for so long is on its replica too."""
@@ -54,7 +59,8 @@ _log = get_logger("monitoring.finwatcher")
 
 @dataclass(frozen=True, slots=True)
 class FinwatcherWiring:
-    """What a finwatcher needs of the world. `folder` is the session's own folder (spool file)."""
+    """What a finwatcher needs of the world. `folder` is the session's own folder (spool file);
+    `days_per_year` annualises its indicators."""
 
     session_id: str
     clock: Clock
@@ -63,19 +69,13 @@ class FinwatcherWiring:
     results: ResultsStore
     alerts: AlertSink
     folder: Path
-
-
-class Kept(Enum):
-    """Where a record is after a step."""
-
-    IN_DATABASE = "database"
-    LOCALLY = "spool"
-    NOWHERE = "nowhere"
+    days_per_year: int = DAYS_PER_YEAR
 
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What one step did. `spooled`: kept locally because Postgres was away."""
+    """What one step did. `measured`: the minute has its row. `spooled`: kept locally because
+    Postgres was away."""
 
     minute: datetime
     measured: bool
@@ -95,17 +95,33 @@ class Finwatcher:
         self._results = wiring.results
         self._troubles = Troubles(wiring.alerts, wiring.clock)
         self._session_id = wiring.session_id
-        self._spool = Spool(wiring.folder)
+        self._days_per_year = wiring.days_per_year
         self._unsettled = Unsettled()
+        spool = Spool(wiring.folder)
+        self._keeper = RowKeeper(wiring.results, spool, self._unsettled, self._troubles)
         self._writer = writer or f"{os.getpid()}-{os.urandom(6).hex()}"
         self._session: WatchedSession | None = None
         self._stacks: Stacks | None = None
         self._ledger: HistoryLedger | None = None
         self._ledger_stale = False
         self._resumed = False
+        self._registry_there = False
+        self._history_at: datetime | None = None
+        self._measured: dict[datetime, None] = {}
         self._last_minute: datetime | None = None
         self._known_gaps: dict[datetime, tuple[GapCause, str]] = {}
         self._born: datetime | None = None
+
+    @property
+    def ledger(self) -> HistoryLedger | None:
+        """The session's history as counted; None where that is not what is stored."""
+        return None if self._ledger_stale else self._ledger
+
+    @property
+    def has_all_history(self) -> bool:
+        """Whether history was asked for, and answered, after the session's end."""
+        ended_at = None if self._session is None else self._session.ended_at
+        return ended_at is not None and self._has_history_until(ended_at)
 
     def first_due(self) -> datetime:
         """When the first row is to be measured: now, if this minute has none yet; else the next.
@@ -138,19 +154,23 @@ class Finwatcher:
         if session is None:
             return StepReport(minute, False, False, 0, tuple(self._troubles.failed), False)
         self._find_last_minute(session)
-        self._drain_spool(session)
+        self._keeper.drain(session)
         self._look_for_losses(session)
         self._resume(session)
         gaps = self._record_gaps(session, minute)
         outcome = Kept.NOWHERE
-        if not self._is_past_end(session, minute):
+        if self._is_past_end(session, minute):
+            self._complete_history(session, look)
+        elif not self._stays(minute, final=final):
             outcome = self._measure(session, minute, look, final=final)
+            if outcome is not Kept.NOWHERE:
+                self._note_measured(minute)
             if self._last_minute is not None:
                 self._last_minute = max(self._last_minute, minute)
             gaps += self._record_gaps(session, minute + MINUTE)
         return StepReport(
             minute,
-            outcome is not Kept.NOWHERE,
+            minute in self._measured,
             outcome is Kept.LOCALLY,
             gaps,
             tuple(self._troubles.failed),
@@ -165,17 +185,31 @@ class Finwatcher:
             session, last = self._session, self._last_minute
             if session is None or last is None:
                 return
-            self._drain_spool(session)
+            self._keeper.drain(session)
             if self._look_for_losses(session):
                 self._record_gaps(session, last + MINUTE)
                 return
 
+    def _stays(self, minute: datetime, *, final: bool) -> bool:
+        """Whether this process has measured it and may not do it again: only the newest minute is
+        measured again, as the last one. (The clock was set back, or a step came twice.)"""
+        if minute not in self._measured:
+            return False
+        return not final or minute < max(self._measured)
+
+    def _note_measured(self, minute: datetime) -> None:
+        self._measured[minute] = None
+        if len(self._measured) > MEASURED_REMEMBERED:
+            del self._measured[min(self._measured)]
+
     # --- gather -----------------------------------------------------------------------------------
 
     def _read_session(self, minute: datetime) -> WatchedSession | None:
+        self._registry_there = False
         try:
             self._session = self._sessions.watched(self._session_id)
             self._troubles.session = self._session
+            self._registry_there = True
         except NotFound:
             raise
         except AifapError as error:
@@ -203,9 +237,9 @@ class Finwatcher:
         """
         if self._ledger is None or self._ledger_stale:
             loaded = self._load("history", lambda: self._load_ledger(session))
-            self._ledger = loaded or self._ledger or HistoryLedger(session.started_at)
+            self._ledger = loaded or self._ledger or self._new_ledger(session)
             self._ledger_stale = False
-        if not self._resumed and not self._spool:
+        if not self._resumed and not self._keeper.waits:
             state = self._load("curve", lambda: (self._load_state(session),))
             if state is not None:
                 self._parts(session).indicators.resume(state[0])
@@ -221,12 +255,15 @@ class Finwatcher:
 
     def _parts(self, session: WatchedSession) -> Stacks:
         if self._stacks is None:
-            self._stacks = Stacks.of(session.market)
+            self._stacks = Stacks.of(session.market, self._days_per_year)
         return self._stacks
 
     def _load_ledger(self, session: WatchedSession) -> HistoryLedger:
         stored = self._results.history(session, OVERLAP)
-        return HistoryLedger.resume(session.started_at, stored)
+        return HistoryLedger.resume(session.started_at, stored, _book_of(session))
+
+    def _new_ledger(self, session: WatchedSession) -> HistoryLedger:
+        return HistoryLedger(session.started_at, _book_of(session))
 
     def _load_state(self, session: WatchedSession) -> IndicatorState | None:
         document = self._results.indicator_state(session)
@@ -239,14 +276,16 @@ class Finwatcher:
         return session.is_over and _last_minute_of(session, minute) < minute
 
     def _is_done(self, session: WatchedSession, minute: datetime) -> bool:
-        """The session is over and its last row is stored; for that it waits no longer than an
-        hour. The clock may have been set back since the session ended."""
+        """The session is over, its last row is stored and all its history; for that it waits no
+        longer than an hour. The clock may have been set back since the session ended."""
         if not session.is_over:
             return False
         end = _last_minute_of(session, minute)
         if minute - end > WAIT_FOR_THE_STORE_MAX:
             return True
-        return self._last_minute is not None and self._last_minute >= end and not self._spool
+        if self._last_minute is None or self._last_minute < end or self._keeper.waits:
+            return False
+        return session.ended_at is None or self._has_history_until(session.ended_at)
 
     # --- one minute -------------------------------------------------------------------------------
 
@@ -273,27 +312,80 @@ class Finwatcher:
         if isinstance(snapshot, tuple):
             self._known_gaps[minute] = snapshot
             return Kept.NOWHERE
-        flags = self._collect_history(session)
+        flags = self._collect_history(session, snapshot)
         rows = self._rows(session, minute, snapshot, flags, final=final)
-        outcome = self._store(session, rows)
+        state = self._parts(session).indicators.state if rows.indicators is not None else None
+        outcome, is_ours = self._keeper.keep_minute(rows, state)
+        self._resumed &= is_ours  # the stored curve is the other's: read it back
         if outcome is Kept.NOWHERE:
             detail = "the portfolio row could not be measured or stored"
             self._known_gaps[minute] = (GapCause.PART_FAILED, detail)
         return outcome
 
-    def _collect_history(self, session: WatchedSession) -> tuple[str, ...]:
+    def _collect_history(
+        self, session: WatchedSession, snapshot: AccountSnapshot
+    ) -> tuple[str, ...]:
         """Store what is new in the history; flags for a row whose sums may be stale."""
         stacks = self._parts(session)
-        ledger = self._ledger = self._ledger or HistoryLedger(session.started_at)
+        ledger = self._ledger = self._ledger or self._new_ledger(session)
+        ledger.ends_at = _last_minute_of(session, snapshot.at) if session.is_over else None
+        flags: list[str] = []
+
+        def plans(first: datetime, last: datetime) -> Mapping[str, PlannedOrder]:
+            found = self._planned_orders(session, first, last)
+            if found is None:
+                flags.append("decisions-unknown")
+            return found or {}
+
         transactions: tuple[TransactionRow, ...] | None = self._troubles.guard(
-            stacks.transactions.name, lambda: stacks.transactions.collect(self._exchange, ledger)
+            stacks.transactions.name,
+            lambda: stacks.transactions.collect(self._exchange, ledger, snapshot, plans),
         )
         positions: tuple[ClosedPositionRow, ...] | None = self._troubles.guard(
             stacks.positions.name, lambda: stacks.positions.collect(self._exchange, ledger)
         )
         self._store_history(session, stacks.transactions.name, transactions or (), ())
         self._store_history(session, stacks.positions.name, (), positions or ())
-        return ("history-stale",) if transactions is None or positions is None else ()
+        if transactions is None or positions is None:
+            return (*flags, "history-stale")
+        self._history_at = snapshot.at
+        return tuple(flags)
+
+    def _planned_orders(
+        self, session: WatchedSession, first: datetime, last: datetime
+    ) -> Mapping[str, PlannedOrder] | None:
+        """What was decided of the orders executed from `first` to `last`; None: it cannot be asked
+        now. A minute does not wait for it."""
+        if not self._registry_there:
+            return None
+        try:
+            return self._sessions.planned_orders(session, first - PLANNED_BEFORE, last)
+        except AifapError as error:
+            _log.warning("decision prices cannot be read", error=error.message)
+            return None
+
+    def _unprotected_s(self, session: WatchedSession, at: datetime) -> float | None:
+        """None: it cannot be asked now."""
+        if not self._registry_there:
+            return None
+        try:
+            return self._sessions.unprotected_s(session, at)
+        except AifapError as error:
+            _log.warning("unprotected seconds cannot be read", error=error.message)
+            return None
+
+    def _complete_history(
+        self, session: WatchedSession, look: AccountSnapshot | tuple[GapCause, str]
+    ) -> None:
+        """After a session's end: what it did last may still be missing, the exchange was away."""
+        ended_at = session.ended_at
+        if ended_at is None or self._has_history_until(ended_at):
+            return
+        if isinstance(look, AccountSnapshot):
+            self._collect_history(session, look)
+
+    def _has_history_until(self, moment: datetime) -> bool:
+        return self._history_at is not None and self._history_at >= moment
 
     def _store_history(
         self,
@@ -313,13 +405,7 @@ class Finwatcher:
             positions,
         )
 
-        def store() -> Kept:
-            kept = self._keep(rows, lambda: self._results.store_history(rows))
-            if kept is Kept.IN_DATABASE:
-                self._unsettled.note(rows)
-            return kept
-
-        if self._troubles.guard(name, store) in (None, Kept.NOWHERE):
+        if self._keeper.keep_history(name, rows) is Kept.NOWHERE:
             self._ledger_stale = True  # counted but not stored: read the truth back next minute
 
     def _rows(
@@ -332,12 +418,15 @@ class Finwatcher:
         final: bool,
     ) -> MinuteRows:
         stacks = self._parts(session)
-        ledger = self._ledger or HistoryLedger(session.started_at)
+        ledger = self._ledger or self._new_ledger(session)
         totals = ledger.totals_at(snapshot.at)
         late = not final and snapshot.at - minute > LATE_AFTER
+        bare_s = self._unprotected_s(session, snapshot.at)
         portfolio: PortfolioRow | None = self._troubles.guard(
             stacks.portfolio.name,
-            lambda: stacks.portfolio.measure(snapshot, session, totals, late=late, flags=flags),
+            lambda: stacks.portfolio.measure(
+                snapshot, session, totals, late=late, flags=flags, unprotected_s=bare_s
+            ),
         )
         indicators = None
         if portfolio is not None and self._resumed:
@@ -358,113 +447,6 @@ class Finwatcher:
             portfolio=portfolio,
             indicators=indicators,
         )
-
-    # --- store ------------------------------------------------------------------------------------
-
-    def _store(self, session: WatchedSession, rows: MinuteRows) -> Kept:
-        """Store a minute's rows, or keep them locally."""
-        stacks = self._parts(session)
-        state = stacks.indicators.state if rows.indicators is not None else None
-        names = {
-            "symbols": stacks.result.name,
-            "portfolio": stacks.portfolio.name,
-            "indicators": stacks.indicators.name,
-        }
-        refused: set[str] = set()
-
-        def store() -> None:
-            stored = self._results.store_minute(rows, state)
-            if not stored.written:
-                _log.info("minute has another writer", minute=str(rows.minute))
-                self._resumed = False  # the stored curve is the other's: read it back
-            refused.update(stored.failed)
-            for part, error in stored.failed.items():
-                self._troubles.part_failed(names.get(part, part), error)
-            if "portfolio" not in refused:
-                self._unsettled.note(rows)
-
-        kept = self._troubles.guard("store", lambda: self._keep(rows, store)) or Kept.NOWHERE
-        if rows.portfolio is None or "portfolio" in refused:
-            return Kept.NOWHERE
-        return kept
-
-    def _keep(self, record: SpoolRecord, store: Callable[[], object]) -> Kept:
-        """Store `record`, or spool it while Postgres is away. Order is kept: while older records
-        wait, new ones queue behind them."""
-        if not self._spool:
-            try:
-                store()
-            except Unavailable as error:
-                self._troubles.say_spooling(error)
-            else:
-                self._troubles.spooling = False
-                return Kept.IN_DATABASE
-        if self._spool.append(record):
-            return Kept.LOCALLY
-        self._troubles.part_failed("Spool", "the local spool is full; minutes become gaps")
-        return Kept.NOWHERE
-
-    def _drain_spool(self, session: WatchedSession) -> None:
-        if not self._spool:
-            return
-
-        def store(record: SpoolRecord) -> None:
-            self._write(session, record)
-
-        try:
-            stored = self._spool.drain(store)
-        except Unavailable as error:
-            _log.warning("rows stay in the spool", error=error.message)
-            return
-        except Exception as error:  # noqa: BLE001 (it stays in the spool, and is said)
-            _log.exception("a spooled record cannot be stored")
-            self._troubles.part_failed("Spool", f"{type(error).__name__}: {error}")
-            return
-        self._troubles.spooling = False
-        _log.info("spooled records filled in", records=stored)
-
-    def _write(self, session: WatchedSession, record: SpoolRecord) -> None:
-        """Store a record of an earlier minute."""
-        failed: Mapping[str, str] = {}
-        if isinstance(record, MinuteRows):
-            failed = self._results.store_minute(record).failed
-            for part, error in failed.items():
-                self._troubles.part_failed(part, error)
-        elif isinstance(record, HistoryRows):
-            if self._results.store_history(record) == 0:
-                return  # it was there: nothing that could be forgotten any more
-        else:
-            self._results.store_gaps(session, (record,))
-        if "portfolio" not in failed:
-            self._unsettled.note(record)
-
-    def _look_for_losses(self, session: WatchedSession) -> bool:
-        """What was stored lately and is not there any more is stored again: a replica that took
-        over has missed it. Before this minute's rows, so that a process that dies leaves no hole
-        behind them. False while Postgres cannot be asked."""
-        last, sure = self._last_minute, self._unsettled.sure_until
-        if last is None or sure is None or self._spool:
-            return False
-        there = self._load(
-            "stored minutes", lambda: self._results.kept_minutes(session, sure + MINUTE, last)
-        )
-        if there is None:
-            return False
-
-        def store_again(record: SpoolRecord) -> None:
-            _log.warning("stored rows were lost; storing them again")
-            self._troubles.guard(
-                "store again", partial(self._keep, record, partial(self._write, session, record))
-            )
-
-        for minute in self._unsettled.look(there, last, store_again):
-            detail = "it may have been measured, and is not in the database"
-            self._known_gaps.setdefault(minute, (GapCause.STORE_LOST, detail))
-        for rows in self._unsettled.histories_to_repeat():
-            self._troubles.guard(
-                "history again", partial(self._keep, rows, partial(self._write, session, rows))
-            )
-        return not self._spool
 
     # --- gaps -------------------------------------------------------------------------------------
 
@@ -489,25 +471,21 @@ class Finwatcher:
         for row in rows:
             del self._known_gaps[row.minute]
         self._last_minute = max(self._last_minute, rows[-1].minute)
-        stored = self._troubles.guard("gaps", lambda: self._store_gaps(session, rows))
+        stored = self._troubles.guard("gaps", lambda: self._keeper.keep_gaps(session, rows))
         if stored:
             self._troubles.say_gap(rows, stored)
         return stored or 0
 
-    def _store_gaps(self, session: WatchedSession, rows: list[GapRow]) -> int:
-        """Record gaps (a minute that has a row keeps it); how many there are, spooled ones too."""
-        if not self._spool:
-            try:
-                stored = self._results.store_gaps(session, rows)
-            except Unavailable as error:
-                self._troubles.say_spooling(error)
-            else:
-                for row in rows:
-                    self._unsettled.note(row)
-                return stored
-        for row in rows:
-            self._spool.append(row)
-        return len(rows)
+    def _look_for_losses(self, session: WatchedSession) -> bool:
+        """See that what was stored lately is there; False while Postgres cannot be asked. Before
+        this minute's rows, so that a process that dies leaves no hole behind them."""
+        if self._last_minute is None:
+            return False
+        lost = self._keeper.look_for_losses(session, self._last_minute)
+        for minute in lost or ():
+            detail = "it may have been measured, and is not in the database"
+            self._known_gaps.setdefault(minute, (GapCause.STORE_LOST, detail))
+        return lost is not None and not self._keeper.waits
 
 
 def _last_minute_of(session: WatchedSession, otherwise: datetime) -> datetime:
@@ -515,3 +493,7 @@ def _last_minute_of(session: WatchedSession, otherwise: datetime) -> datetime:
     if session.ended_at is None:
         return otherwise
     return boundary_at_or_after(session.ended_at, MINUTE)
+
+
+def _book_of(session: WatchedSession) -> SpotBook | None:
+    return SpotBook() if session.market is MarketType.SPOT else None

@@ -14,6 +14,8 @@ from module.model.results import (
     GapRow,
     HistoryRows,
     MinuteRows,
+    PlannedOrder,
+    StoredAdditions,
     StoredHistory,
     StoredMinute,
     WatchedSession,
@@ -31,6 +33,17 @@ class SessionRegistry(Protocol):
         """The ids of the sessions that are not over."""
         ...
 
+    def planned_orders(
+        self, session: WatchedSession, since: datetime, until: datetime
+    ) -> Mapping[str, PlannedOrder]:
+        """The orders of the cycles of [since, until], by the exchange's order id."""
+        ...
+
+    def unprotected_s(self, session: WatchedSession, until: datetime) -> float | None:
+        """Seconds × positions of the account without their stop, from the session's start to
+        `until`; None where nobody records them."""
+        ...
+
 
 class ResultsStore(Protocol):
     """Rows of sessions (`module.db.repositories.results`). All writes may be repeated."""
@@ -41,8 +54,22 @@ class ResultsStore(Protocol):
         """Write a minute's rows, and with them the running indicator `state`, in one go."""
         ...
 
+    def store_minutes(
+        self, batch: Sequence[tuple[MinuteRows, Mapping[str, object] | None]]
+    ) -> Sequence[StoredMinute]:
+        """`store_minute` for many sessions at once, with the same outcome for each, in order.
+
+        What the database refuses of one session is named in its place and stops no other.
+        Unavailable: some may have been written; the whole batch may be repeated.
+        """
+        ...
+
     def store_history(self, rows: HistoryRows) -> int:
         """Add historical rows that are not there yet; how many were new."""
+        ...
+
+    def store_histories(self, batch: Sequence[HistoryRows]) -> Sequence[StoredAdditions]:
+        """`store_history` for many sessions at once; for each, in order, what became of it."""
         ...
 
     def store_gaps(self, session: WatchedSession, gaps: Sequence[GapRow]) -> int:

@@ -52,7 +52,7 @@ class Spool:
             return False
         if size > self._detail_bytes_max and isinstance(record, MinuteRows):
             record = dataclasses.replace(record, symbols=None, indicators=None)
-        line = json.dumps({"kind": _NAMES[type(record)], "record": _spell(record)}) + "\n"
+        line = record_line(record)
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         with os.fdopen(os.open(self._path, flags, 0o600), "r+b", buffering=0) as file:
@@ -87,9 +87,7 @@ class Spool:
         if not line.strip():
             return None
         try:
-            document = json.loads(line)
-            kind = _KINDS[document["kind"]]
-            return cast(SpoolRecord, _read_value(kind, document["record"]))
+            return record_of_line(line)
         except (ValueError, KeyError, TypeError, ArithmeticError, InvariantViolated):
             aside = self._path.with_suffix(".unreadable")
             _log.exception("spooled line cannot be read", kept_in=str(aside))
@@ -109,18 +107,32 @@ class Spool:
         temporary.replace(self._path)
 
 
+def record_line(record: SpoolRecord) -> str:
+    """The record as one line of JSON, with its line break."""
+    return json.dumps({"kind": _NAMES[type(record)], "record": spell_plain(record)}) + "\n"
+
+
+def record_of_line(line: bytes | str) -> SpoolRecord:
+    """What `record_line` spelled; ValueError, KeyError, TypeError, ArithmeticError or
+    InvariantViolated where it is not that."""
+    document = json.loads(line)
+    return cast(SpoolRecord, read_plain(_KINDS[document["kind"]], document["record"]))
+
+
 def _ends_with_newline(descriptor: int) -> bool:
     size = os.fstat(descriptor).st_size
     return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
 
 
-def _spell(value: object) -> object:
+def spell_plain(value: object) -> object:
+    """Dataclasses, Decimals, times as plain JSON; floats as they are, times to the microsecond."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            field.name: _spell(getattr(value, field.name)) for field in dataclasses.fields(value)
+            field.name: spell_plain(getattr(value, field.name))
+            for field in dataclasses.fields(value)
         }
     if isinstance(value, (list, tuple)):
-        return [_spell(item) for item in value]
+        return [spell_plain(item) for item in value]
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Decimal):
@@ -137,24 +149,25 @@ def _hints(kind: type) -> Mapping[str, object]:
     return get_type_hints(kind)
 
 
-def _read_value(kind: object, value: object) -> object:
+def read_plain(kind: object, value: object) -> object:
+    """The `kind` that `spell_plain` spelled; TypeError, ValueError … where it is not one."""
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
         if value is None:
             return None
         (kind,) = (choice for choice in get_args(kind) if choice is not type(None))
-        return _read_value(kind, value)
+        return read_plain(kind, value)
     if origin is tuple:
         if not isinstance(value, list):
             raise TypeError(f"expected a list, got {type(value).__name__}")
-        return tuple(_read_value(get_args(kind)[0], item) for item in value)
+        return tuple(read_plain(get_args(kind)[0], item) for item in value)
     if not isinstance(kind, type):
         raise TypeError(f"no reader for {kind!r}")
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise TypeError(f"expected an object, got {type(value).__name__}")
         hints = _hints(kind)
-        return kind(**{name: _read_value(hints[name], item) for name, item in value.items()})
+        return kind(**{name: read_plain(hints[name], item) for name, item in value.items()})
     return _read_plain(kind, value)
 
 

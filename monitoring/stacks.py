@@ -6,29 +6,30 @@ Each part measures from what was gathered and knows nothing of the others, so th
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import ClassVar
 
-from module.model.accounts import AccountSnapshot
+from module.model.accounts import AccountSnapshot, Bill
 from module.model.market import MarketType
 from module.model.results import (
     ClosedPositionRow,
     IndicatorRow,
+    PlannedOrder,
     PortfolioRow,
     SymbolRow,
     TransactionRow,
     WatchedSession,
 )
 from module.ports import Exchange
-from monitoring.ledger import HistoryLedger
-from monitoring.metrics import (
-    IndicatorState,
-    Totals,
-    advance_or_begin,
-    measure_portfolio,
-    measure_symbols,
-)
+from monitoring.indicators import DAYS_PER_YEAR, IndicatorState, advance_or_begin
+from monitoring.ledger import HistoryLedger, is_coin_transfer
+from monitoring.metrics import QUOTE_ASSET, Totals, measure_portfolio, measure_symbols
+
+PlansOf = Callable[[datetime, datetime], Mapping[str, PlannedOrder]]
+"""By order id, what the orders were planned at that were executed from one time to another."""
 
 
 class StackFuturesResult:
@@ -66,9 +67,12 @@ class StackFuturesPfResult:
         *,
         late: bool,
         flags: tuple[str, ...],
+        unprotected_s: float | None,
     ) -> PortfolioRow:
         """The account at this minute."""
-        return measure_portfolio(snapshot, session, totals, late=late, flags=flags)
+        return measure_portfolio(
+            snapshot, session, totals, late=late, flags=flags, unprotected_s=unprotected_s
+        )
 
 
 class StackFuturesIndicatorResult:
@@ -80,7 +84,8 @@ class StackFuturesIndicatorResult:
 
     table: ClassVar[str] = "futures_indicator_result_1min_1day"
 
-    def __init__(self) -> None:
+    def __init__(self, days_per_year: int = DAYS_PER_YEAR) -> None:
+        self._days_per_year = days_per_year
         self._before: IndicatorState | None = None
         self._now: IndicatorState | None = None
         self._minute: datetime | None = None
@@ -99,7 +104,7 @@ class StackFuturesIndicatorResult:
         """The indicators with this minute's point."""
         before = self._before if minute == self._minute else self._now
         if before is not None and before.minute >= minute:  # resumed from this very minute
-            return before.read(totals.trades, totals.trades_won)
+            return before.read(totals.sums, self._days_per_year)
         now = advance_or_begin(
             before,
             minute,
@@ -108,7 +113,7 @@ class StackFuturesIndicatorResult:
             portfolio.initial_balance,
         )
         self._before, self._now, self._minute = before, now, minute
-        return now.read(totals.trades, totals.trades_won)
+        return now.read(totals.sums, self._days_per_year)
 
     @property
     def state(self) -> dict[str, object] | None:
@@ -126,11 +131,23 @@ class StackFuturesHistoricalTx:
         """The part's name in alerts."""
         return type(self).__name__
 
-    def collect(self, exchange: Exchange, ledger: HistoryLedger) -> tuple[TransactionRow, ...]:
-        """What is new since the last stored time."""
-        fills = exchange.fills(ledger.since("fill"))
-        bills = exchange.bills(ledger.since("bill"))
-        return (*ledger.book_fills(fills), *ledger.book_bills(bills))
+    def collect(
+        self, exchange: Exchange, ledger: HistoryLedger, seen: AccountSnapshot, plans: PlansOf
+    ) -> tuple[TransactionRow, ...]:
+        """What is new since the last stored time. `plans` is asked for the orders of new fills."""
+        fills = ledger.new_fills(exchange.fills(ledger.since("fill")))
+        bills = ledger.new_bills(exchange.bills(ledger.since("bill")))
+        prices = self._prices(exchange, bills, seen)
+        planned = plans(fills[0].at, fills[-1].at) if fills else {}
+        # Money that came in first: a coin may be sold in the second it arrived.
+        booked = ledger.book_bills(bills, prices)
+        return (*ledger.book_fills(fills, planned), *booked)
+
+    def _prices(
+        self, _exchange: Exchange, _bills: Sequence[Bill], _seen: AccountSnapshot
+    ) -> Mapping[str, Decimal]:
+        """Prices of the coins that came or left; futures accounts hold quote asset only."""
+        return {}
 
 
 class StackFuturesHistoricalPos:
@@ -167,15 +184,32 @@ class StackSpotIndicatorResult(StackFuturesIndicatorResult):
 
 
 class StackSpotHistoricalTx(StackFuturesHistoricalTx):
-    """`spot_historical_transactions_details`."""
+    """`spot_historical_transactions_details`; coins that came or left have their value."""
 
     table = "spot_historical_transactions_details"
 
+    def _prices(
+        self, exchange: Exchange, bills: Sequence[Bill], seen: AccountSnapshot
+    ) -> Mapping[str, Decimal]:
+        """By symbol, as this look at the account values them; a coin without a pair has none."""
+        moved = {bill.asset + QUOTE_ASSET for bill in bills if is_coin_transfer(bill)}
+        prices = {item.symbol: item.mark_price for item in seen.positions if item.symbol in moved}
+        missing = moved - set(prices)
+        if missing:  # it has left again, or came after the look
+            listed = sorted(missing & set(exchange.instruments()))
+            quotes = exchange.quotes(listed) if listed else {}
+            prices |= {symbol: quote.last for symbol, quote in quotes.items()}
+        return prices
+
 
 class StackSpotHistoricalPos(StackFuturesHistoricalPos):
-    """`spot_historical_positions_info`."""
+    """`spot_historical_positions_info`: round trips, told by the fills; after the transactions."""
 
     table = "spot_historical_positions_info"
+
+    def collect(self, exchange: Exchange, ledger: HistoryLedger) -> tuple[ClosedPositionRow, ...]:
+        """What the fills that were booked have ended."""
+        return ledger.round_trips()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,20 +223,20 @@ class Stacks:
     positions: StackFuturesHistoricalPos
 
     @classmethod
-    def of(cls, market: MarketType) -> Stacks:
+    def of(cls, market: MarketType, days_per_year: int = DAYS_PER_YEAR) -> Stacks:
         """The parts of an account of this market."""
         if market is MarketType.SPOT:
             return cls(
                 StackSpotResult(),
                 StackSpotPfResult(),
-                StackSpotIndicatorResult(),
+                StackSpotIndicatorResult(days_per_year),
                 StackSpotHistoricalTx(),
                 StackSpotHistoricalPos(),
             )
         return cls(
             StackFuturesResult(),
             StackFuturesPfResult(),
-            StackFuturesIndicatorResult(),
+            StackFuturesIndicatorResult(days_per_year),
             StackFuturesHistoricalTx(),
             StackFuturesHistoricalPos(),
         )

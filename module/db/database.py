@@ -35,6 +35,7 @@ POOL_TIMEOUT_S: Final = 5.0
 TRANSACTION_ATTEMPTS_MAX: Final = 3
 # serialization_failure, deadlock_detected: Postgres undid the whole transaction (E6)
 RETRIED_SQLSTATES: Final = frozenset({"40001", "40P01"})
+CHECK_VIOLATION: Final = "23514"
 
 Result = TypeVar("Result")
 
@@ -155,6 +156,22 @@ class Database:
                     raise
         raise InvariantViolated("the last attempt neither returned nor raised")
 
+    @contextmanager
+    def hold_lock(self, key: int) -> Iterator[bool]:
+        """Whether this process has the advisory lock `key`, for as long as the block lasts.
+
+        It lives on a connection of its own, which is in no transaction: the work may take long.
+        """
+        with _translated(self.name), self.engine().connect() as connection:
+            keeper = connection.execution_options(isolation_level="AUTOCOMMIT")
+            values = {"key": key}
+            taken = keeper.execute(text("SELECT pg_try_advisory_lock(:key)"), values).scalar_one()
+            try:
+                yield bool(taken)
+            finally:
+                if taken:
+                    keeper.execute(text("SELECT pg_advisory_unlock(:key)"), values)
+
     def ping(self) -> None:
         """Return when Postgres answers; Unavailable otherwise."""
         with self.read() as session:
@@ -174,7 +191,7 @@ class Database:
         except DBAPIError as error:
             if not is_about_connection(error):
                 raise
-            if _sqlstate(error) in RETRIED_SQLSTATES:
+            if _is_undone(error):
                 raise _undone(self.name, error) from error
             if error.connection_invalidated or not _sqlstate(error):
                 session.invalidate()  # nobody knows what state that connection is in
@@ -256,7 +273,7 @@ def _translated(name: str) -> Iterator[None]:
     except DBAPIError as error:
         if not is_about_connection(error):
             raise
-        if _sqlstate(error) in RETRIED_SQLSTATES:
+        if _is_undone(error):
             raise _undone(name, error) from error
         raise _unavailable(name, error) from error
 
@@ -269,7 +286,20 @@ def is_about_connection(error: DBAPIError) -> bool:
     """
     if isinstance(error, (OperationalError, InterfaceError)) or error.connection_invalidated:
         return True
+    if _is_undone(error):
+        return True
     return type(error) is DatabaseError and not _sqlstate(error)
+
+
+def _is_undone(error: DBAPIError) -> bool:
+    """A deadlock, a serialisation failure, or a row whose partition was made while it was written
+    (the default one no longer takes it): the same once more finds its way."""
+    state = _sqlstate(error)
+    if state == CHECK_VIOLATION:
+        # a constraint that a table declares has a name, the bounds of a partition have none
+        said = getattr(error.orig, "diag", None)
+        return said is not None and said.constraint_name is None
+    return state in RETRIED_SQLSTATES
 
 
 def _unavailable(name: str, error: DBAPIError) -> Unavailable:

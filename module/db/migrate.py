@@ -29,14 +29,24 @@ MIGRATION_TIMEOUT_MS: Final = 600_000
 LOCK_KEY: Final = 7_232_046_911
 # Alembic's `context` belongs to the whole process: threads take turns.
 _alembic_lock: Final = threading.Lock()
-# What dashboards may see of `finplatform`; tokens, credentials and journals are not among it.
+# What dashboards may see of `finplatform`; tokens, credentials, strategies, plans, and the contents
+# of requests and answers are not among it.
 READABLE_COLUMNS: Final[dict[str, str]] = {
     "accounts": "account_id, owner_id, label, venue, market, market_id, trade_env, active, "
     "initial_balance, created_at",
     "active_sessions": "session_id, owner_id, account_id, state, desired, end_state, started_at, "
     "ends_at, ended_at, reason, cycle, last_boundary, heartbeat_wall, initial_balance, restarts",
+    "alert_deliveries": "alert_id, channel, state, attempts",
+    "alert_outbox": "alert_id, kind, severity, title, session_id, owner_id, at",
+    "audit_log": "audit_id, user_id, action, subject, at_wall",
     "cycles": "session_id, boundary, number, state, reason, started_at, ended_at, own_ms",
+    "gateway_writes": "write_id, account_id, session_id, kind, symbol, outcome, sent_at, "
+    "answered_at",
+    "unprotected_periods": "id, account_id, symbol, started_at, ended_at, cause",
+    "user_details": "user_id, name",
 }
+# Of the other two databases dashboards see all tables but these.
+NOT_READABLE: Final = ("alembic_version", "finwatcher_state", "result_days_due")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,13 +216,21 @@ def _grant_reader(connection: Connection, name: DatabaseName) -> None:
         return
     try:
         connection.execute(text(f"GRANT USAGE ON SCHEMA public TO {READER_ROLE}"))
+        there = set(
+            connection.scalars(
+                text("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
+            )
+        )
         if name != "finplatform":
             connection.execute(
                 text(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {READER_ROLE}")
             )
+            for table in there.intersection(NOT_READABLE):
+                connection.execute(text(f"REVOKE ALL ON {table} FROM {READER_ROLE}"))
             return
         for table, columns in READABLE_COLUMNS.items():
-            connection.execute(text(f"GRANT SELECT ({columns}) ON {table} TO {READER_ROLE}"))
+            if table in there:
+                connection.execute(text(f"GRANT SELECT ({columns}) ON {table} TO {READER_ROLE}"))
     except DBAPIError as error:
         raise Unavailable(
             f"the role {READER_ROLE} cannot be given its rights in {name} ({error.orig}); nothing "

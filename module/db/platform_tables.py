@@ -190,6 +190,8 @@ class Cycle(PlatformBase):
     order_info: Mapped[dict[str, Any] | None] = mapped_column(JSON_OBJECT)
     digest: Mapped[str | None] = mapped_column(String(64))
 
+    __table_args__ = (Index("cycles_ended", "ended_at"),)
+
 
 class OrderInfoMirror(PlatformBase):
     """The last order_info of a session as Postgres knows it; (epoch, revision) only grows.
@@ -229,7 +231,7 @@ class GatewayWrite(PlatformBase):
 
     write_id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     account_id: Mapped[str] = mapped_column(String(36), index=True)
-    session_id: Mapped[str] = mapped_column(String(16), index=True)
+    session_id: Mapped[str] = mapped_column(String(16))
     epoch: Mapped[int] = mapped_column(BigInteger)
     kind: Mapped[str] = mapped_column(String(16))
     client_id: Mapped[str | None] = mapped_column(String(64))
@@ -241,6 +243,7 @@ class GatewayWrite(PlatformBase):
     answered_at: Mapped[datetime | None] = mapped_column(INSTANT)
 
     __table_args__ = (
+        Index("gateway_writes_session_sent", "session_id", "sent_at"),
         Index(
             "gateway_writes_one_order_per_client_id",
             "account_id",
@@ -263,6 +266,31 @@ class WantedStop(PlatformBase):
     take_profit: Mapped[Decimal | None] = mapped_column(MONEY)
     epoch: Mapped[int] = mapped_column(BigInteger)
     updated_at: Mapped[datetime] = mapped_column(INSTANT)
+
+
+class UnprotectedPeriod(PlatformBase):
+    """A position that stood without the stop it should have; `ended_at` null while it does.
+
+    `cause`: opened, removed, found (`module.db.repositories.unprotected_periods.BareCause`).
+    """
+
+    __tablename__ = "unprotected_periods"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    account_id: Mapped[str] = mapped_column(String(36))
+    symbol: Mapped[str] = mapped_column(String(32))
+    started_at: Mapped[datetime] = mapped_column(INSTANT)
+    ended_at: Mapped[datetime | None] = mapped_column(INSTANT)
+    cause: Mapped[str] = mapped_column(String(16))
+
+    __table_args__ = (
+        Index("unprotected_periods_account_start", "account_id", "started_at"),
+        Index(
+            "unprotected_periods_open",
+            "account_id",
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+    )
 
 
 class OutboxAlert(PlatformBase):

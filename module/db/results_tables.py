@@ -3,18 +3,18 @@
 The finwatcher writes them (through `module.db.repositories.results`), dashboards and the results
 API read them. A futures table and its spot twin have the same columns. Money is numeric(38,18);
 ratios are double precision and null where they do not exist (a division by zero, too few returns):
-`flags` then says why. Times are given by the application's Clock; SQL never calls now(). Primary
-keys of the minute tables begin with (session_id, minute), so that they can be partitioned by month.
+`flags` then says why. Times are given by the application's Clock; SQL never calls now(). The minute
+tables and the gaps are partitioned by month, their days are rolled up and kept for ever.
 The definition is final: it changes through migrations only.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Boolean, DateTime, Double, Index, Integer, Numeric, String, Table, Text
+from sqlalchemy import Boolean, Date, DateTime, Double, Index, Integer, Numeric, String, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
@@ -22,6 +22,7 @@ from module.model.market import MarketType
 
 MONEY = Numeric(38, 18)
 INSTANT = DateTime(timezone=True)
+BY_MONTH = {"postgresql_partition_by": "RANGE (minute)"}
 
 
 class ResultsBase(DeclarativeBase):
@@ -36,7 +37,16 @@ class _Owned:
     account_id: Mapped[str] = mapped_column(String(36), sort_order=-4)
 
 
-class _SymbolResult(_Owned):
+class _ByMonth:
+    """Partitioned by month on `minute` (module.db.results_partitions)."""
+
+    @declared_attr.directive
+    @classmethod
+    def __table_args__(cls) -> tuple[dict[str, str]]:
+        return (dict(BY_MONTH),)
+
+
+class _SymbolResult(_ByMonth, _Owned):
     """One symbol held (or wanted) at one minute. `size`, `position_value`, `weight` are signed.
 
     `weight` is value ÷ leverage ÷ base, `target` the weight last asked for (null: not asked for).
@@ -64,16 +74,17 @@ class _SymbolResult(_Owned):
     flags: Mapped[str] = mapped_column(String(255), default="")
 
 
-class _PortfolioResult(_Owned):
-    """The whole account at one minute.
+class _PortfolioNumbers(_Owned):
+    """The whole account at one moment.
 
     current_pv = wallet balance + unrealised PnL = cash + margin_size + unrealized_pnl (futures)
     or cash + position_value (spot); available = initial balance + net transfers;
     netprofit = current_pv − available; roe = netprofit ÷ available. `late` marks a row measured
-    well after second 0; `writer` is the process that owns the minute.
+    well after second 0; `writer` is the process that owns the minute. Exposures are position values
+    ÷ current_pv. `unprotected_s`: seconds × positions without their stop since the session's start
+    (null: unknown).
     """
 
-    minute: Mapped[datetime] = mapped_column(INSTANT, primary_key=True, sort_order=-8)
     current_pv: Mapped[Decimal] = mapped_column(MONEY)
     netprofit: Mapped[Decimal | None] = mapped_column(MONEY)
     roe: Mapped[float | None] = mapped_column(Double)
@@ -97,22 +108,42 @@ class _PortfolioResult(_Owned):
     late: Mapped[bool] = mapped_column(Boolean)
     writer: Mapped[str] = mapped_column(String(36))
     flags: Mapped[str] = mapped_column(String(255), default="")
+    gross_exposure: Mapped[float | None] = mapped_column(Double)
+    net_exposure: Mapped[float | None] = mapped_column(Double)
+    unprotected_s: Mapped[float | None] = mapped_column(Double)
+
+
+class _PortfolioResult(_PortfolioNumbers):
+    """The whole account at one minute."""
+
+    minute: Mapped[datetime] = mapped_column(INSTANT, primary_key=True, sort_order=-8)
 
     @declared_attr.directive
     @classmethod
-    def __table_args__(cls) -> tuple[Index, ...]:
+    def __table_args__(cls) -> tuple[Index | dict[str, str], ...]:
         table = str(cls.__tablename__)  # type: ignore[attr-defined]  # set by each table class
-        return (Index(f"{table}_owner_minute", "owner_id", "minute"),)
+        return (Index(f"{table}_owner_minute", "owner_id", "minute"), dict(BY_MONTH))
 
 
-class _IndicatorResult(_Owned):
-    """Indicators of the curve up to one minute: `_1min` of minute returns annualised by 525,600,
+class _PortfolioDay(_PortfolioNumbers):
+    """The last minute of one UTC day, and the day: rows in `minutes`, recorded `gaps`, lowest and
+    highest value. The row of 00:00 belongs to the day before it."""
+
+    day: Mapped[date] = mapped_column(Date, primary_key=True, sort_order=-8)
+    minute: Mapped[datetime] = mapped_column(INSTANT, sort_order=-7)
+    minutes: Mapped[int] = mapped_column(Integer)
+    gaps: Mapped[int] = mapped_column(Integer)
+    low_pv: Mapped[Decimal] = mapped_column(MONEY)
+    high_pv: Mapped[Decimal] = mapped_column(MONEY)
+
+
+class _IndicatorNumbers(_Owned):
+    """Indicators of the curve up to one moment: `_1min` of minute returns annualised by 525,600,
     `_1day` of UTC days (the running day counts so far) annualised by 365; risk-free rate 0.
 
     Drawdowns are fractions ≤ 0. A trade is one closed position; it is won above zero net profit.
     """
 
-    minute: Mapped[datetime] = mapped_column(INSTANT, primary_key=True, sort_order=-8)
     returns_1min: Mapped[int] = mapped_column(Integer)
     cumulative_return: Mapped[float | None] = mapped_column(Double)
     drawdown: Mapped[float | None] = mapped_column(Double)
@@ -128,6 +159,30 @@ class _IndicatorResult(_Owned):
     trades_won: Mapped[int] = mapped_column(Integer)
     win_rate: Mapped[float | None] = mapped_column(Double)
     flags: Mapped[str] = mapped_column(String(255), default="")
+    calmar_1min: Mapped[float | None] = mapped_column(Double)
+    calmar_1day: Mapped[float | None] = mapped_column(Double)
+    drawdown_1day: Mapped[float | None] = mapped_column(Double)
+    max_drawdown_1day: Mapped[float | None] = mapped_column(Double)
+    profit_factor: Mapped[float | None] = mapped_column(Double)
+    average_win: Mapped[Decimal | None] = mapped_column(MONEY)
+    average_loss: Mapped[Decimal | None] = mapped_column(MONEY)
+    traded_notional: Mapped[Decimal | None] = mapped_column(MONEY)
+    turnover: Mapped[float | None] = mapped_column(Double)
+    slippage_bps: Mapped[float | None] = mapped_column(Double)
+    slippage_cost: Mapped[Decimal | None] = mapped_column(MONEY)
+
+
+class _IndicatorResult(_ByMonth, _IndicatorNumbers):
+    """Indicators of the curve up to one minute."""
+
+    minute: Mapped[datetime] = mapped_column(INSTANT, primary_key=True, sort_order=-8)
+
+
+class _IndicatorDay(_IndicatorNumbers):
+    """Indicators of the curve at the last minute of one UTC day."""
+
+    day: Mapped[date] = mapped_column(Date, primary_key=True, sort_order=-8)
+    minute: Mapped[datetime] = mapped_column(INSTANT, sort_order=-7)
 
 
 class _HistoricalTransaction(_Owned):
@@ -154,6 +209,8 @@ class _HistoricalTransaction(_Owned):
     balance: Mapped[Decimal | None] = mapped_column(MONEY)
     is_taker: Mapped[bool | None] = mapped_column(Boolean)
     at: Mapped[datetime] = mapped_column(INSTANT)
+    client_id: Mapped[str | None] = mapped_column(String(64))
+    decision_price: Mapped[Decimal | None] = mapped_column(MONEY)
 
     @declared_attr.directive
     @classmethod
@@ -222,6 +279,30 @@ class SpotIndicatorResult(_IndicatorResult, ResultsBase):
     __tablename__ = "spot_indicator_result_1min_1day"
 
 
+class FuturesPortfolioDay(_PortfolioDay, ResultsBase):
+    """One row per session and day of a futures account, kept for ever."""
+
+    __tablename__ = "futures_portfolio_result_1day"
+
+
+class SpotPortfolioDay(_PortfolioDay, ResultsBase):
+    """One row per session and day of a spot account, kept for ever."""
+
+    __tablename__ = "spot_portfolio_result_1day"
+
+
+class FuturesIndicatorDay(_IndicatorDay, ResultsBase):
+    """One row per session and day of a futures account, kept for ever."""
+
+    __tablename__ = "futures_indicator_result_1day"
+
+
+class SpotIndicatorDay(_IndicatorDay, ResultsBase):
+    """One row per session and day of a spot account, kept for ever."""
+
+    __tablename__ = "spot_indicator_result_1day"
+
+
 class FuturesHistoricalTransaction(_HistoricalTransaction, ResultsBase):
     """Fills, fees, funding and transfers of a futures account since a session's start."""
 
@@ -246,7 +327,7 @@ class SpotHistoricalPosition(_HistoricalPosition, ResultsBase):
     __tablename__ = "spot_historical_positions_info"
 
 
-class ResultGap(ResultsBase):
+class ResultGap(_ByMonth, ResultsBase):
     """One minute of a session that has no row, and why (promise 5)."""
 
     __tablename__ = "result_gaps_1min"
@@ -268,6 +349,20 @@ class WatchState(ResultsBase):
     session_id: Mapped[str] = mapped_column(String(16), primary_key=True)
     minute: Mapped[datetime] = mapped_column(INSTANT)
     document: Mapped[dict[str, Any]] = mapped_column(JSONB)
+
+
+class ResultDayDue(ResultsBase):
+    """A day of a session whose roll-up is missing, or older than the day's newest row or gap.
+
+    Whoever writes a minute or a gap marks its day in the same transaction; the roll-up takes the
+    mark away once the day is over (module.db.results_rollups).
+    """
+
+    __tablename__ = "result_days_due"
+
+    session_id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    market: Mapped[str] = mapped_column(String(8))
 
 
 class ResultColumn(ResultsBase):
@@ -298,6 +393,16 @@ def portfolio_table(market: MarketType) -> Table:
 def indicator_table(market: MarketType) -> Table:
     """`…_indicator_result_1min_1day` of the market."""
     return _table(market, "indicator_result_1min_1day")
+
+
+def portfolio_days_table(market: MarketType) -> Table:
+    """`…_portfolio_result_1day` of the market."""
+    return _table(market, "portfolio_result_1day")
+
+
+def indicator_days_table(market: MarketType) -> Table:
+    """`…_indicator_result_1day` of the market."""
+    return _table(market, "indicator_result_1day")
 
 
 def transactions_table(market: MarketType) -> Table:

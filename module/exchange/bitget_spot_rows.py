@@ -78,7 +78,7 @@ def spot_fill(row: Row) -> Fill:
 def spot_bill(row: Row) -> Bill:
     venue_kind = rows.optional_text(row, "businessType") or rows.optional_text(row, "groupType")
     kind = rows.bill_kind(venue_kind.lower())
-    if rows.optional_text(row, "groupType").lower() == "transfer":
+    if rows.optional_text(row, "groupType").lower() in ("transfer", "deposit", "withdraw"):
         kind = rows.bill_kind("trans_")
     return Bill(
         bill_id=rows.text(row, "billId"),

@@ -207,13 +207,19 @@ class BitgetWire:
 
     def _ask(self, target: Endpoint, params: Mapping[str, object]) -> RawAnswer:
         """One HTTP answer; a request without one counts against the address's circuit."""
+        began_s = self._clock.monotonic()
         try:
-            return self._exchange(target, params)
+            answer = self._exchange(target, params)
         except _DidNotLeave:
             raise
         except AifapError:
+            self._gate.took(target.kind, "lost", self._clock.monotonic() - began_s)
             self._gate.report(target.kind, failed=True)
             raise
+        outcome = "failed" if answer.status >= 500 else "answered"
+        outcome = "limited" if answer.status == 429 else outcome
+        self._gate.took(target.kind, outcome, self._clock.monotonic() - began_s)
+        return answer
 
     def _exchange(self, target: Endpoint, params: Mapping[str, object]) -> RawAnswer:
         import ccxt

@@ -48,7 +48,7 @@ from module.model.orders import (
 from module.ports import Clock
 from module.wire.model_codec import from_document, list_from_document, to_document
 from module.wire.problem_codec import error_from_problem, names_an_error
-from module.wire.service_http import Answer, LostError, NotSentError, ServiceHttp
+from module.wire.service_http import Answer, Connections, LostError, NotSentError, ServiceHttp
 
 T = TypeVar("T")
 
@@ -77,10 +77,14 @@ class GatewayExchange:
         *,
         connect_patience_s: float = 20.0,
         answer_timeout_s: float = 45.0,
+        connections: Connections | None = None,
     ) -> None:
-        """`connect_patience_s` is real time: how long a restarting gateway is waited for."""
+        """`connect_patience_s` is real time: how long a restarting gateway is waited for.
+        `connections` are shared by the accounts of one process."""
         self.account_id = account_id
-        self._http = ServiceHttp(base_url, token, answer_timeout_s=answer_timeout_s)
+        self._http = ServiceHttp(
+            base_url, token, answer_timeout_s=answer_timeout_s, connections=connections
+        )
         self._clock = clock
         self._patience_s = connect_patience_s
         self._prefix = f"/gateway/accounts/{quote(account_id, safe='')}"

@@ -122,6 +122,10 @@ class RequestGate(Protocol):
         """What became of a request: no answer, a 5xx or maintenance failed; a refusal did not."""
         ...
 
+    def took(self, request: RequestKind, outcome: str, seconds: float) -> None:
+        """Real time until a request was answered, limited (429), failed (5xx) or lost."""
+        ...
+
 
 class EndpointClass(StrEnum):
     """Which endpoints fail together."""

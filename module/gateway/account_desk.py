@@ -275,6 +275,7 @@ class AccountDesk:
             owned.lease_held = False
             owned.owned_since = None
             owned.recovered = False
+            owned.relist_periods = True
 
     # --- wanted stops ------------------------------------------------------------------------
 
@@ -299,9 +300,9 @@ class AccountDesk:
         owned: OwnedAccount,
         outcomes: Mapping[int, tuple[WriteOutcome, Mapping[str, object]]],
         wanted: Sequence[WantedStops] = (),
-    ) -> None:
+    ) -> bool:
         """Write outcomes down, in Postgres or the spool, with the stops that are kept from now on
-        (the caller says `on_write`)."""
+        (the caller says `on_write`); False when Postgres does not have them yet."""
         with owned.lock:
             kept = []
             for wish in wanted:
@@ -309,7 +310,7 @@ class AccountDesk:
                 if current is None or current.epoch <= wish.epoch:
                     owned.wanted[wish.symbol] = wish
                     kept.append(wish)
-        self.audit.record(outcomes, kept)
+        return self.audit.record(outcomes, kept)
 
     # --- readings ----------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from module.db.database import Database
 from module.db.repositories.accounts import AccountLeases, AccountRepository
 from module.db.repositories.gateway_writes import WriteRepository
+from module.db.repositories.unprotected_periods import UnprotectedPeriodRepository
 from module.db.repositories.wanted_stops import WantedStopRepository
 from module.exchange.bitget_venue import CcxtVenues
 from module.exchange.paper_control import PaperControl
@@ -52,6 +53,7 @@ def assemble_gateway(
             leases=AccountLeases(lease_database, gateway_id),
             writes=WriteRepository(database),
             stops=WantedStopRepository(database),
+            periods=UnprotectedPeriodRepository(database),
         ),
         venues=CcxtVenues(clock),
         paper=PaperControl(paper_url, settings.secret("control_token")) if paper_url else None,

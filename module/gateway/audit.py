@@ -1,4 +1,5 @@
-"""What the gateway must not forget: the audit row of each write, and the stops it promised to keep.
+"""What the gateway must not forget: the audit row of each write, the stops it promised to keep, the
+times in which they were missing.
 
     write ──► Postgres ── away ──► spool (synced) ── Postgres back ──► Postgres, in order
 
@@ -20,10 +21,11 @@ from module.db.repositories.gateway_writes import (
     WriteKind,
     WriteOutcome,
 )
+from module.db.repositories.unprotected_periods import BarePeriod
 from module.db.repositories.wanted_stops import WantedStops
 from module.gateway.quiet_log import QuietLog
 from module.gateway.spool import Record, Spool
-from module.gateway.stores import WantedStopStore, WriteLog
+from module.gateway.stores import BarePeriodStore, WantedStopStore, WriteLog
 from module.model.canonical import instant_text, parse_instant
 from module.model.errors import InvalidInput, Unavailable
 from module.ports import Clock
@@ -37,17 +39,24 @@ _OUTCOME: Final = "outcome"
 _LEARNT: Final = "learnt"
 _WANT: Final = "want"
 _UNWANT: Final = "unwant"
+_BARE: Final = "bare"
 
 
 class Audit:
     """Audit rows and wanted stops of all accounts of this process. Thread safe."""
 
     def __init__(
-        self, writes: WriteLog, stops: WantedStopStore, spool: Spool | None, clock: Clock
+        self,
+        writes: WriteLog,
+        stops: WantedStopStore,
+        periods: BarePeriodStore,
+        spool: Spool | None,
+        clock: Clock,
     ) -> None:
         """`spool` None: without Postgres nothing can be kept, so nothing is sent either."""
         self.writes = writes
         self.stops = stops
+        self.periods = periods
         self._spool = spool
         self._clock = clock
         self._quiet = QuietLog(log, clock)
@@ -58,6 +67,11 @@ class Audit:
     def waiting(self) -> int:
         """How many records wait for Postgres."""
         return 0 if self._spool is None else self._spool.count
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How large the file is that they wait in."""
+        return 0 if self._spool is None else self._spool.size_bytes
 
     # --- writes that leave without a row -------------------------------------------------------
 
@@ -103,15 +117,16 @@ class Audit:
 
     # --- outcomes ------------------------------------------------------------------------------
 
-    def record(self, outcomes: Learnt, wanted: Sequence[WantedStops] = ()) -> None:
-        """Write down what became of rows that are there, and the stops that go with it, as one."""
+    def record(self, outcomes: Learnt, wanted: Sequence[WantedStops] = ()) -> bool:
+        """Write down what became of rows that are there, and the stops that go with it, as one;
+        False when they wait for Postgres, so that another process does not know them yet."""
         if not outcomes and not wanted:
-            return
+            return True
         at = self._clock.now()
         if self.try_flush():
             try:
                 self.writes.record_outcomes(outcomes, at, wanted)
-                return
+                return True
             except Unavailable as error:
                 self._away(error)
         for wish in wanted:  # before the outcome: one that is lost is asked for again
@@ -123,6 +138,7 @@ class Audit:
             self._keep({"kind": _LEARNT, "rows": rows, "at": instant_text(at)})
         except Unavailable as error:  # the rows stay without an outcome: they are asked for again
             log.error("outcomes of %d writes are not kept: %s", len(rows), error.message)
+        return False
 
     # --- wanted stops --------------------------------------------------------------------------
 
@@ -148,6 +164,25 @@ class Audit:
         self._keep_wish(
             {"kind": _UNWANT, "account_id": account_id, "symbol": symbol, "at": instant_text(at)}
         )
+
+    # --- unprotected periods ---------------------------------------------------------------------
+
+    def keep_periods(self, periods: Sequence[BarePeriod]) -> bool:
+        """Write them down, in Postgres or the spool; False when neither took all of them: then
+        they are to be told again."""
+        if self.try_flush():
+            try:
+                self.periods.put(periods)
+                return True
+            except Unavailable as error:
+                self._away(error)
+        try:
+            for period in periods:
+                self._keep({"kind": _BARE, "period": to_document(period)})
+        except Unavailable as error:
+            self._quiet.warning("periods", f"unprotected periods wait: {error.message}")
+            return False
+        return True
 
     # --- bringing home -------------------------------------------------------------------------
 
@@ -219,6 +254,8 @@ class Audit:
         elif kind == _UNWANT:
             at = _instant(record["at"])
             self.stops.remove(str(record["account_id"]), str(record["symbol"]), at)
+        elif kind == _BARE:
+            self.periods.put([from_document(BarePeriod, record["period"], name="period")])
 
     def _keep(self, record: Record) -> None:
         if self._spool is None:

@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 
 from module.exchange.venue import Priority, RequestKind
 from module.gateway.breaker import CircuitBreaker, CircuitReport
+from module.gateway.numbers import BudgetRoom, GatewayCounts
 from module.gateway.steady_time import SteadyTime
 from module.model.errors import RateLimited, require
 from module.ports import Clock
@@ -61,7 +62,8 @@ class _Window:
 class RequestBudget:
     """All sliding windows of one process. Thread safe."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, counts: GatewayCounts | None = None) -> None:
+        self.counts = counts or GatewayCounts()
         self._time = SteadyTime(clock)
         self._lock = threading.Lock()
         self._windows: dict[tuple[str, str], _Window] = {}
@@ -95,6 +97,7 @@ class RequestBudget:
                 ),
             )
             if wait_s > 0:
+                self.counts.refused(priority.name.lower())
                 raise RateLimited(
                     f"the request budget has no room for {len(requests)} more; nothing was sent, "
                     f"ask again in {wait_s:.3f} s",
@@ -117,6 +120,24 @@ class RequestBudget:
     def troubled(self) -> list[CircuitReport]:
         """Addresses that do not answer now."""
         return self._breaker.troubled()
+
+    def rooms(self) -> list[BudgetRoom]:
+        """What each priority may still ask of each address that was asked."""
+        now = self._time.now()
+        with self._lock:
+            used = {address: window.used(now) for address, window in self._totals.items()}
+        return [
+            BudgetRoom(address, priority.name.lower(), max(0, limit - count), limit)
+            for address, count in sorted(used.items())
+            for priority, share in SHARE.items()
+            if (limit := int(ADDRESS_PER_MINUTE * share))
+        ]
+
+    def shut_out(self) -> int:
+        """How many keys and addresses the exchange has told to be silent now."""
+        now = self._time.now()
+        with self._lock:
+            return sum(until > now for until in self._closed_until.values())
 
     def _penalty_s(self, scope: str, now: datetime) -> float:
         until = self._closed_until.get(scope)
@@ -167,3 +188,7 @@ class AccountBudget:
     def report(self, request: RequestKind, *, failed: bool) -> None:
         """What became of a request that was admitted."""
         self._budget.report(self._address, request, failed=failed)
+
+    def took(self, request: RequestKind, outcome: str, seconds: float) -> None:
+        """How long it took until that became of it."""
+        self._budget.counts.took(request.endpoint, outcome, seconds)

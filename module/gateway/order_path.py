@@ -62,6 +62,7 @@ log = logging.getLogger(__name__)
 BATCH_MAX = 5
 STANDSTILL_MAX_S = 1.0
 HALTED = "halted"
+UNRECORDED = "that could not be put on record, so ask first"
 _OUTCOMES = {
     Outcome.ACCEPTED: WriteOutcome.ACCEPTED,
     Outcome.REJECTED: WriteOutcome.REJECTED,
@@ -143,7 +144,8 @@ class OrderPath:
         results.update({result.client_id: result for result in self._send(batch, fresh)})
         answered = [results[order.client_id] for order in orders]
         reach("gateway: answered")
-        self._record(batch, answered)
+        if not self._record(batch, answered):
+            answered = [_known_to_all(result) for result in answered]
         reach("gateway: recorded")
         self._after(batch, answered)
         return answered
@@ -221,7 +223,8 @@ class OrderPath:
     # --- sending -------------------------------------------------------------------------------
 
     def _send(self, batch: _Batch, orders: Sequence[OrderRequest]) -> list[SubmitResult]:
-        """Send and resolve at once what stayed unknown. Retryable: nothing was sent."""
+        """Send and resolve at once what stayed unknown. Retryable: nothing was sent, and everybody
+        can know it; what only this process knows is unknown (its ids are taken on the record)."""
         owned = batch.owned
         if not orders:
             return []
@@ -231,9 +234,13 @@ class OrderPath:
             with leaving_by(batch.stamp.not_after):
                 results = owned.venue.submit(orders)
         except Retryable as error:
-            self._settle_in_flight(owned, orders, [])
-            self._record_unsent(batch, orders, error)
-            raise
+            owned.forget_sent(order.client_id for order in orders)
+            if self._record_unsent(batch, error):
+                self._settle_in_flight(owned, orders, [])
+                raise
+            results = _nobody_knows(orders, error)
+            self._settle_in_flight(owned, orders, results)
+            return results
         reach("gateway: sent")
         by_id = {order.client_id: order for order in orders}
         resolved = [
@@ -304,31 +311,30 @@ class OrderPath:
 
     # --- what is left behind -------------------------------------------------------------------
 
-    def _record_unsent(
-        self, batch: _Batch, orders: Sequence[OrderRequest], error: Retryable
-    ) -> None:
+    def _record_unsent(self, batch: _Batch, error: Retryable) -> bool:
+        """Free the client ids of the whole batch, of what was refused too: nobody is told that.
+        False when Postgres has the ids and not yet that they are free."""
         answer: dict[str, object] = {"message": error.message}
-        for order in orders:
-            late_id = batch.late_ids.get(order.client_id)
-            if late_id is not None:
-                self._desk.audit.end_late(late_id, WriteOutcome.NOT_SENT, answer)
-        if batch.reservation is not None:
-            fresh = batch.reservation.fresh
-            self._desk.record(
-                batch.owned,
-                {fresh[o.client_id]: (WriteOutcome.NOT_SENT, answer) for o in orders},
-            )
+        for late_id in batch.late_ids.values():
+            self._desk.audit.end_late(late_id, WriteOutcome.NOT_SENT, answer)
+        if batch.reservation is None:
+            return True
+        return self._desk.record(
+            batch.owned,
+            dict.fromkeys(batch.reservation.fresh.values(), (WriteOutcome.NOT_SENT, answer)),
+        )
 
-    def _record(self, batch: _Batch, results: Sequence[SubmitResult]) -> None:
+    def _record(self, batch: _Batch, results: Sequence[SubmitResult]) -> bool:
+        """Write down what became of each; False when Postgres does not have it yet."""
         owned, reservation = batch.owned, batch.reservation
         if reservation is None:
             for result in results:
                 late_id = batch.late_ids.get(result.client_id)
                 if late_id is not None:
                     self._desk.audit.end_late(late_id, _outcome(result), _answer(result))
-            return
+            return True
         author = batch.permission.author
-        self._desk.record(
+        kept = self._desk.record(
             owned,
             {
                 reservation.fresh[result.client_id]: (_outcome(result), _answer(result))
@@ -358,6 +364,7 @@ class OrderPath:
                         WriteOutcome.UNKNOWN,
                         sent_at=self._desk.clock.now(),
                     )
+        return kept
 
     def _after(self, batch: _Batch, results: Sequence[SubmitResult]) -> None:
         """Let the guard look, and halt where an id belongs to another order."""
@@ -458,6 +465,22 @@ def _request(stamp: WriteStamp, order: OrderRequest) -> dict[str, object]:
 
 def _refused(order: OrderRequest, refusal: Refusal) -> SubmitResult:
     return SubmitResult(order.client_id, Outcome.REJECTED, None, refusal.code, refusal.message)
+
+
+def _nobody_knows(orders: Sequence[OrderRequest], error: Retryable) -> list[SubmitResult]:
+    return [
+        SubmitResult(order.client_id, Outcome.UNKNOWN, message=f"{error.message}; {UNRECORDED}")
+        for order in orders
+    ]
+
+
+def _known_to_all(result: SubmitResult) -> SubmitResult:
+    """That an order was not sent counts only once it is on record: a gateway that takes over finds
+    its client id taken, by an order that may have left."""
+    if result.outcome is not Outcome.REJECTED or result.code != NOT_SENT:
+        return result
+    message = f"{result.message}; {UNRECORDED}"
+    return SubmitResult(result.client_id, Outcome.UNKNOWN, message=message)
 
 
 def _outcome(result: SubmitResult) -> WriteOutcome:

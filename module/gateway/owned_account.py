@@ -53,6 +53,7 @@ class OwnedAccount:
     epoch: int = 0
     lease_held: bool = False
     recovered: bool = False
+    relist_periods: bool = True
     owned_since: datetime | None = None
     positions: dict[str, Position] | None = None
     positions_at: datetime | None = None
@@ -114,6 +115,12 @@ class OwnedAccount:
             self.sent[order.client_id] = order
             while len(self.sent) > SENT_KEPT:
                 self.sent.popitem(last=False)
+
+    def forget_sent(self, client_ids: Iterable[str]) -> None:
+        """They have not left after all."""
+        with self.lock:
+            for client_id in client_ids:
+                self.sent.pop(client_id, None)
 
     def remember_id(self, order_id: str | None, client_id: str) -> None:
         """The venue's own name of an order of ours: its fills carry nothing else (B3)."""

@@ -43,12 +43,14 @@ from module.gateway.unprotected_times import UnprotectedTimes
 from module.gateway.unresolved_writes import UnresolvedWrites
 from module.model.accounts import Position
 from module.model.errors import (
+    AifapError,
     InvalidInput,
     NotFound,
     OutcomeUnknown,
     RateLimited,
     Rejected,
     Retryable,
+    Unavailable,
 )
 from module.model.money import plain
 from module.model.orders import StopPrices, WriteStamp
@@ -147,6 +149,16 @@ class PositionGuard:
     def look(self, owned: OwnedAccount, *, thorough: bool) -> Look:
         """Compare and mend once. `thorough` also looks for stops of positions that are gone (on
         spot, where stops are listed at every look, each look does)."""
+        try:
+            found = self._look(owned, thorough=thorough)
+        except AifapError:
+            self._keep_periods(owned)
+            raise
+        if self._keep_periods(owned) and owned.relist_periods:
+            self._reconcile_periods(owned)
+        return found
+
+    def _look(self, owned: OwnedAccount, *, thorough: bool) -> Look:
         abilities = owned.venue.abilities
         pending = self._unresolved.resolve(owned)
         self._desk.audit.try_flush()
@@ -204,12 +216,12 @@ class PositionGuard:
     def _lacks_loss(self, owned: OwnedAccount, held: Held) -> bool:
         """Whether there is no stop loss though one is wanted; its clock runs from here on."""
         wanted = self._wanted(owned, held)
-        if wanted is None or wanted.stops.stop_loss is None:
+        key, now = position_key(owned, held.position), self._desk.clock.now()
+        is_wanted = wanted is not None and wanted.stops.stop_loss is not None
+        if not is_wanted or held.position.stops.stop_loss is not None:
+            self.unprotected_times.over(key, now, has_stop=is_wanted)
             return False
-        if held.position.stops.stop_loss is not None:
-            return False
-        key = position_key(owned, held.position)
-        self.unprotected_times.missing(key, self._desk.clock.now())
+        self.unprotected_times.missing(key, now)
         return True
 
     @staticmethod
@@ -333,6 +345,31 @@ class PositionGuard:
                 f"{owned.account_id}:{position.symbol}:close",
                 f"{position.symbol}: not closed yet: {error.message}",
             )
+
+    # --- what is written of it ----------------------------------------------------------------
+
+    def _keep_periods(self, owned: OwnedAccount) -> bool:
+        """Once a look has mended what it could; False: some of it is still to be written."""
+        changed = self.unprotected_times.changed(owned.account_id)
+        if changed and self._desk.audit.keep_periods(changed):
+            self.unprotected_times.written(owned.account_id, changed)
+            return True
+        return not changed
+
+    def _reconcile_periods(self, owned: OwnedAccount) -> None:
+        """Once per ownership, and when spools came home: see `UnprotectedTimes.reconcile`."""
+        audit = self._desk.audit
+        if audit.waiting:
+            return  # not all of it is in Postgres yet
+        try:
+            listed = audit.periods.open_of(owned.account_id)
+        except Unavailable as error:
+            self._quiet.warning("periods", f"unprotected periods are not listed: {error.message}")
+            return
+        now = self._desk.clock.now()
+        self.unprotected_times.reconcile(owned.account_id, listed, now)
+        owned.relist_periods = False
+        self._keep_periods(owned)
 
     # --- leftovers ---------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from datetime import datetime, timedelta
 
 from module.gateway.account_desk import AccountDesk
 from module.gateway.alarms import Alarms, position_lines
+from module.gateway.numbers import GatewayCounts, ProtectionNumbers
 from module.gateway.owned_account import OwnedAccount
 from module.gateway.protection import PARTICIPANT, Look, PositionGuard
 from module.gateway.quiet_log import QuietLog
@@ -74,6 +75,7 @@ class _Watch:
     unprotected_since: datetime | None = None
     last_error: str = ""
     busy_since_s: float | None = None
+    looked_s: float | None = None
     is_slow: bool = False
 
 
@@ -89,8 +91,11 @@ class ProtectionLoop:
         make_clock: Callable[[], Clock],
         *,
         is_stepped: bool = False,
+        counts: GatewayCounts | None = None,
     ) -> None:
         """`is_stepped`: the clock is a stepped world's, and stands still during a look."""
+        self._counts = counts or GatewayCounts()
+        self._began_s = desk.clock.monotonic()
         self._desk = desk
         self._guard = guard
         self._alarms = alarms
@@ -161,6 +166,22 @@ class ProtectionLoop:
                 "errors": {name: watch.last_error for name, watch in watches if watch.last_error},
                 "stuck": [name for name, watch in watches if _is_stuck(watch, now_s)],
             }
+
+    def numbers(self) -> ProtectionNumbers:
+        """See `ProtectionNumbers`."""
+        now_s = self._desk.clock.monotonic()
+        with self._lock:
+            watches = list(self._watches.values())
+        watched = [watch for watch in watches if watch.open or watch.looked_s is None]
+        seen_s = [self._began_s if w.looked_s is None else w.looked_s for w in watched]
+        return ProtectionNumbers(
+            alive=self.is_alive(),
+            failures=self._failures,
+            accounts=len(watches),
+            open_accounts=sum(watch.open for watch in watches),
+            look_age_s=max((now_s - looked_s for looked_s in seen_s), default=0.0),
+            stuck=sum(_is_stuck(watch, now_s) for watch in watches),
+        )
 
     def _ring(self) -> None:
         if self._pipe is None:
@@ -325,6 +346,7 @@ class ProtectionLoop:
             if thorough:
                 watch.thorough_at = now + IDLE_PERIOD
             self._alarms.over(owned, "credentials")
+            watch.looked_s = self._desk.clock.monotonic()
         except NotFound as error:
             watch.last_error, pause = error.message, IDLE_PERIOD
         except Forbidden as error:
@@ -345,6 +367,7 @@ class ProtectionLoop:
         except Exception as error:  # the top of a process loop: record, and look again
             log.exception("account %s: the guard failed", account_id)
             watch.last_error = f"{type(error).__name__}: see the log"
+        self._counts.looked(ended_well=not watch.last_error)
         with self._lock:
             watch.due = [when for when in watch.due if when > now] or [now + pause]
 
@@ -410,7 +433,9 @@ class ProtectionLoop:
             return  # Postgres has not answered yet
         try:
             active = set(self._desk.active_ids())
-            self._desk.audit.adopt()
+            if self._desk.audit.adopt():
+                for owned in self._desk.all_owned():
+                    owned.relist_periods = True  # what was brought home may be open still
         except Unavailable as error:
             self._quiet.warning("roster", f"accounts cannot be listed: {error.message}")
             self._roster_at = now + ROSTER_AGAIN

@@ -6,6 +6,7 @@ Everything it needs is an argument; `module/gateway/assembly.py` puts the real p
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from module.gateway.alarms import Alarms
 from module.gateway.audit import Audit
 from module.gateway.budget import RequestBudget
 from module.gateway.moment import MomentClock
+from module.gateway.numbers import GatewayCounts, GatewayNumbers
 from module.gateway.order_path import OrderPath
 from module.gateway.protection import PositionGuard
 from module.gateway.protection_loop import ProtectionLoop
@@ -28,6 +30,7 @@ from module.gateway.settings_path import CLIENT_ID, SETTINGS_FRESH_S, SettingsPa
 from module.gateway.spool import Spool
 from module.gateway.stores import (
     AccountStore,
+    BarePeriodStore,
     LeaseStore,
     PaperExchange,
     WantedStopStore,
@@ -86,6 +89,7 @@ class GatewayStores:
     leases: LeaseStore
     writes: WriteLog
     stops: WantedStopStore
+    periods: BarePeriodStore
 
 
 @dataclass(slots=True)
@@ -128,7 +132,8 @@ class Gateway:
         `make_loop_clock` is called in the protection thread and makes the participant
         `module.gateway.protection.PARTICIPANT`.
         """
-        budget = self._budget = RequestBudget(clock)
+        self._counts = GatewayCounts()
+        budget = self._budget = RequestBudget(clock, self._counts)
         self._clock = clock
         self._moment = clock.moment if isinstance(clock, MomentClock) else nullcontext
         self._alarms = Alarms(alerts, clock)
@@ -136,7 +141,7 @@ class Gateway:
         self._desk = AccountDesk(
             accounts=stores.accounts,
             leases=stores.leases,
-            audit=Audit(stores.writes, stores.stops, spool, clock),
+            audit=Audit(stores.writes, stores.stops, stores.periods, spool, clock),
             venues=venues,
             budget=budget,
             clock=clock,
@@ -148,7 +153,12 @@ class Gateway:
         self._tracer = Tracer(self._desk)
         self._guard = PositionGuard(self._desk, self._orders, rules.installation, self._alarms)
         self._loop = ProtectionLoop(
-            self._desk, self._guard, self._alarms, make_loop_clock, is_stepped=rules.is_stepped
+            self._desk,
+            self._guard,
+            self._alarms,
+            make_loop_clock,
+            is_stepped=rules.is_stepped,
+            counts=self._counts,
         )
         self._opening = AccountOpening(
             accounts=stores.accounts,
@@ -207,6 +217,33 @@ class Gateway:
             "spooled": self._desk.audit.waiting,
             "unprotected_times": self._guard.unprotected_times.figures(),
         }
+
+    def numbers(self) -> GatewayNumbers:
+        """What is counted and how things stand, without a request or a query."""
+        owned = self._desk.all_owned()
+        now = self._clock.now()
+        bare = self._guard.unprotected_times.open_now()
+        periods, unprotected_s = self._guard.unprotected_times.totals(now)
+        return GatewayNumbers(
+            counts=self._counts.read(),
+            protection=self._loop.numbers(),
+            rooms=tuple(self._budget.rooms()),
+            shut_out=self._budget.shut_out(),
+            circuits=Counter(item.endpoints.value for item in self._budget.troubled()),
+            accounts_open=len(owned),
+            leases_held=sum(account.lease_held for account in owned),
+            halted=sum(bool(account.halted) for account in owned),
+            unprotected=len(bare),
+            unprotected_oldest_s=max(
+                ((now - period.started_at).total_seconds() for period in bare), default=0.0
+            ),
+            unprotected_periods=periods,
+            unprotected_s=unprotected_s,
+            unresolved=sum(len(account.unresolved) for account in owned),
+            spooled=self._desk.audit.waiting,
+            spool_bytes=self._desk.audit.waiting_bytes,
+            skew_s=max((account.skew_s for account in owned), key=abs, default=0.0),
+        )
 
     # --- reads of one account ------------------------------------------------------------------
 
@@ -277,7 +314,10 @@ class Gateway:
     ) -> list[SubmitResult]:
         """See `ports.Exchange.submit`."""
         with self._moment():
-            return self._orders.submit(self._desk.open(account_id), stamp, orders)
+            results = self._orders.submit(self._desk.open(account_id), stamp, orders)
+        for result in results:
+            self._counts.ordered(result.outcome.value)
+        return results
 
     def rule_out(self, account_id: str, stamp: WriteStamp, missing: MissingOrder) -> OrderTrace:
         """See `ports.Exchange.rule_out`."""

@@ -53,6 +53,12 @@ class Spool:
         """How many records of this process wait."""
         return self._count
 
+    @property
+    def size_bytes(self) -> int:
+        """How large this process's file is; BYTES_MAX is as large as it gets."""
+        with self._lock:
+            return os.fstat(self._file).st_size if self._file >= 0 else 0
+
     def append(self, record: Record) -> None:
         """Keep it; when this returns it survives a power cut. Unavailable when the disk refuses."""
         line = json.dumps(record, separators=(",", ":"), default=str).encode() + b"\n"
@@ -95,20 +101,26 @@ class Spool:
             return taken
 
     def adopt(self, store: Callable[[Sequence[Record]], int]) -> int:
-        """Bring home what dead processes left in the folder; how many records."""
+        """Bring home what dead processes left in the folder; how many records. A file that the
+        disk does not give out now (D21) is left for the next time."""
         found = 0
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
             if path == self._path:
                 continue
             try:
-                descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+                found += self._adopt_file(path, store)
             except FileNotFoundError:
                 continue
-            try:
-                found += self._adopt_one(path, descriptor, store)
-            finally:
-                os.close(descriptor)
+            except OSError as error:
+                log.warning("%s is not brought home yet: %s", path.name, error.strerror)
         return found
+
+    def _adopt_file(self, path: Path, store: Callable[[Sequence[Record]], int]) -> int:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            return self._adopt_one(path, descriptor, store)
+        finally:
+            os.close(descriptor)
 
     def close(self) -> None:
         """Let go of the file; an empty one is removed, another is found by the next process."""

@@ -18,6 +18,7 @@ from module.db.repositories.gateway_writes import (
     WriteEntry,
     WriteOutcome,
 )
+from module.db.repositories.unprotected_periods import BarePeriod
 from module.db.repositories.wanted_stops import WantedStops
 from module.model.credentials import Credentials, SealedCredentials
 
@@ -101,6 +102,14 @@ class WantedStopStore(Protocol):
     def put(self, wanted: WantedStops) -> None: ...
 
     def remove(self, account_id: str, symbol: str, asked_at: datetime) -> None: ...
+
+
+class BarePeriodStore(Protocol):
+    """`module.db.repositories.unprotected_periods.UnprotectedPeriodRepository`."""
+
+    def put(self, periods: Sequence[BarePeriod]) -> None: ...
+
+    def open_of(self, account_id: str) -> list[BarePeriod]: ...
 
 
 class PaperExchange(Protocol):

@@ -75,7 +75,7 @@ class SymbolRow:
 
 @dataclass(frozen=True, slots=True)
 class PortfolioRow:
-    """The whole account at one minute."""
+    """The whole account at one minute. Each number's formula: docs/metrics.md."""
 
     current_pv: Decimal
     netprofit: Decimal | None
@@ -99,11 +99,14 @@ class PortfolioRow:
     measured_at: datetime
     late: bool
     flags: str
+    gross_exposure: float | None = None
+    net_exposure: float | None = None
+    unprotected_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class IndicatorRow:
-    """Indicators of the curve up to one minute."""
+    """Indicators of the curve up to one minute. Each number's formula: docs/metrics.md."""
 
     returns_1min: int
     cumulative_return: float | None
@@ -120,6 +123,17 @@ class IndicatorRow:
     trades_won: int
     win_rate: float | None
     flags: str
+    calmar_1min: float | None = None
+    calmar_1day: float | None = None
+    drawdown_1day: float | None = None
+    max_drawdown_1day: float | None = None
+    profit_factor: float | None = None
+    average_win: Decimal | None = None
+    average_loss: Decimal | None = None
+    traded_notional: Decimal | None = None
+    turnover: float | None = None
+    slippage_bps: float | None = None
+    slippage_cost: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +156,11 @@ class MinuteRows:
 
 @dataclass(frozen=True, slots=True)
 class TransactionRow:
-    """One fill or one movement of the wallet, keyed by `source` and the exchange's id."""
+    """One fill or one movement of the wallet, keyed by `source` and the exchange's id.
+
+    `client_id` and `decision_price` are a fill's: the slice that was sent and the price its leg was
+    planned at; None where nobody planned it. A transfer of coins has its value in `quote_size`.
+    """
 
     source: str
     exchange_id: str
@@ -161,11 +179,13 @@ class TransactionRow:
     balance: Decimal | None
     is_taker: bool | None
     at: datetime
+    client_id: str | None = None
+    decision_price: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedPositionRow:
-    """One position that is over, keyed by the exchange's id."""
+    """One position that is over, keyed by the exchange's id (spot: the id of its last fill)."""
 
     exchange_id: str
     symbol: str
@@ -195,6 +215,14 @@ class HistoryRows:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedOrder:
+    """What is known of an order that a leg became: its slice, and what the leg was planned at."""
+
+    client_id: str
+    decision_price: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class GapRow:
     """One minute without a row."""
 
@@ -216,21 +244,54 @@ class SymbolTotals:
 
 
 @dataclass(frozen=True, slots=True)
+class TradeSums:
+    """What closed positions and fills add up to since a session's start, in quote asset.
+
+    `lost` is negative or zero. `slippage_cost` is Σ side × (price − decision price) × size over the
+    fills that have a decision price, `slippage_notional` Σ price × size over the same.
+    """
+
+    trades: int = 0
+    trades_won: int = 0
+    won: Decimal = ZERO
+    lost: Decimal = ZERO
+    traded_notional: Decimal = ZERO
+    slippage_cost: Decimal = ZERO
+    slippage_notional: Decimal = ZERO
+
+    def __add__(self, other: TradeSums) -> TradeSums:
+        return TradeSums(
+            self.trades + other.trades,
+            self.trades_won + other.trades_won,
+            self.won + other.won,
+            self.lost + other.lost,
+            self.traded_notional + other.traded_notional,
+            self.slippage_cost + other.slippage_cost,
+            self.slippage_notional + other.slippage_notional,
+        )
+
+
+NO_TRADES = TradeSums()
+
+
+@dataclass(frozen=True, slots=True)
 class StoredHistory:
     """A session's stored history: sums, how far it goes, and the ids of its newest part.
 
+    `open_fills`: on spot, the fills (and transfers of coins) of each symbol after its last closed
+    position, oldest first.
     `recent` has "fill:<id>", "bill:<id>", "position:<id>" of what is asked for again, because
     exchanges publish late. A time is None where nothing is stored yet.
     """
 
     by_symbol: Mapping[str, SymbolTotals]
     net_transfers: Decimal
-    trades: int
-    trades_won: int
+    sums: TradeSums
     fill_at: datetime | None
     bill_at: datetime | None
     position_closed_at: datetime | None
     recent: frozenset[str]
+    open_fills: tuple[TransactionRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +306,15 @@ class StoredMinute:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredAdditions:
+    """What became of a session's historical rows: how many were `new`, or why the database
+    `refused` them all (nothing of them was written)."""
+
+    new: int
+    refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CurvePoint:
     """One point of a session's curve, as stored."""
 
@@ -252,3 +322,19 @@ class CurvePoint:
     current_pv: Decimal
     net_transfers: Decimal
     initial_balance: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredProgress:
+    """Where a session's stored rows stand: what a watcher that knows nothing of it goes on from.
+
+    `kept`: the minutes after `sure_until` (after which it is not yet known for good that each
+    minute has its row or its gap) up to `last_minute` that have one. `curve` are the points after
+    the minute of `state`, the running indicators as last stored.
+    """
+
+    last_minute: datetime | None
+    sure_until: datetime | None
+    kept: frozenset[datetime]
+    state: Mapping[str, object] | None
+    curve: tuple[CurvePoint, ...]

@@ -4,6 +4,8 @@ A session's processes show a *session* grant: it opens exactly one account. A se
 (market collector, platform API) shows a *service* grant: it opens public market data, the opening
 of paper accounts and the saving of credentials, and no account's orders.
 
+A scraper shows a *scrape* grant: it opens the numbers of `/metrics` and nothing else.
+
 A token is `afg1.<payload>.<signature>`: base64url of canonical JSON, then HMAC-SHA256 over the
 first two parts. There is one algorithm and no header that could name another. Grants do not
 expire; they end when `token_key` is replaced.
@@ -17,7 +19,7 @@ import hashlib
 import hmac
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from module.model.canonical import canonical_json
 from module.model.errors import Forbidden, InvalidInput, Unauthenticated
@@ -26,7 +28,7 @@ _VERSION = "afg1"
 _TOKEN_LENGTH_MAX = 2048
 _FIELDS = frozenset({"kind", "account_id", "session_id", "owner_id", "name"})
 
-GrantKind = Literal["session", "service"]
+GrantKind = Literal["session", "service", "scrape"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,11 @@ class Grant:
         if self.kind != "service":
             raise Forbidden("this needs a service token")
 
+    def opens_metrics(self) -> None:
+        """Return if this grant opens `/metrics`: a scraper's, or a service's; else Forbidden."""
+        if self.kind not in ("scrape", "service"):
+            raise Forbidden("this needs a scraper's token")
+
 
 def session_grant(account_id: str, session_id: str, owner_id: str) -> Grant:
     """The grant of one session: its account, for reading and writing."""
@@ -58,6 +65,11 @@ def session_grant(account_id: str, session_id: str, owner_id: str) -> Grant:
 def service_grant(name: str) -> Grant:
     """The grant of one of our own services, e.g. `market` or `platform`."""
     return Grant("service", name=name)
+
+
+def scrape_grant(name: str) -> Grant:
+    """The grant of whoever reads metrics."""
+    return Grant("scrape", name=name)
 
 
 def mint_grant(grant: Grant, key: str) -> str:
@@ -97,7 +109,7 @@ def _grant_from(loaded: object) -> Grant:
         not isinstance(loaded, dict)
         or set(loaded) != _FIELDS
         or not all(isinstance(value, str) for value in loaded.values())
-        or loaded["kind"] not in ("session", "service")
+        or loaded["kind"] not in get_args(GrantKind)
     ):
         raise Unauthenticated("not a token of this installation")
     return Grant(**loaded)

@@ -42,17 +42,51 @@ class LostError(Exception):
     """The request left and no whole answer came back: it may have been carried out."""
 
 
-class ServiceHttp:
-    """Calls under one base URL with one bearer token. The token is never printed."""
+class Connections:
+    """Kept connections of one process; thread safe. At most `size` to a host stay open."""
 
-    def __init__(self, base_url: str, token: str, *, answer_timeout_s: float = 45.0) -> None:
+    def __init__(self, size: int = 4) -> None:
+        self._size = size
+        self._pool: urllib3.PoolManager | None = None
+        self._pool_pid = 0
+
+    def pool(self) -> urllib3.PoolManager:
+        """The pool; a forked child makes its own."""
+        import urllib3
+
+        if self._pool is None or self._pool_pid != os.getpid():
+            self._pool = urllib3.PoolManager(maxsize=self._size)
+            self._pool_pid = os.getpid()
+        return self._pool
+
+    def close(self) -> None:
+        """Leave no connection open."""
+        if self._pool is not None and self._pool_pid == os.getpid():
+            self._pool.clear()
+        self._pool = None
+
+
+class ServiceHttp:
+    """Calls under one base URL with one bearer token. The token is never printed.
+
+    `connections` are somebody's who makes calls with several tokens, and are theirs to close.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str,
+        *,
+        answer_timeout_s: float = 45.0,
+        connections: Connections | None = None,
+    ) -> None:
         if not base_url.startswith(("http://", "https://")):
             raise InvalidInput(f"not a service address: {base_url!r}")
         self.base_url = base_url.rstrip("/")
         self._token = token
         self._answer_timeout_s = answer_timeout_s
-        self._pool: urllib3.PoolManager | None = None
-        self._pool_pid = 0
+        self._shared = connections is not None
+        self._connections = connections or Connections()
 
     def __repr__(self) -> str:
         return f"ServiceHttp({self.base_url!r})"
@@ -80,7 +114,7 @@ class ServiceHttp:
             body = json.dumps(document, separators=(",", ":")).encode()
             headers["Content-Type"] = "application/json"
         try:
-            response = self._connections().request(
+            response = self._connections.pool().request(
                 method,
                 self.base_url + path,
                 fields=dict(query) if query else None,
@@ -100,14 +134,5 @@ class ServiceHttp:
 
     def close(self) -> None:
         """Leave no connection open."""
-        if self._pool is not None and self._pool_pid == os.getpid():
-            self._pool.clear()
-        self._pool = None
-
-    def _connections(self) -> urllib3.PoolManager:
-        import urllib3
-
-        if self._pool is None or self._pool_pid != os.getpid():
-            self._pool = urllib3.PoolManager(maxsize=4)
-            self._pool_pid = os.getpid()
-        return self._pool
+        if not self._shared:
+            self._connections.close()

@@ -27,6 +27,7 @@ from tests.fakes.gateway_rig import SESSION, buy
 from tests.fakes.gateway_stores import (
     CREDENTIALS_KEY,
     MemoryAccounts,
+    MemoryBarePeriods,
     MemoryLeases,
     MemoryPaper,
     MemoryPostgres,
@@ -65,6 +66,7 @@ class FaultyExchange:
                 leases=MemoryLeases(self.postgres),
                 writes=MemoryWrites(self.postgres),
                 stops=MemoryWantedStops(self.postgres),
+                periods=MemoryBarePeriods(self.postgres),
             ),
             venues=CcxtVenues(self.clock),
             paper=MemoryPaper(),

@@ -17,6 +17,7 @@ from module.security.credentials import KeyRing
 from tests.fakes.gateway_stores import (
     CREDENTIALS_KEY,
     MemoryAccounts,
+    MemoryBarePeriods,
     MemoryLeases,
     MemoryPaper,
     MemoryPostgres,
@@ -58,6 +59,7 @@ class GatewayRig:
                 leases=MemoryLeases(self.postgres, gateway_id),
                 writes=MemoryWrites(self.postgres),
                 stops=MemoryWantedStops(self.postgres),
+                periods=MemoryBarePeriods(self.postgres),
             ),
             venues=self.venues,
             paper=self.paper,

@@ -17,6 +17,7 @@ from module.db.repositories.gateway_writes import (
     WriteKind,
     WriteOutcome,
 )
+from module.db.repositories.unprotected_periods import BarePeriod
 from module.db.repositories.wanted_stops import WantedStops
 from module.model.credentials import Credentials, SealedCredentials
 from module.model.errors import Conflict, NotFound, StaleWriter, Unavailable
@@ -41,6 +42,7 @@ class MemoryPostgres:
     sealed: dict[str, SealedCredentials] = field(default_factory=dict)
     writes: list[KnownWrite] = field(default_factory=list)
     wanted: dict[tuple[str, str], WantedStops] = field(default_factory=dict)
+    periods: dict[str, BarePeriod] = field(default_factory=dict)
     living: dict[str, str] = field(default_factory=dict)
     owner: str | None = None
     away: bool = False
@@ -188,7 +190,9 @@ class MemoryWrites:
             if write is None:
                 fresh[entry.client_id] = self._append(author, entry, sent_at).write_id
             elif write.outcome is WriteOutcome.NOT_SENT:
-                self._postgres.writes[write.write_id - 1] = replace(write, outcome=None)
+                self._postgres.writes[write.write_id - 1] = replace(
+                    write, outcome=None, symbol=entry.symbol, request=dict(entry.request)
+                )
                 fresh[entry.client_id] = write.write_id
             else:
                 seen[entry.client_id] = write
@@ -271,6 +275,24 @@ class MemoryWantedStops:
         known = self._postgres.wanted.get((account_id, symbol))
         if known is not None and known.updated_at <= asked_at:
             del self._postgres.wanted[(account_id, symbol)]
+
+
+class MemoryBarePeriods:
+    def __init__(self, postgres: MemoryPostgres) -> None:
+        self._postgres = postgres
+
+    def put(self, periods: Sequence[BarePeriod]) -> None:
+        self._postgres.answer()
+        for period in periods:
+            known = self._postgres.periods.setdefault(period.period_id, period)
+            if known.ended_at is None:
+                ended = replace(known, ended_at=period.ended_at)
+                self._postgres.periods[period.period_id] = ended
+
+    def open_of(self, account_id: str) -> list[BarePeriod]:
+        self._postgres.answer()
+        known = sorted(self._postgres.periods.values(), key=lambda each: each.started_at)
+        return [p for p in known if p.account_id == account_id and p.ended_at is None]
 
 
 class MemoryPaper:

@@ -36,9 +36,12 @@ from module.model.results import (
     GapRow,
     HistoryRows,
     MinuteRows,
+    PlannedOrder,
+    StoredAdditions,
     StoredHistory,
     StoredMinute,
     SymbolTotals,
+    TradeSums,
     WatchedSession,
 )
 from module.ports import Alert, Clock
@@ -294,6 +297,8 @@ class MemorySessions:
 
     current: WatchedSession | None
     away: bool = False
+    planned: dict[str, PlannedOrder] = field(default_factory=dict)
+    bare_s: float | None = None
 
     def watched(self, session_id: str) -> WatchedSession:
         if self.away:
@@ -304,6 +309,18 @@ class MemorySessions:
 
     def active(self) -> Sequence[str]:
         return [] if self.current is None else [self.current.session_id]
+
+    def planned_orders(
+        self, session: WatchedSession, since: datetime, until: datetime
+    ) -> Mapping[str, PlannedOrder]:
+        if self.away:
+            raise Unavailable("database finplatform does not answer")
+        return self.planned
+
+    def unprotected_s(self, session: WatchedSession, until: datetime) -> float | None:
+        if self.away:
+            raise Unavailable("database finplatform does not answer")
+        return self.bare_s
 
 
 class MemoryResults:
@@ -336,9 +353,19 @@ class MemoryResults:
             portfolio=None if "portfolio" in self.refuses else rows.portfolio,
             indicators=None if "indicators" in self.refuses else rows.indicators,
         )
+        if self.minutes[rows.minute].portfolio is not None:
+            self.gap_rows.pop(rows.minute, None)
         if state is not None:
             self.state = state
         return StoredMinute(True, dict.fromkeys(self.refuses, "numeric field overflow"))
+
+    def store_minutes(
+        self, batch: Sequence[tuple[MinuteRows, Mapping[str, object] | None]]
+    ) -> list[StoredMinute]:
+        return [self.store_minute(rows, state) for rows, state in batch]
+
+    def store_histories(self, batch: Sequence[HistoryRows]) -> list[StoredAdditions]:
+        return [StoredAdditions(self.store_history(rows)) for rows in batch]
 
     def store_history(self, rows: HistoryRows) -> int:
         self._answer()
@@ -389,7 +416,13 @@ class MemoryResults:
         recent = {f"{source}:{number}" for source, number in self.transactions}
         recent |= {f"position:{number}" for number in self.closed}
         return StoredHistory(
-            self.totals, Decimal(0), len(self.closed), 0, None, None, None, frozenset(recent)
+            self.totals,
+            Decimal(0),
+            TradeSums(trades=len(self.closed)),
+            None,
+            None,
+            None,
+            frozenset(recent),
         )
 
 

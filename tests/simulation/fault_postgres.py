@@ -25,6 +25,7 @@ from tests.simulation.memory_postgres.alerts import AlertTables, MemoryAlerts
 from tests.simulation.memory_postgres.gateway import (
     GatewayTables,
     MemoryAccounts,
+    MemoryBarePeriods,
     MemoryLeases,
     MemoryWantedStops,
     MemoryWrites,
@@ -225,6 +226,7 @@ class SimulatedPostgres:
         self.accounts = MemoryAccounts(platform, self.gateway_tables)
         self.writes = MemoryWrites(platform, self.gateway_tables)
         self.stops = MemoryWantedStops(platform, self.gateway_tables)
+        self.periods = MemoryBarePeriods(platform, self.gateway_tables)
         self.alerts = MemoryAlerts(platform, self.alert_tables)
         self.results: MemoryResults = _ContestedResults(
             Connection(self.server, "finwatcher"), self.result_tables, self.gate

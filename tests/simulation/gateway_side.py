@@ -109,6 +109,7 @@ class GatewayProcess:
                 leases=ground.postgres.leases(self.gateway_id),
                 writes=ground.postgres.writes,
                 stops=ground.postgres.stops,
+                periods=ground.postgres.periods,
             ),
             venues=SimVenues(clock, ground.exchange, process),
             paper=None,

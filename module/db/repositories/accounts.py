@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -82,6 +82,10 @@ class AccountRepository:
         """The owner's active accounts (or all of them), oldest first."""
         query = select(Account).where(Account.owner_id == owner_id)
         return self._list(query if with_inactive else query.where(Account.active))
+
+    def list_named(self, account_ids: Collection[str]) -> list[AccountRecord]:
+        """The accounts of these ids that there are, switched off or not, in one query."""
+        return self._list(select(Account).where(Account.account_id.in_(account_ids)))
 
     def list_active(self) -> list[AccountRecord]:
         """All active accounts, oldest first."""

@@ -188,26 +188,30 @@ class WriteRepository:
         self, author: Author, entries: Sequence[WriteEntry], sent_at: datetime, token: str
     ) -> Reservation:
         """Some of these client ids have been here before: those that were certainly not sent are
-        free again, and those that carry `token` are our own of a moment ago."""
+        free again (for an order of another size too: a plan that is made anew has the ids of the
+        one before), and those that carry `token` are our own of a moment ago."""
         ids = [entry.client_id for entry in entries]
 
         def work(session: Session) -> Reservation:
             limits = _compare_author(session, author)
-            session.execute(
-                update(GatewayWrite)
-                .where(
-                    GatewayWrite.account_id == author.account_id,
-                    GatewayWrite.kind == WriteKind.ORDER.value,
-                    GatewayWrite.client_id.in_(ids),
-                    GatewayWrite.outcome == WriteOutcome.NOT_SENT.value,
+            for entry in entries:
+                session.execute(
+                    update(GatewayWrite)
+                    .where(
+                        GatewayWrite.account_id == author.account_id,
+                        GatewayWrite.kind == WriteKind.ORDER.value,
+                        GatewayWrite.client_id == entry.client_id,
+                        GatewayWrite.outcome == WriteOutcome.NOT_SENT.value,
+                    )
+                    .values(
+                        outcome=None,
+                        answer={"reservation": token},
+                        symbol=entry.symbol,
+                        request=dict(entry.request),
+                        epoch=author.epoch,
+                        sent_at=sent_at,
+                    )
                 )
-                .values(
-                    outcome=None,
-                    answer={"reservation": token},
-                    epoch=author.epoch,
-                    sent_at=sent_at,
-                )
-            )
             found = session.execute(
                 select(GatewayWrite).where(
                     GatewayWrite.account_id == author.account_id,

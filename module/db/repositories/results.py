@@ -18,13 +18,16 @@ from sqlalchemy import Row, Table, func, select, union_all
 from sqlalchemy.orm import Session
 
 from module.db.database import Database
+from module.db.repositories.results_bulk import write_histories, write_minutes
 from module.db.repositories.results_history import sum_history
 from module.db.repositories.results_writes import (
+    insert_gaps,
     insert_new,
     owner_columns,
     values_of,
     write_minute,
 )
+from module.db.results_rollups import day_of, mark_days
 from module.db.results_tables import (
     ResultGap,
     WatchState,
@@ -42,6 +45,7 @@ from module.model.results import (
     IndicatorRow,
     MinuteRows,
     PortfolioRow,
+    StoredAdditions,
     StoredHistory,
     StoredMinute,
     SymbolRow,
@@ -80,6 +84,12 @@ class ResultsRepository:
         """
         return self._database.run_idempotent(lambda session: write_minute(session, rows, state))
 
+    def store_minutes(
+        self, batch: Sequence[tuple[MinuteRows, Mapping[str, object] | None]]
+    ) -> list[StoredMinute]:
+        """`store_minute` for many sessions at once, with the same outcome for each, in order."""
+        return write_minutes(self._database, batch)
+
     def store_history(self, rows: HistoryRows) -> int:
         """Add historical rows that are not there yet; how many were new."""
 
@@ -94,8 +104,12 @@ class ResultsRepository:
 
         return self._database.run_idempotent(work)
 
+    def store_histories(self, batch: Sequence[HistoryRows]) -> list[StoredAdditions]:
+        """`store_history` for many sessions at once; for each, in order, what became of it."""
+        return write_histories(self._database, batch)
+
     def store_gaps(self, session: WatchedSession, gaps: Sequence[GapRow]) -> int:
-        """Record gaps for minutes that have neither row nor gap; how many were new."""
+        """Record gaps for minutes that have no row, and no gap that says more; how many."""
         if not gaps:
             return 0
         portfolio = portfolio_table(session.market)
@@ -110,8 +124,9 @@ class ResultsRepository:
                     )
                 )
             )
-            values = [values_of(gap) for gap in gaps if gap.minute not in there]
-            return insert_new(db, _GAPS, values)
+            new = [gap for gap in gaps if gap.minute not in there]
+            mark_days(db, [(gap.session_id, day_of(gap.minute), session.market) for gap in new])
+            return insert_gaps(db, new)
 
         return self._database.run_idempotent(work)
 

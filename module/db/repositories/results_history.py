@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -11,7 +12,14 @@ from sqlalchemy import ColumnElement, and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from module.db.results_tables import positions_table, transactions_table
-from module.model.results import StoredHistory, SymbolTotals, WatchedSession
+from module.model.market import MarketType
+from module.model.results import (
+    StoredHistory,
+    SymbolTotals,
+    TradeSums,
+    TransactionRow,
+    WatchedSession,
+)
 
 QUOTE_ASSET = "USDT"
 
@@ -22,23 +30,26 @@ def sum_history(db: Session, session: WatchedSession, overlap: timedelta) -> Sto
     Realised PnL and fees come from fills, funding and transfers from bills.
     """
     newest = _newest(db, session)
-    trades, won = _count_trades(db, session)
     return StoredHistory(
         by_symbol=_symbol_totals(db, session),
         net_transfers=_net_transfers(db, session),
-        trades=trades,
-        trades_won=won,
+        sums=trade_sums(db, session),
         fill_at=newest["fill"],
         bill_at=newest["bill"],
         position_closed_at=newest["position"],
         recent=_recent_ids(db, session, newest, 2 * overlap),
+        open_fills=_open_fills(db, session) if session.market is MarketType.SPOT else (),
     )
 
 
 def _symbol_totals(db: Session, session: WatchedSession) -> dict[str, SymbolTotals]:
     t = transactions_table(session.market)
     fill = t.c.source == "fill"
-    fee_in_quote = case((t.c.fee_asset == QUOTE_ASSET, t.c.fee), else_=t.c.fee * t.c.price)
+    fee_in_quote = case(
+        (t.c.fee_asset == QUOTE_ASSET, t.c.fee),
+        (t.c.fee_asset + QUOTE_ASSET == t.c.symbol, t.c.fee * t.c.price),
+        else_=0,
+    )
     funding = and_(t.c.source == "bill", t.c.kind == "funding", t.c.asset == QUOTE_ASSET)
     rows = db.execute(
         select(
@@ -55,25 +66,74 @@ def _symbol_totals(db: Session, session: WatchedSession) -> dict[str, SymbolTota
 
 def _net_transfers(db: Session, session: WatchedSession) -> Decimal:
     t = transactions_table(session.market)
+    moved = case((t.c.asset == QUOTE_ASSET, t.c.amount + t.c.fee), else_=t.c.quote_size)
     total = db.scalars(
-        select(func.coalesce(func.sum(t.c.amount + t.c.fee), 0)).where(
+        select(func.coalesce(func.sum(moved), 0)).where(
             t.c.session_id == session.session_id,
             t.c.source == "bill",
             t.c.kind == "transfer",
-            t.c.asset == QUOTE_ASSET,
         )
     ).one()
     return Decimal(total)
 
 
-def _count_trades(db: Session, session: WatchedSession) -> tuple[int, int]:
-    p = positions_table(session.market)
-    trades, won = db.execute(
-        select(func.count(), func.count().filter(p.c.net_profit > 0)).where(
-            p.c.session_id == session.session_id
+def trade_sums(
+    db: Session,
+    session: WatchedSession,
+    after: datetime | None = None,
+    until: datetime | None = None,
+) -> TradeSums:
+    """What closed positions and fills of (after, until] add up to; of all of them without these."""
+    p, t = positions_table(session.market), transactions_table(session.market)
+    net = p.c.net_profit
+    trades, trades_won, won, lost = db.execute(
+        select(
+            func.count(),
+            func.count().filter(net > 0),
+            _sum_where(net, net > 0),
+            _sum_where(net, net <= 0),
+        ).where(p.c.session_id == session.session_id, *_between(p.c.closed_at, after, until))
+    ).one()
+    direction = case((t.c.side == "buy", 1), else_=-1)
+    decided = t.c.decision_price.is_not(None)
+    traded, cost, notional = db.execute(
+        select(
+            func.coalesce(func.sum(t.c.quote_size), 0),
+            _sum_where(direction * (t.c.price - t.c.decision_price) * t.c.size, decided),
+            _sum_where(t.c.quote_size, decided),
+        ).where(
+            t.c.session_id == session.session_id,
+            t.c.source == "fill",
+            *_between(t.c.at, after, until),
         )
     ).one()
-    return int(trades), int(won)
+    return TradeSums(
+        trades, trades_won, Decimal(won), Decimal(lost), Decimal(traded), cost, notional
+    )
+
+
+def _open_fills(db: Session, session: WatchedSession) -> tuple[TransactionRow, ...]:
+    """The fills and coin transfers of each symbol after its last closed position."""
+    t, p = transactions_table(session.market), positions_table(session.market)
+    coins = and_(t.c.kind == "transfer", t.c.asset != QUOTE_ASSET)
+    last_closed = (
+        select(p.c.symbol, func.max(p.c.closed_at).label("closed_at"))
+        .where(p.c.session_id == session.session_id)
+        .group_by(p.c.symbol)
+        .subquery()
+    )
+    columns = [t.c[field.name] for field in dataclasses.fields(TransactionRow)]
+    rows = db.execute(
+        select(*columns)
+        .outerjoin(last_closed, last_closed.c.symbol == t.c.symbol)
+        .where(
+            t.c.session_id == session.session_id,
+            or_(t.c.source == "fill", coins),
+            or_(last_closed.c.closed_at.is_(None), t.c.at > last_closed.c.closed_at),
+        )
+        .order_by(t.c.at, t.c.exchange_id)
+    )
+    return tuple(TransactionRow(*row) for row in rows)
 
 
 def _newest(db: Session, session: WatchedSession) -> dict[str, datetime | None]:
@@ -124,3 +184,15 @@ def _recent_ids(
 
 def _sum_where(amount: ColumnElement[Any], condition: ColumnElement[bool]) -> ColumnElement[Any]:
     return func.coalesce(func.sum(amount).filter(condition), 0)
+
+
+def _between(
+    column: ColumnElement[Any], after: datetime | None, until: datetime | None
+) -> list[ColumnElement[bool]]:
+    """(after, until]; None: open."""
+    found = []
+    if after is not None:
+        found.append(column > after)
+    if until is not None:
+        found.append(column <= until)
+    return found

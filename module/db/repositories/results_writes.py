@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import TypeVar, cast
 
-from sqlalchemy import Table, delete, literal
+from sqlalchemy import Table, delete, literal, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from module.db.database import is_about_connection
+from module.db.results_rollups import day_of, mark_days
 from module.db.results_tables import (
+    ResultGap,
     WatchState,
     indicator_table,
     portfolio_table,
     symbols_table,
 )
-from module.model.results import HistoryRows, MinuteRows, StoredMinute
+from module.model.results import GapCause, GapRow, HistoryRows, MinuteRows, StoredMinute
 
 ROWS_PER_STATEMENT = 1000
 T = TypeVar("T")
+_GAPS = cast(Table, ResultGap.__table__)
 _STATES = cast(Table, WatchState.__table__)
 
 
@@ -49,13 +53,31 @@ def write_minute(
         owns = part("portfolio", lambda: _write_portfolio(session, rows))
         if owns is False:
             return StoredMinute(False, {})
+    mark_days(session, [(rows.session_id, day_of(rows.minute), rows.market)])
     if rows.symbols is not None:
         part("symbols", lambda: _write_symbols(session, rows, replace=bool(owns)))
     if rows.indicators is not None:
         part("indicators", lambda: _write_indicators(session, rows, replace=bool(owns)))
         if state is not None and owns and not failed:
             part("state", lambda: _write_state(session, rows, state))
+    if owns:
+        drop_gaps(session, [(rows.session_id, rows.minute)])
     return StoredMinute(True, failed)
+
+
+def drop_gaps(session: Session, keys: Sequence[tuple[str, datetime]]) -> None:
+    """A row takes the place of its minute's gap: it came late (from a spool), or another watcher
+    of the session had not seen the account."""
+    if keys:
+        session.execute(
+            text(
+                "DELETE FROM result_gaps_1min AS g "
+                "USING unnest(CAST(:ids AS text[]), CAST(:minutes AS timestamptz[])) "
+                "AS k (session_id, minute) "
+                "WHERE g.session_id = k.session_id AND g.minute = k.minute"
+            ),
+            {"ids": [key[0] for key in keys], "minutes": [key[1] for key in keys]},
+        )
 
 
 def _write_portfolio(session: Session, rows: MinuteRows) -> bool:
@@ -116,6 +138,24 @@ def insert_new(session: Session, table: Table, values: Sequence[Mapping[str, obj
         )
         new += len(inserted.all())
     return new
+
+
+def insert_gaps(session: Session, gaps: Sequence[GapRow]) -> int:
+    """Record gaps; how many are new or say more. One that says only that nobody was running, as who
+    knows nothing says, is replaced by one that knows the cause."""
+    recorded = 0
+    for start in range(0, len(gaps), ROWS_PER_STATEMENT):
+        statement = insert(_GAPS).values(
+            [values_of(gap) for gap in gaps[start : start + ROWS_PER_STATEMENT]]
+        )
+        told = statement.excluded
+        better = statement.on_conflict_do_update(
+            index_elements=[_GAPS.c.session_id, _GAPS.c.minute],
+            set_={"cause": told.cause, "detail": told.detail, "recorded_at": told.recorded_at},
+            where=(_GAPS.c.cause == GapCause.NOT_RUNNING.value) & (told.cause != _GAPS.c.cause),
+        )
+        recorded += len(session.execute(better.returning(literal(1))).all())
+    return recorded
 
 
 def values_of(row: object) -> dict[str, object]:

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from module.db.database import Database
 from module.db.platform_tables import Account, ActiveSession, Cycle
+from module.db.repositories import session_watch
 from module.db.repositories.audit import AuditEntry, add_audit
 from module.db.repositories.order_info import read_letter, write_letter
 from module.db.repositories.session_records import (
@@ -35,7 +36,7 @@ from module.db.repositories.session_records import (
     watched_session,
 )
 from module.model.errors import Conflict, InvariantViolated, NotFound, RateLimited, StaleWriter
-from module.model.results import WatchedSession
+from module.model.results import PlannedOrder, WatchedSession
 from module.model.sessions import DesiredState, EndState, SessionSpec, SessionState
 from module.ports import CycleRecord
 
@@ -358,6 +359,16 @@ class SessionRepository:
                 .limit(1)
             ).first()
         return watched_session(record, targets)
+
+    def planned_orders(
+        self, session: WatchedSession, since: datetime, until: datetime
+    ) -> dict[str, PlannedOrder]:
+        """The orders of the cycles of [since, until], by the exchange's order id."""
+        return session_watch.planned_orders(self._database, session, since, until)
+
+    def unprotected_s(self, session: WatchedSession, until: datetime) -> float | None:
+        """Seconds × positions of the session's account without their stop, since its start."""
+        return session_watch.unprotected_s(self._database, session, until)
 
     def _update(self, session_id: str, epoch: int | None, **values: object) -> None:
         with self._database.transaction() as session:

@@ -16,6 +16,7 @@ from module.db.repositories.gateway_writes import Author, WriteRepository
 from module.db.repositories.order_info import PostgresOrderInfoStore
 from module.db.repositories.results import ResultsRepository
 from module.db.repositories.sessions import SessionRepository
+from module.db.repositories.unprotected_periods import UnprotectedPeriodRepository
 from module.db.repositories.users import Role, UserRepository
 from module.db.repositories.wanted_stops import WantedStopRepository
 from module.gateway.stores import LeaseStore
@@ -26,6 +27,7 @@ from tests.fakes.stored_rows import NOON, paper_account, session_spec
 from tests.simulation.fault_postgres import SimulatedPostgres
 from tests.simulation.memory_postgres.gateway import (
     MemoryAccounts,
+    MemoryBarePeriods,
     MemoryWantedStops,
     MemoryWrites,
 )
@@ -41,6 +43,7 @@ class Stores:
     accounts: AccountRepository | MemoryAccounts
     writes: WriteRepository | MemoryWrites
     stops: WantedStopRepository | MemoryWantedStops
+    periods: UnprotectedPeriodRepository | MemoryBarePeriods
     sessions: SessionRepository | MemorySessions
     results: ResultsRepository | MemoryResults
     database: Database | None
@@ -95,7 +98,14 @@ def stores(request: pytest.FixtureRequest) -> Iterator[Stores]:
     if request.param == "model":
         model = SimulatedPostgres(lambda: NOON)
         yield Stores(
-            model.accounts, model.writes, model.stops, model.sessions, model.results, None, model
+            model.accounts,
+            model.writes,
+            model.stops,
+            model.periods,
+            model.sessions,
+            model.results,
+            None,
+            model,
         )
         return
     postgres: Settings = request.getfixturevalue("postgres")
@@ -105,6 +115,7 @@ def stores(request: pytest.FixtureRequest) -> Iterator[Stores]:
         AccountRepository(database),
         WriteRepository(database),
         WantedStopRepository(database),
+        UnprotectedPeriodRepository(database),
         SessionRepository(database),
         ResultsRepository(results),
         database,

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from module.db.repositories.gateway_writes import WriteEntry, WriteKind, WriteOutcome
+from module.db.repositories.unprotected_periods import BareCause, begin_period
 from module.db.repositories.wanted_stops import WantedStops
 from module.model.accounts import TradeEnv
 from module.model.credentials import SealedCredentials
@@ -19,9 +20,9 @@ from tests.fakes.stored_rows import NOON
 pytestmark = pytest.mark.timeout(60)
 
 
-def order(client_id: str) -> WriteEntry:
+def order(client_id: str, size: str = "0.0123") -> WriteEntry:
     """A row of an order."""
-    return WriteEntry(WriteKind.ORDER, "BTCUSDT", {"size": "0.0123"}, client_id)
+    return WriteEntry(WriteKind.ORDER, "BTCUSDT", {"size": size}, client_id)
 
 
 def test_an_account_is_found_and_its_label_is_taken(stores: Stores) -> None:
@@ -84,9 +85,11 @@ def test_a_row_is_reserved_once_and_again_only_when_it_was_not_sent(stores: Stor
     }
     stores.writes.record_outcomes(outcomes, NOON)
     again = stores.writes.reserve_orders(
-        author, [order("af-1"), order("af-2"), order("af-3")], NOON + timedelta(seconds=3)
+        author, [order("af-1"), order("af-2", "0.0124"), order("af-3")], NOON + timedelta(seconds=3)
     )
     assert (set(again.fresh), set(again.seen)) == ({"af-2", "af-3"}, {"af-1"})
+    requests = {row.client_id: row.request for row in stores.writes.unresolved(record.account_id)}
+    assert requests["af-2"] == {"size": "0.0124"}
     assert again.fresh["af-2"] == first.fresh["af-2"]
     assert again.seen["af-1"].outcome is WriteOutcome.ACCEPTED
     assert again.seen["af-1"].request == {"size": "0.0123"}
@@ -216,3 +219,29 @@ def test_orders_that_left_lately_are_counted_whoever_sent_them(stores: Stores) -
     nine = NOON + timedelta(seconds=9)
     assert stores.writes.sent_since(record.account_id, NOON) == [nine, nine]
     lease.close()
+
+
+def test_an_unprotected_period_is_one_row_however_often_it_is_told(stores: Stores) -> None:
+    account = stores.account().account_id
+    period = begin_period(account, "BTCUSDT", NOON, BareCause.OPENED)
+    assert begin_period(account, "BTCUSDT", NOON, BareCause.FOUND).period_id == period.period_id
+    stores.periods.put([period])
+    stores.periods.put([period])
+    assert stores.periods.open_of(account) == [period]
+    ended = period.ended(NOON + timedelta(seconds=7))
+    stores.periods.put([ended])
+    stores.periods.put([period, period.ended(NOON + timedelta(seconds=99))])
+    assert stores.periods.open_of(account) == []
+    assert stores.periods.seconds(account, NOON, NOON + timedelta(hours=1)) == 7.0
+
+
+def test_unprotected_seconds_are_counted_within_the_time_that_is_asked_for(stores: Stores) -> None:
+    account, other = stores.account().account_id, stores.account().account_id
+    btc = begin_period(account, "BTCUSDT", NOON, BareCause.OPENED)
+    eth = begin_period(account, "ETHUSDT", NOON + timedelta(seconds=2), BareCause.REMOVED)
+    stores.periods.put([btc.ended(NOON + timedelta(seconds=5)), eth])
+    until = NOON + timedelta(seconds=10)
+    found = stores.periods.seconds_of({account: NOON + timedelta(seconds=4), other: NOON}, until)
+    assert found == {account: 1.0 + 6.0, other: 0.0}
+    assert stores.periods.seconds(account, until, until) == 0.0
+    assert stores.periods.seconds_of({}, until) == {}

@@ -319,7 +319,7 @@ def test_history_is_stored_once_and_summed(stores: Stores) -> None:
         Decimal("-1.75"),
     )
     assert history.net_transfers == Decimal("99.75")
-    assert (history.trades, history.trades_won) == (1, 1)
+    assert (history.sums.trades, history.sums.trades_won) == (1, 1)
     assert history.recent == {"fill:fill-90", "bill:bill-3", "bill:bill-4", "position:p1"}
     assert history.fill_at == NOON + timedelta(minutes=90)
     over(stores, session_id)

@@ -14,7 +14,15 @@ from sqlalchemy import text
 
 from module.db.database import DATABASE_NAMES, Database, DatabaseName
 from module.db.embedded import EmbeddedPostgres
-from module.db.migrate import check_schema, migrate_all, schema_states, tables_of
+from module.db.migrate import (
+    NOT_READABLE,
+    check_schema,
+    migrate,
+    migrate_all,
+    schema_states,
+    tables_of,
+)
+from module.db.results_partitions import PARTITIONED
 from module.model.errors import Conflict
 from module.settings import Settings
 
@@ -43,7 +51,14 @@ def test_migrations_make_exactly_the_tables_of_the_code(
 ) -> None:
     database = Database(postgres, name, 1)
     with database.engine().connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        partitions = set(
+            connection.scalars(text("SELECT relname FROM pg_class WHERE relispartition"))
+        )
+        options = {
+            "compare_type": True,
+            "include_name": lambda name, kind, _: kind != "table" or name not in partitions,
+        }
+        context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, tables_of(name)) == []
     database.close()
 
@@ -127,3 +142,85 @@ def test_E10_a_migration_that_fails_half_way_leaves_nothing(empty: Settings) -> 
         found = session.execute(text("SELECT to_regclass('candles')")).scalar()
     database.close()
     assert found is None
+
+
+def _rows_of(settings: Settings, tables: tuple[str, ...]) -> dict[str, list[str]]:
+    """Each table's rows as sorted JSON, without what is null."""
+    database = Database(settings, "finwatcher", 1)
+    with database.read() as session:
+        found = {
+            table: sorted(
+                session.scalars(
+                    text(f"SELECT CAST(jsonb_strip_nulls(to_jsonb(t)) AS text) FROM {table} AS t")
+                )
+            )
+            for table in tables
+        }
+    database.close()
+    return found
+
+
+def _insert_minutes(settings: Settings, table: str, minutes: list[str]) -> None:
+    """Rows with a value in every column that wants one, whatever the revision has."""
+    database = Database(settings, "finwatcher", 1)
+    with database.transaction() as session:
+        columns = session.execute(
+            text(
+                "SELECT column_name, data_type FROM information_schema.columns "
+                "WHERE table_name = :table AND is_nullable = 'NO'"
+            ),
+            {"table": table},
+        ).all()
+        values = {"numeric": "'12.345678901234567891'", "timestamp with time zone": ":minute"}
+        values |= {"integer": "7", "boolean": "true"}
+        shown = ", ".join(values.get(kind, "'text-97'") for _, kind in columns)
+        names = ", ".join(name for name, _ in columns)
+        for minute in minutes:
+            session.execute(
+                text(f"INSERT INTO {table} ({names}) VALUES ({shown})"), {"minute": minute}
+            )
+    database.close()
+
+
+def test_rows_that_older_schemas_stored_are_there_after_the_upgrade(empty: Settings) -> None:
+    tables = tuple(
+        table.name
+        for table in tables_of("finwatcher").sorted_tables
+        if table.name in PARTITIONED or table.name.endswith(("_details", "_info"))
+    )
+    migrate(empty, "finwatcher", "results_0001")
+    for table in PARTITIONED:
+        _insert_minutes(empty, table, ["2025-12-31T23:59Z", "2026-01-01T00:00Z"])
+    for table in set(tables) - set(PARTITIONED):
+        _insert_minutes(empty, table, ["2025-12-31T23:59Z"])
+    migrate(empty, "finwatcher", "results_0002")
+    for table in PARTITIONED:
+        _insert_minutes(empty, table, ["2026-03-01T07:15Z"])
+    before = _rows_of(empty, tables)
+    migrate_all(empty)
+    check_schema(empty)
+    assert _rows_of(empty, tables) == before
+    assert {len(before[table]) for table in PARTITIONED} == {3}
+    views = ("futures_portfolio_result_1min_columns", "spot_portfolio_result_1min_columns")
+    assert [len(rows) for rows in _rows_of(empty, views).values()] == [27, 27]
+    database = Database(empty, "finwatcher", 1)
+    with database.read() as session:
+        readable = session.scalars(
+            text(
+                "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p', 'v') AND "
+                "relnamespace = 'public'::regnamespace AND "
+                "has_table_privilege('aifap_reader', oid, 'SELECT')"
+            )
+        ).all()
+        months = session.scalars(
+            text("SELECT CAST(tableoid::regclass AS text) FROM spot_result_1min ORDER BY minute")
+        ).all()
+        due = session.execute(
+            text("SELECT CAST(day AS text), market FROM result_days_due ORDER BY 1, 2")
+        ).all()
+    database.close()
+    shown = {table.name for table in tables_of("finwatcher").sorted_tables} - set(NOT_READABLE)
+    assert shown | set(views) <= set(readable)
+    assert months == [f"spot_result_1min_y{month}" for month in ("2025m12", "2026m01", "2026m03")]
+    # the row of 00:00 belongs to the day before; the session's two markets are one mark
+    assert [day for day, _ in due] == ["2025-12-31", "2026-03-01"]

@@ -122,9 +122,21 @@ class Installation:
         key = self.settings.secret("token_key")
         return mint_grant(session_grant(account_id, SESSION, OWNER), key)
 
-    def exchange(self, account_id: str, url: str | None = None, **words: float) -> GatewayExchange:
+    def exchange(
+        self,
+        account_id: str,
+        url: str | None = None,
+        *,
+        connect_patience_s: float = 20.0,
+        answer_timeout_s: float = 45.0,
+    ) -> GatewayExchange:
         return GatewayExchange(
-            url or self.url, account_id, self.token(account_id), self.clock, **words
+            url or self.url,
+            account_id,
+            self.token(account_id),
+            self.clock,
+            connect_patience_s=connect_patience_s,
+            answer_timeout_s=answer_timeout_s,
         )
 
     def stamp(self, epoch: int = 7, seconds: float = 60) -> WriteStamp:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
@@ -11,9 +12,11 @@ from module.db.database import Database
 from module.db.repositories.results import ResultsRepository
 from module.db.results_tables import ResultsBase
 from module.logs import configure_logs
+from module.model.results import HistoryRows, MinuteRows, StoredMinute
 from module.settings import Settings
 
 configure_logs("tests")
+BESIDE = "2603030917-beef"
 
 
 @pytest.fixture
@@ -29,6 +32,23 @@ def database(postgres: Settings) -> Iterator[Database]:
     made.close()
 
 
-@pytest.fixture
-def store(database: Database) -> ResultsRepository:
-    return ResultsRepository(database)
+class InBulk(ResultsRepository):
+    """Each write goes through the bulk path, beside a session that nobody asks for."""
+
+    def store_minute(
+        self, rows: MinuteRows, state: Mapping[str, object] | None = None
+    ) -> StoredMinute:
+        beside = replace(rows, session_id=BESIDE, symbols=())
+        return self.store_minutes([(rows, state), (beside, None)])[0]
+
+    def store_history(self, rows: HistoryRows) -> int:
+        stored = self.store_histories([rows, replace(rows, session_id=BESIDE)])[0]
+        assert stored.refused is None
+        return stored.new
+
+
+@pytest.fixture(params=[ResultsRepository, InBulk])
+def store(request: pytest.FixtureRequest, database: Database) -> ResultsRepository:
+    """Both ways to write promise the same: every case runs through both."""
+    made: ResultsRepository = request.param(database)
+    return made

@@ -18,10 +18,18 @@ from module.db.results_tables import RESULT_COLUMNS, ResultsBase
 from module.model.accounts import BillKind
 from module.model.errors import Unavailable
 from module.model.market import MarketType
-from module.model.results import GapCause, GapRow, HistoryRows, MinuteRows, WatchedSession
+from module.model.results import (
+    NO_TRADES,
+    GapCause,
+    GapRow,
+    HistoryRows,
+    MinuteRows,
+    WatchedSession,
+)
 from module.settings import Settings
+from monitoring.indicators import IndicatorState
 from monitoring.ledger import HistoryLedger
-from monitoring.metrics import IndicatorState, Totals, measure_portfolio, measure_symbols
+from monitoring.metrics import Totals, measure_portfolio, measure_symbols
 from tests.fakes.postgres_proxy import CommitLosingProxy
 from tests.fakes.watched_account import (
     SESSION_ID,
@@ -59,7 +67,7 @@ def rows(
         writer=writer,
         symbols=measure_symbols(snapshot, watched, Totals({})),
         portfolio=portfolio,
-        indicators=state.read(0, 0),
+        indicators=state.read(NO_TRADES),
     )
 
 
@@ -221,7 +229,7 @@ def test_history_is_stored_once_and_summed_as_the_ledger_sums_it(store: ResultsR
     totals = ledger.totals_at(minute(6))
     assert stored.by_symbol["BTCUSDT"] == totals.by_symbol["BTCUSDT"]
     assert stored.net_transfers == totals.net_transfers == Decimal(500)
-    assert (stored.trades, stored.trades_won) == (2, 1)
+    assert (stored.sums.trades, stored.sums.trades_won) == (2, 1)
     assert stored.fill_at == stored.bill_at == stored.position_closed_at == minute(5)
     assert "bill:bill-2" in stored.recent
     again = HistoryLedger.resume(START, stored)
@@ -242,7 +250,10 @@ def test_spot_has_tables_of_its_own(store: ResultsRepository, database: Database
     assert store.latest(session()) is None
     assert store.latest(spot) is not None
     with database.read() as db:
-        count = db.execute(text("SELECT count(*) FROM spot_result_1min")).scalar_one()
+        count = db.execute(
+            text("SELECT count(*) FROM spot_result_1min WHERE session_id = :session"),
+            {"session": SESSION_ID},
+        ).scalar_one()
     assert count == 1
 
 

@@ -1,6 +1,7 @@
-"""Accounts, leases, audit rows and wanted stops of the gateway, in memory.
+"""Accounts, leases, audit rows, wanted stops and unprotected periods of the gateway, in memory.
 
-The promises are those of `module.db.repositories.{accounts,gateway_writes,wanted_stops}`.
+The promises are those of
+`module.db.repositories.{accounts,gateway_writes,wanted_stops,unprotected_periods}`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from module.db.repositories.gateway_writes import (
     WriteOutcome,
 )
 from module.db.repositories.session_records import SessionRecord
+from module.db.repositories.unprotected_periods import BarePeriod
 from module.db.repositories.wanted_stops import WantedStops
 from module.model.credentials import SealedCredentials
 from module.model.errors import Conflict, NotFound, StaleWriter, Unavailable
@@ -51,6 +53,7 @@ class GatewayTables:
     open_writes: dict[int, str] = field(default_factory=dict)
     late_ids: dict[tuple[str, datetime, str], int] = field(default_factory=dict)
     wanted: dict[tuple[str, str], WantedStops] = field(default_factory=dict)
+    periods: dict[str, BarePeriod] = field(default_factory=dict)
     next_write_id: int = 1
 
     def living(self, account_id: str) -> SessionRecord | None:
@@ -265,7 +268,7 @@ class MemoryWrites:
                 known = tables.writes[number].write
                 mine = known.outcome is None and known.answer.get("reservation") == token
                 if known.outcome is WriteOutcome.NOT_SENT:
-                    self._reopen(transaction, number, author, sent_at, token)
+                    self._reopen(transaction, number, entry, author, sent_at, token)
                     mine = True
                 if mine:
                     fresh[client_id] = number
@@ -435,13 +438,21 @@ class MemoryWrites:
         return number
 
     def _reopen(
-        self, transaction: Transaction, number: int, author: Author, sent_at: datetime, token: str
+        self,
+        transaction: Transaction,
+        number: int,
+        entry: WriteEntry,
+        author: Author,
+        sent_at: datetime,
+        token: str,
     ) -> None:
         stored = self._tables.writes[number]
         write = replace(
             stored.write,
             outcome=None,
             answer={"reservation": token},
+            symbol=entry.symbol,
+            request=dict(entry.request),
             epoch=author.epoch,
             sent_at=sent_at,
         )
@@ -483,6 +494,51 @@ class MemoryWantedStops:
                 transaction.remove(self._wanted, key)
 
         self._connection.run_idempotent(work)
+
+
+class MemoryBarePeriods:
+    """`UnprotectedPeriodRepository`."""
+
+    def __init__(self, connection: Connection, tables: GatewayTables) -> None:
+        self._connection = connection
+        self._periods = tables.periods
+
+    def put(self, periods: Sequence[BarePeriod]) -> None:
+        """Insert them, or add their ends; an end that is there stays."""
+        if not periods:
+            return
+
+        def work(transaction: Transaction) -> None:
+            for period in periods:
+                known = self._periods.get(period.period_id)
+                if known is None:
+                    transaction.put(self._periods, period.period_id, period)
+                elif known.ended_at is None and period.ended_at is not None:
+                    ended = replace(known, ended_at=period.ended_at)
+                    transaction.put(self._periods, period.period_id, ended)
+
+        self._connection.run_idempotent(work)
+
+    def open_of(self, account_id: str) -> list[BarePeriod]:
+        """Those of the account that are not over, the oldest first."""
+        self._connection.read()
+        mine = [p for p in self._periods.values() if p.account_id == account_id]
+        return sorted((p for p in mine if p.ended_at is None), key=lambda each: each.started_at)
+
+    def seconds(self, account_id: str, since: datetime, until: datetime) -> float:
+        """Seconds × positions of the account without their stop within [since, until)."""
+        return self.seconds_of({account_id: since}, until)[account_id]
+
+    def seconds_of(self, since: Mapping[str, datetime], until: datetime) -> dict[str, float]:
+        """As `seconds`, of many accounts."""
+        self._connection.read()
+        found = dict.fromkeys(since, 0.0)
+        for period in self._periods.values():
+            if period.account_id in since:
+                start = max(period.started_at, since[period.account_id])
+                end = min(period.ended_at or until, until)
+                found[period.account_id] += max(0.0, (end - start).total_seconds())
+        return found
 
 
 def put_wanted(transaction: Transaction, tables: GatewayTables, wanted: WantedStops) -> None:

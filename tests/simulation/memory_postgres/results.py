@@ -8,16 +8,20 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from module.model.market import MarketType
 from module.model.money import ZERO
 from module.model.results import (
     ClosedPositionRow,
     CurvePoint,
+    GapCause,
     GapRow,
     HistoryRows,
     MinuteRows,
+    StoredAdditions,
     StoredHistory,
     StoredMinute,
     SymbolTotals,
+    TradeSums,
     TransactionRow,
     WatchedSession,
 )
@@ -60,6 +64,7 @@ class MemoryResults:
                     if not owns:
                         return StoredMinute(False, {})
                 owns = True
+                transaction.remove(tables.gaps, key)
             transaction.put(tables.minutes, key, _merged(known, rows, owns=owns))
             if rows.indicators is not None and state is not None and owns:
                 before = tables.states.get(rows.session_id)
@@ -68,6 +73,16 @@ class MemoryResults:
             return StoredMinute(True, {})
 
         return self._connection.run_idempotent(work)
+
+    def store_minutes(
+        self, batch: Sequence[tuple[MinuteRows, Mapping[str, object] | None]]
+    ) -> list[StoredMinute]:
+        """`store_minute`, one after the other."""
+        return [self.store_minute(rows, state) for rows, state in batch]
+
+    def store_histories(self, batch: Sequence[HistoryRows]) -> list[StoredAdditions]:
+        """`store_history`, one after the other."""
+        return [StoredAdditions(self.store_history(rows)) for rows in batch]
 
     def store_history(self, rows: HistoryRows) -> int:
         """Add historical rows that are not there yet; how many were new."""
@@ -100,7 +115,11 @@ class MemoryResults:
             for gap in gaps:
                 key = (gap.session_id, gap.minute)
                 row = tables.minutes.get((session.session_id, gap.minute))
-                if (row is None or row.portfolio is None) and key not in tables.gaps:
+                known = tables.gaps.get(key)
+                better = known is None or (
+                    known.cause is GapCause.NOT_RUNNING and gap.cause is not known.cause
+                )
+                if (row is None or row.portfolio is None) and better:
                     transaction.put(tables.gaps, key, gap)
                     new += 1
             return new
@@ -178,15 +197,13 @@ class MemoryResults:
                 recent.add(f"position:{item.exchange_id}")
         return StoredHistory(
             by_symbol=_totals(mine),
-            net_transfers=sum(
-                (row.amount + row.fee for row in mine if _is_bill(row, "transfer")), ZERO
-            ),
-            trades=len(closed),
-            trades_won=sum(row.net_profit > 0 for row in closed),
+            net_transfers=sum((_moved(row) for row in mine), ZERO),
+            sums=_trade_sums(mine, closed),
             fill_at=newest["fill"],
             bill_at=newest["bill"],
             position_closed_at=closed_at,
             recent=frozenset(recent),
+            open_fills=_open_fills(mine, closed) if session.market is MarketType.SPOT else (),
         )
 
 
@@ -213,6 +230,44 @@ def _is_bill(row: TransactionRow, kind: str) -> bool:
     return row.source == "bill" and row.kind == kind and row.asset == QUOTE_ASSET
 
 
+def _moved(row: TransactionRow) -> Decimal:
+    """What came from outside (negative: went out), in quote asset."""
+    if row.source != "bill" or row.kind != "transfer":
+        return ZERO
+    return row.amount + row.fee if row.asset == QUOTE_ASSET else row.quote_size or ZERO
+
+
+def _trade_sums(rows: Sequence[TransactionRow], closed: Sequence[ClosedPositionRow]) -> TradeSums:
+    won = [row.net_profit for row in closed if row.net_profit > 0]
+    lost = [row.net_profit for row in closed if row.net_profit <= 0]
+    traded = cost = notional = ZERO
+    for row in rows:
+        if row.source != "fill":
+            continue
+        traded += row.quote_size or ZERO
+        if row.decision_price is None or row.price is None or row.size is None:
+            continue
+        sign = 1 if row.side == "buy" else -1
+        cost += sign * (row.price - row.decision_price) * row.size
+        notional += row.quote_size or ZERO
+    return TradeSums(len(closed), len(won), sum(won, ZERO), sum(lost, ZERO), traded, cost, notional)
+
+
+def _open_fills(
+    rows: Sequence[TransactionRow], closed: Sequence[ClosedPositionRow]
+) -> tuple[TransactionRow, ...]:
+    ends: dict[str, datetime] = {}
+    for item in closed:
+        ends[item.symbol] = max(item.closed_at, ends.get(item.symbol, item.closed_at))
+    items = [
+        row
+        for row in rows
+        if (row.source == "fill" or (row.kind == "transfer" and row.asset != QUOTE_ASSET))
+        and (row.symbol not in ends or row.at > ends[row.symbol])
+    ]
+    return tuple(sorted(items, key=lambda row: (row.at, row.exchange_id)))
+
+
 def _totals(rows: Sequence[TransactionRow]) -> dict[str, SymbolTotals]:
     sums: dict[str, list[Decimal]] = {}
     for row in rows:
@@ -226,6 +281,6 @@ def _totals(rows: Sequence[TransactionRow]) -> dict[str, SymbolTotals]:
         part[0] += row.amount
         if row.fee_asset == QUOTE_ASSET:
             part[1] += row.fee
-        elif row.price is not None:
+        elif row.price is not None and row.fee_asset + QUOTE_ASSET == row.symbol:
             part[1] += row.fee * row.price
     return {symbol: SymbolTotals(*values) for symbol, values in sums.items()}

@@ -15,11 +15,12 @@ from module.db.repositories.session_records import (
     Wishes,
     watched_session,
 )
+from module.db.repositories.session_watch import orders_of_legs
 from module.model.errors import Conflict, InvariantViolated, NotFound, RateLimited, StaleWriter
-from module.model.results import WatchedSession
+from module.model.results import PlannedOrder, WatchedSession
 from module.model.sessions import DesiredState, EndState, SessionSpec, SessionState
 from module.ports import CycleRecord
-from tests.simulation.memory_postgres.gateway import GatewayTables
+from tests.simulation.memory_postgres.gateway import GatewayTables, MemoryBarePeriods
 from tests.simulation.memory_postgres.server import Connection, Transaction
 
 Letter = tuple[int, int, Mapping[str, object]]
@@ -287,6 +288,23 @@ class MemorySessions:
         record = self.get(session_id)
         newest = self._tables.latest_targets.get(session_id)
         return watched_session(record, None if newest is None else newest.targets)
+
+    def planned_orders(
+        self, session: WatchedSession, since: datetime, until: datetime
+    ) -> dict[str, PlannedOrder]:
+        """The orders of the cycles of [since, until], by the exchange's order id."""
+        self._connection.read()
+        found: dict[str, PlannedOrder] = {}
+        for (owner, boundary), cycle in self._tables.cycles.items():
+            if owner == session.session_id and since <= boundary <= until and cycle.order_info:
+                found.update(orders_of_legs(cycle.order_info.get("legs")))
+        letter = self._tables.letters.get(session.session_id)
+        return found if letter is None else found | orders_of_legs(letter[2].get("legs"))
+
+    def unprotected_s(self, session: WatchedSession, until: datetime) -> float | None:
+        """Seconds × positions of the session's account without their stop, since its start."""
+        periods = MemoryBarePeriods(self._connection, self._tables.accounts)
+        return periods.seconds(session.account_id, session.started_at, until)
 
     def _guarded(self, session_id: str, epoch: int | None) -> SessionRecord:
         record = self._tables.session(session_id)

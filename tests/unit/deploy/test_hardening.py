@@ -47,19 +47,20 @@ def job_specs(objects: list[Document]) -> list[Document]:
 
 def test_H6_no_replacement_pod_before_the_old_one_is_gone(objects: list[Document]) -> None:
     specs = job_specs(objects)
-    assert len(specs) == 2
+    assert len(specs) == 3
     assert {spec["podReplacementPolicy"] for spec in specs} == {"Failed"}
 
 
 def test_H9_a_late_start_is_skipped_rather_than_piled_up(objects: list[Document]) -> None:
     cron_jobs = [one["spec"] for one in objects if one["kind"] == "CronJob"]
-    assert len(cron_jobs) == 1
+    periods_s = {"* * * * *": 60, "20 0 * * *": 86_400}
+    assert sorted(spec["schedule"] for spec in cron_jobs) == sorted(periods_s)
     for spec in cron_jobs:
-        # below 10 the controller's own look every ten seconds may miss it; a minute is one period
-        assert 10 < spec["startingDeadlineSeconds"] < 60
+        # below 10 the controller's own look every ten seconds may miss it
+        assert 10 < spec["startingDeadlineSeconds"] < periods_s[spec["schedule"]]
         assert spec["concurrencyPolicy"] == "Forbid"
         assert spec["timeZone"] == "Etc/UTC"
-        assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] < 60
+        assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] < periods_s[spec["schedule"]]
 
 
 def test_H11_liveness_asks_the_process_alone_and_readiness_what_it_needs(

@@ -22,7 +22,7 @@ from module.model.errors import (
     TooLate,
     Unavailable,
 )
-from module.model.orders import OrderType, Outcome, Side, StopPrices
+from module.model.orders import MissingOrder, OrderType, Outcome, Passage, Side, StopPrices
 from tests.fakes.gateway_rig import GatewayRig, buy, sell
 
 STOPS = StopPrices(Decimal("55000.5"), Decimal("66000.1"))
@@ -442,6 +442,35 @@ def test_A12_a_batch_that_the_exchange_did_not_take_may_be_repeated_under_its_id
     assert rig.postgres.orders()[0].outcome is WriteOutcome.NOT_SENT
     assert rig.gateway.submit("acc", rig.stamp(), [buy(stops=STOPS)])[0].outcome is Outcome.ACCEPTED
     assert rig.postgres.orders()[0].outcome is WriteOutcome.ACCEPTED
+
+
+def test_E1_what_was_not_sent_is_unknown_until_the_record_says_that_its_ids_are_free(
+    rig: GatewayRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.gateway.protect_now("acc")
+    rig.clock.advance(61)  # it has owned the account since before the order could leave
+
+    def refuse(_orders: object) -> None:
+        rig.postgres.away = True
+        raise RateLimited("429", retry_after_s=7)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.venue, "submit", refuse)
+        (result,) = rig.gateway.submit("acc", rig.stamp(), [buy(size="0.0123")])
+    assert result.outcome is Outcome.UNKNOWN  # or its id would be used for an order made anew
+    rig.postgres.away = False
+    missing = MissingOrder("af-1", "BTCUSDT", False, rig.stamp().not_after)
+    assert rig.gateway.rule_out("acc", rig.stamp(), missing).passage is Passage.NEVER
+
+
+def test_a_batch_that_was_not_sent_frees_the_ids_of_what_was_refused_too() -> None:
+    rig = with_limits(order_notional_max="1000")
+    rig.venue.script["submit"].append(RateLimited("429", retry_after_s=7))
+    with pytest.raises(RateLimited):  # says nothing of the order that is over the limit
+        rig.gateway.submit("acc", rig.stamp(), [buy("af-1", "0.0999"), buy("af-2", "0.0123")])
+    assert {write.outcome for write in rig.postgres.orders()} == {WriteOutcome.NOT_SENT}
+    results = rig.gateway.submit("acc", rig.stamp(), [buy("af-1", "0.0124"), buy("af-2", "0.0123")])
+    assert [result.outcome for result in results] == [Outcome.ACCEPTED] * 2
 
 
 # --- without Postgres ----------

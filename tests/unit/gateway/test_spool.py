@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -88,6 +90,32 @@ def test_an_inheritance_that_cannot_be_stored_is_tried_again(tmp_path: Path, sto
     store.away = False
     assert alive.adopt(store) == 1
     alive.close()
+
+
+def test_D21_a_file_that_the_disk_does_not_give_out_keeps_no_other_from_coming_home(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, alive = Spool(tmp_path), Spool(tmp_path), Spool(tmp_path)
+    names = []
+    for number, dead in enumerate(sorted((first, second), key=lambda each: each._path)):
+        fill(dead, number)
+        dead.close()
+        names.append(dead._path)
+    real_open = os.open
+
+    def full(path: os.PathLike[str], flags: int, mode: int = 0o777) -> int:
+        if Path(path) == names[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return real_open(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", full)
+    assert alive.adopt(store) == 1
+    assert store.taken == [1]
+    monkeypatch.undo()
+    assert alive.adopt(store) == 1
+    assert store.taken == [1, 0]
+    alive.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("tail", [b'{"n":3', b'{"n":', b"\x00\x00"])

@@ -7,7 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from module.model.accounts import BillKind
-from module.model.results import StoredHistory, SymbolTotals
+from module.model.results import StoredHistory, SymbolTotals, TradeSums
 from monitoring.ledger import OVERLAP, HistoryLedger, quote_fee
 from tests.fakes.watched_account import MINUTE, START, bill, closed, fill, minute
 
@@ -64,8 +64,7 @@ def test_a_restart_counts_nothing_twice() -> None:
     stored = StoredHistory(
         by_symbol={"BTCUSDT": SymbolTotals(realized_pnl=Decimal("12.5"))},
         net_transfers=Decimal(500),
-        trades=3,
-        trades_won=2,
+        sums=TradeSums(trades=3, trades_won=2),
         fill_at=minute(60),
         bill_at=minute(58),
         position_closed_at=None,
@@ -77,7 +76,7 @@ def test_a_restart_counts_nothing_twice() -> None:
     ledger.book_positions([closed(9, minute(61), "-4")])
     totals = ledger.totals_at(minute(62))
     assert totals.net_transfers == Decimal(500)
-    assert (totals.trades, totals.trades_won) == (4, 2)
+    assert (totals.sums.trades, totals.sums.trades_won) == (4, 2)
 
 
 def test_old_ids_are_forgotten_only_once_they_cannot_come_back() -> None:

@@ -13,17 +13,12 @@ import pytest
 from module.model.accounts import BillKind
 from module.model.errors import NotFound, Unavailable
 from module.model.market import MarketType
-from module.model.results import GapCause, PortfolioRow
-from monitoring.finwatcher import Finwatcher, FinwatcherWiring, run_finwatcher
+from module.model.results import GapCause
+from monitoring.finwatcher import FinwatcherWiring, run_finwatcher
 from tests.fakes.watched_account import (
     MINUTE,
     SESSION_ID,
     START,
-    AccountExchange,
-    KeptAlerts,
-    MemoryResults,
-    MemorySessions,
-    WatchClock,
     bill,
     closed,
     fill,
@@ -31,57 +26,7 @@ from tests.fakes.watched_account import (
     position,
     session,
 )
-
-
-class Watched:
-    """A finwatcher with everything it sees in a test's hands."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.clock = WatchClock(START)
-        self.exchange = AccountExchange(self.clock, positions=(position(),))
-        self.sessions = MemorySessions(session())
-        self.results = MemoryResults()
-        self.alerts = KeptAlerts()
-        self.watcher = self.new_process()
-
-    def wiring(self) -> FinwatcherWiring:
-        return FinwatcherWiring(
-            session_id=SESSION_ID,
-            clock=self.clock,
-            exchange=self.exchange,
-            sessions=self.sessions,
-            results=self.results,
-            alerts=self.alerts,
-            folder=self.folder,
-        )
-
-    def new_process(self) -> Finwatcher:
-        """A finwatcher that remembers nothing (the old one was killed)."""
-        self.watcher = Finwatcher(self.wiring())
-        return self.watcher
-
-    def run_minutes(self, first: int, last: int) -> None:
-        """Step at second 0 of each of these minutes."""
-        for number in range(first, last + 1):
-            self.clock.time = max(self.clock.time, minute(number))
-            self.watcher.step()
-
-    def portfolio(self, number: int) -> PortfolioRow:
-        row = self.results.minutes[minute(number)].portfolio
-        assert row is not None
-        return row
-
-    def assert_no_silent_gap(self, last: int) -> None:
-        """Promise 5: a row or a gap for every minute up to `last`, never both."""
-        rows, gaps = self.results.measured(), set(self.results.gap_rows)
-        assert not rows & gaps
-        assert rows | gaps >= {minute(number) for number in range(last + 1)}
-
-
-@pytest.fixture
-def watched(tmp_path: Path) -> Watched:
-    return Watched(tmp_path)
+from tests.fakes.watched_session import Watched
 
 
 def test_a_minute_has_portfolio_symbols_and_indicators(watched: Watched) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from module.model.errors import Unavailable
-from module.model.results import GapCause, GapRow, HistoryRows, MinuteRows
+from module.model.results import GapCause, GapRow, HistoryRows, MinuteRows, TradeSums
+from monitoring.indicators import IndicatorState
 from monitoring.ledger import HistoryLedger
-from monitoring.metrics import IndicatorState, Totals, measure_portfolio, measure_symbols
+from monitoring.metrics import Totals, measure_portfolio, measure_symbols
 from monitoring.spool import Spool, SpoolRecord
 from tests.fakes.watched_account import (
     SESSION_ID,
@@ -42,7 +43,7 @@ def rows(number: int) -> MinuteRows:
         portfolio=portfolio,
         indicators=state.advance(
             minute(number), portfolio.current_pv, portfolio.net_transfers
-        ).read(1, 1),
+        ).read(TradeSums(trades=1, trades_won=1)),
     )
 
 

@@ -1,0 +1,189 @@
+"""Where a minute's rows go: into Postgres, or into the local spool while it is away.
+
+monitoring.minute ── keep_minute, keep_history, keep_gaps ─► RowKeeper ─► results store
+                                                              ├─ away ─► spool ── drain ─►
+                                                              └─ forgotten ─► stored again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from enum import Enum
+from functools import partial
+
+from module.logs import get_logger
+from module.model.errors import Unavailable
+from module.model.results import GapRow, HistoryRows, MinuteRows, WatchedSession
+from monitoring.ports import ResultsStore
+from monitoring.spool import Spool, SpoolRecord
+from monitoring.stacks import Stacks
+from monitoring.troubles import Troubles
+from monitoring.unsettled import Unsettled
+
+MINUTE = timedelta(minutes=1)
+_log = get_logger("monitoring.finwatcher")
+
+
+class Kept(Enum):
+    """Where a record is after a step."""
+
+    IN_DATABASE = "database"
+    LOCALLY = "spool"
+    NOWHERE = "nowhere"
+
+
+class RowKeeper:
+    """One session's rows on their way; what fails is told to `troubles` by the part's name."""
+
+    def __init__(
+        self, results: ResultsStore, spool: Spool, unsettled: Unsettled, troubles: Troubles
+    ) -> None:
+        self._results = results
+        self._spool = spool
+        self._unsettled = unsettled
+        self._troubles = troubles
+
+    @property
+    def waits(self) -> bool:
+        """Whether records wait in the spool."""
+        return bool(self._spool)
+
+    def keep_minute(
+        self, rows: MinuteRows, state: Mapping[str, object] | None
+    ) -> tuple[Kept, bool]:
+        """Where the minute's rows are now, and whether the minute is this writer's."""
+        refused: set[str] = set()
+        is_ours = True
+
+        def store() -> None:
+            nonlocal is_ours
+            stored = self._results.store_minute(rows, state)
+            is_ours = stored.written
+            if not is_ours:
+                _log.info("minute has another writer", minute=str(rows.minute))
+            refused.update(stored.failed)
+            self._say_refused(rows, stored.failed)
+            if is_ours and "portfolio" not in refused:
+                self._unsettled.note(rows)
+
+        kept = self._troubles.guard("store", lambda: self._keep(rows, store)) or Kept.NOWHERE
+        if rows.portfolio is None or "portfolio" in refused:
+            return Kept.NOWHERE, is_ours
+        return kept, is_ours
+
+    def keep_history(self, part: str, rows: HistoryRows) -> Kept:
+        """Where the historical rows of `part` are now."""
+
+        def store() -> Kept:
+            kept = self._keep(rows, lambda: self._results.store_history(rows))
+            if kept is Kept.IN_DATABASE:
+                self._unsettled.note(rows)
+            return kept
+
+        return self._troubles.guard(part, store) or Kept.NOWHERE
+
+    def keep_gaps(self, session: WatchedSession, rows: list[GapRow]) -> int:
+        """Record gaps (a minute that has a row keeps it); how many there are, spooled ones too."""
+        if not self._spool:
+            try:
+                stored = self._results.store_gaps(session, rows)
+            except Unavailable as error:
+                self._troubles.say_spooling(error)
+            else:
+                for row in rows:
+                    self._unsettled.note(row)
+                return stored
+        for row in rows:
+            self._spool.append(row)
+        return len(rows)
+
+    def drain(self, session: WatchedSession) -> None:
+        """Store what waits, with its original times; what cannot be stored stays."""
+        if not self._spool:
+            return
+
+        def store(record: SpoolRecord) -> None:
+            self._write(session, record)
+
+        try:
+            stored = self._spool.drain(store)
+        except Unavailable as error:
+            _log.warning("rows stay in the spool", error=error.message)
+            return
+        except Exception as error:  # noqa: BLE001 (it stays in the spool, and is said)
+            _log.exception("a spooled record cannot be stored")
+            self._troubles.part_failed("Spool", f"{type(error).__name__}: {error}")
+            return
+        self._troubles.spooling = False
+        _log.info("spooled records filled in", records=stored)
+
+    def look_for_losses(self, session: WatchedSession, last: datetime) -> list[datetime] | None:
+        """What was stored lately and is not there any more is stored again: a replica that took
+        over has missed it. The minutes up to `last` of which nothing is known; None while Postgres
+        cannot be asked."""
+        sure = self._unsettled.sure_until
+        if sure is None or self._spool:
+            return None
+        try:
+            there = self._troubles.guard_unless_unavailable(
+                "stored minutes", lambda: self._results.kept_minutes(session, sure + MINUTE, last)
+            )
+        except Unavailable as error:
+            self._troubles.say_spooling(error)
+            return None
+        if there is None:
+            return None
+
+        def store_again(record: SpoolRecord) -> None:
+            _log.warning("stored rows were lost; storing them again")
+            self._troubles.guard(
+                "store again", partial(self._keep, record, partial(self._write, session, record))
+            )
+
+        unknown = self._unsettled.look(there, last, store_again)
+        for rows in self._unsettled.histories_to_repeat():
+            self._troubles.guard(
+                "history again", partial(self._keep, rows, partial(self._write, session, rows))
+            )
+        return unknown
+
+    def _keep(self, record: SpoolRecord, store: Callable[[], object]) -> Kept:
+        """Store `record`, or spool it while Postgres is away. Order is kept: while older records
+        wait, new ones queue behind them."""
+        if not self._spool:
+            try:
+                store()
+            except Unavailable as error:
+                self._troubles.say_spooling(error)
+            else:
+                self._troubles.spooling = False
+                return Kept.IN_DATABASE
+        if self._spool.append(record):
+            return Kept.LOCALLY
+        self._troubles.part_failed("Spool", "the local spool is full; minutes become gaps")
+        return Kept.NOWHERE
+
+    def _write(self, session: WatchedSession, record: SpoolRecord) -> None:
+        """Store a record of an earlier minute."""
+        failed: Mapping[str, str] = {}
+        if isinstance(record, MinuteRows):
+            failed = self._results.store_minute(record).failed
+            self._say_refused(record, failed)
+        elif isinstance(record, HistoryRows):
+            if self._results.store_history(record) == 0:
+                return  # it was there: nothing that could be forgotten any more
+        else:
+            self._results.store_gaps(session, (record,))
+        if "portfolio" not in failed:
+            self._unsettled.note(record)
+
+    def _say_refused(self, rows: MinuteRows, failed: Mapping[str, str]) -> None:
+        stacks = Stacks.of(rows.market)
+        names = {
+            "symbols": stacks.result.name,
+            "portfolio": stacks.portfolio.name,
+            "indicators": stacks.indicators.name,
+        }
+        for part, error in failed.items():
+            self._troubles.part_failed(names.get(part, part), error)

@@ -1,0 +1,335 @@
+"""One pass over all sessions: real Postgres, many accounts, everything in this process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from module.db.database import Database
+from module.db.platform_tables import Account, User
+from module.db.repositories.fleet import FleetRepository
+from module.db.repositories.results import ResultsRepository
+from module.db.repositories.sessions import SessionRepository
+from module.model.accounts import AccountSnapshot
+from module.model.errors import Unavailable
+from module.model.results import GapCause, GapRow, WatchedSession
+from module.model.sessions import SessionState
+from module.settings import Settings
+from monitoring import fleet_notes
+from monitoring.finwatcher import Finwatcher, FinwatcherWiring
+from monitoring.fleet import Fleet, FleetWiring, PassReport
+from monitoring.fleet_ports import AccountReads
+from monitoring.lanes import InlineLanes, Lanes, ThreadLanes
+from monitoring.ledger import OVERLAP
+from tests.fakes.stored_rows import session_spec
+from tests.fakes.watched_account import (
+    AccountExchange,
+    KeptAlerts,
+    WatchClock,
+    closed,
+    fill,
+    position,
+)
+
+MINUTE = timedelta(minutes=1)
+NOON = datetime(2026, 3, 3, 12, 0, tzinfo=UTC)
+
+
+@dataclass
+class Installation:
+    """Sessions on accounts of their own, and the clock of their watchers."""
+
+    platform: Database
+    finwatcher: Database
+    folder: Path
+    clock: WatchClock = field(default_factory=lambda: WatchClock(NOON))
+    accounts: dict[str, AccountReads] = field(default_factory=dict)
+    lanes: Callable[[], Lanes] = InlineLanes
+    patience_s: float = 12.0
+    away: bool = False
+
+    def __post_init__(self) -> None:
+        self.sessions = SessionRepository(self.platform)
+        self.results = ResultsRepository(self.finwatcher)
+        self.store = FleetRepository(self.platform, self.finwatcher)
+
+    def open(
+        self, name: str, started_at: datetime = NOON - timedelta(seconds=20)
+    ) -> AccountExchange:
+        """A running session `2603031200-<name>` that began with 10,000."""
+        with self.platform.transaction() as db:
+            db.add(
+                Account(
+                    account_id=name,
+                    owner_id="owner",
+                    label=name,
+                    venue="bitget",
+                    market="futures",
+                    market_id="synthetic:7",
+                    trade_env="paper",
+                    base_url="http://127.0.0.1",
+                    limits={},
+                    created_at=NOON,
+                )
+            )
+        spec = session_spec("owner", name, started_at, session_id=f"2603031200-{name}")
+        self.sessions.create(spec, sessions_max=99)
+        self.sessions.set_initial_balance(spec.session_id, 0, Decimal(10_000))
+        account = AccountExchange(self.clock, positions=(position(),))
+        self.accounts[name] = account
+        return account
+
+    def step(self, second: float = 0, folder: str = "fleet") -> PassReport:
+        """One pass, so many seconds into the minute."""
+        self.clock.time = self.clock.time.replace(microsecond=0) + timedelta(seconds=second)
+        wiring = FleetWiring(
+            clock=self.clock,
+            store=self.store,
+            results=self.results,
+            registry=self.sessions,
+            open_account=lambda session, _clock: self.accounts[session.account_id],
+            alerts=KeptAlerts(),
+            folder=self.folder / folder,
+            lanes=self.lanes,
+            patience_s=self.patience_s,
+            pass_max_s=self.patience_s,
+        )
+        return Fleet(wiring).step()
+
+    def next_minute(self) -> None:
+        self.clock.time = self.clock.time.replace(second=0, microsecond=0) + MINUTE
+
+    def watched(self, name: str) -> WatchedSession:
+        return self.sessions.watched(f"2603031200-{name}")
+
+    def rows(self, name: str) -> list[datetime]:
+        series = self.results.portfolio_series(
+            self.watched(name), NOON - timedelta(days=1), NOON + timedelta(days=9), 999
+        )
+        return [row.minute for row in series]
+
+    def gaps(self, name: str) -> dict[datetime, GapCause]:
+        found = self.results.gaps(
+            self.watched(name), NOON - timedelta(days=1), NOON + timedelta(days=9), 999
+        )
+        return {gap.minute: gap.cause for gap in found}
+
+
+@pytest.fixture
+def place(postgres: Settings, database: Database, tmp_path: Path) -> Iterator[Installation]:
+    platform = Database(postgres, "finplatform", 2)
+    with platform.transaction() as db:
+        db.execute(text("TRUNCATE user_details CASCADE"))
+        db.add(User(user_id="owner", name="ada", role="trader", active=True, created_at=NOON))
+    yield Installation(platform, database, tmp_path)
+    platform.close()
+
+
+def test_one_pass_writes_what_each_sessions_own_finwatcher_would_have_written(
+    place: Installation,
+) -> None:
+    for name in ("aaaa", "bbbb"):
+        account = place.open(name)
+        account.all_fills.append(fill(1, NOON - timedelta(seconds=5), pnl="3.25"))
+        account.all_closed.append(closed(1, NOON - timedelta(seconds=5), "3.25"))
+    assert place.step().measured == 2
+    own = place.watched("bbbb")
+    theirs = place.results.latest(place.watched("aaaa"))
+    with place.finwatcher.transaction() as db:
+        for table in ("futures_portfolio_result_1min", "finwatcher_state"):
+            db.execute(text(f"DELETE FROM {table} WHERE session_id = '{own.session_id}'"))
+        db.execute(text(f"DELETE FROM futures_result_1min WHERE session_id = '{own.session_id}'"))
+    wiring = FinwatcherWiring(
+        session_id=own.session_id,
+        clock=place.clock,
+        exchange=place.accounts["bbbb"],  # type: ignore[arg-type]  # reads only
+        sessions=place.sessions,
+        results=place.results,
+        alerts=KeptAlerts(),
+        folder=place.folder / "own",
+    )
+    Finwatcher(wiring).step()
+    mine = place.results.latest(own)
+    assert mine is not None
+    assert theirs is not None
+    assert mine[0].row == theirs[0].row
+    assert mine[1:] == theirs[1:]
+    assert theirs[0].row.realized_pnl == Decimal("3.25")
+
+
+def test_history_as_a_pass_leaves_it_is_what_the_stored_rows_add_up_to(place: Installation) -> None:
+    account = place.open("aaaa")
+    for number in range(1, 25):
+        at = place.clock.time - timedelta(seconds=7)
+        account.all_fills.append(fill(number, at, pnl=f"{number}.25"))
+        account.wallet += number
+        if number % 3 == 0:
+            account.all_closed.append(closed(number, at, f"{number - 9}"))
+        place.step()
+        place.next_minute()
+    session = place.watched("aaaa")
+    state = place.results.indicator_state(session)
+    assert state is not None
+    notes = fleet_notes.from_document(state[fleet_notes.MEMBER])
+    assert notes is not None
+    assert notes.history is not None
+    stored = place.results.history(session, OVERLAP)
+    assert dict(notes.history.by_symbol) == dict(stored.by_symbol)
+    assert notes.history.sums == stored.sums
+    assert notes.history.fill_at == stored.fill_at
+    assert stored.recent <= notes.history.recent
+
+
+def test_history_of_a_quiet_account_is_asked_for_every_fifth_minute_and_nothing_is_lost(
+    place: Installation,
+) -> None:
+    account = place.open("aaaa")
+    asked = []
+    for number in range(16):
+        if number == 9:  # nothing in the account shows it: it came and went within the minute
+            account.all_fills.append(fill(1, place.clock.time - timedelta(seconds=30)))
+        before = len(account.asked_since)
+        place.step()
+        asked.append(len(account.asked_since) > before)
+        place.next_minute()
+    assert asked.count(True) <= 5
+    assert [row.exchange_id for row in place.results.transactions(place.watched("aaaa"), "fill", 9)]
+
+
+def test_E7_two_passes_at_once_write_each_minute_once(place: Installation) -> None:
+    place.open("aaaa")
+    place.open("bbbb")
+    place.step()
+    first = place.results.latest(place.watched("aaaa"))
+    second = place.step(second=5, folder="another-node")
+    assert (second.sessions, second.measured) == (0, 0)  # both have this minute's row
+    assert place.results.latest(place.watched("aaaa")) == first
+    assert place.gaps("aaaa") == {}
+
+
+class Hanging:
+    """An account whose exchange never answers."""
+
+    def __init__(self) -> None:
+        self.released = threading.Event()
+
+    def snapshot(self) -> AccountSnapshot:
+        self.released.wait(timeout=60)
+        raise Unavailable("too late")
+
+
+def test_an_account_that_hangs_costs_its_session_a_gap_and_no_other(place: Installation) -> None:
+    from module.clock import SystemClock
+
+    class RealTimeouts(WatchClock):
+        """World time stands still; time-outs are real."""
+
+        def monotonic(self) -> float:
+            return SystemClock().monotonic()
+
+    place.clock = RealTimeouts(NOON)
+    place.patience_s = 3.0
+    for name in ("aaaa", "bbbb", "cccc", "dddd"):
+        place.open(name)
+    hanging = Hanging()
+    for name in ("aaaa", "bbbb"):
+        place.accounts[name] = hanging  # type: ignore[assignment]  # never gets further
+    place.lanes = lambda: ThreadLanes(2, place.clock)
+    report = place.step()
+    hanging.released.set()
+    assert (report.measured, report.gaps) == (2, 2)
+    assert place.gaps("aaaa") == {NOON: GapCause.EXCHANGE_UNREACHABLE}
+    assert place.rows("cccc") == place.rows("dddd") == [NOON]
+
+
+class Away:
+    """A results database that does not answer."""
+
+    def __init__(self, place: Installation) -> None:
+        self._before = (place.store, place.results)
+        self._place = place
+
+    def __enter__(self) -> None:
+        self._place.store = _Silent()  # type: ignore[assignment]  # raises whatever is asked
+        self._place.results = _Silent()  # type: ignore[assignment]
+
+    def __exit__(self, *_error: object) -> None:
+        self._place.store, self._place.results = self._before
+
+
+class _Silent:
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        def refuse(*_arguments: object) -> object:
+            raise Unavailable("Postgres does not answer")
+
+        return refuse
+
+
+def test_E5_what_postgres_does_not_take_is_filled_in_later_with_its_own_times(
+    place: Installation,
+) -> None:
+    account = place.open("aaaa")
+    place.step()
+    place.next_minute()
+    with Away(place):
+        account.wallet = Decimal(10_111)
+        account.all_fills.append(fill(7, place.clock.time - timedelta(seconds=3), pnl="111"))
+        report = place.step(second=2)
+        assert (report.spooled, report.lost) == (1, 0)
+        place.next_minute()
+        account.down = Unavailable("the exchange is down")
+        place.step()
+        account.down = None
+        place.next_minute()
+    place.next_minute()  # nobody ran in the minute before
+    place.step()
+    assert place.rows("aaaa") == [NOON, NOON + MINUTE, NOON + 4 * MINUTE]
+    assert place.gaps("aaaa") == {
+        NOON + 2 * MINUTE: GapCause.EXCHANGE_UNREACHABLE,
+        NOON + 3 * MINUTE: GapCause.NOT_RUNNING,
+    }
+    series = place.results.portfolio_series(place.watched("aaaa"), NOON, NOON + 9 * MINUTE, 9)
+    assert series[1].row.measured_at == NOON + MINUTE + timedelta(seconds=2)
+    assert series[1].row.realized_pnl == series[2].row.realized_pnl == Decimal(111)
+
+
+def test_a_session_that_ended_between_two_passes_gets_its_missing_minutes(
+    place: Installation,
+) -> None:
+    place.open("aaaa")
+    place.step()
+    place.sessions.set_state("2603031200-aaaa", SessionState.ENDED, NOON + timedelta(seconds=150))
+    place.clock.time = NOON + 40 * MINUTE
+    place.step()
+    place.next_minute()
+    assert place.step().sessions == 0
+    assert place.rows("aaaa") == [NOON]
+    assert place.gaps("aaaa") == dict.fromkeys(
+        (NOON + MINUTE, NOON + 2 * MINUTE, NOON + 3 * MINUTE), GapCause.NOT_RUNNING
+    )
+
+
+def test_a_row_takes_the_place_of_a_gap_and_a_true_cause_that_of_an_ignorant_one(
+    place: Installation,
+) -> None:
+    place.open("aaaa")
+    session = place.watched("aaaa")
+
+    def gap(minute: datetime, cause: GapCause) -> Sequence[tuple[WatchedSession, GapRow]]:
+        row = GapRow(session.session_id, session.owner_id, minute, cause, "", NOON)
+        return [(session, row)]
+
+    place.store.store_gaps(gap(NOON - MINUTE, GapCause.NOT_RUNNING))
+    place.store.store_gaps(gap(NOON - MINUTE, GapCause.EXCHANGE_UNREACHABLE))
+    place.store.store_gaps(gap(NOON - MINUTE, GapCause.NOT_RUNNING))
+    assert place.gaps("aaaa") == {NOON - MINUTE: GapCause.EXCHANGE_UNREACHABLE}
+    place.step()
+    place.store.store_gaps(gap(NOON, GapCause.NOT_RUNNING))
+    assert NOON not in place.gaps("aaaa")

@@ -1,0 +1,167 @@
+"""Does the judge notice? Known bugs, one at a time, in production's code, for one run each."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from module.model.results import MinuteRows
+from tests.simulation.minutes.world import MinutesWorld
+from tests.simulation.planted_bugs.bug import Patch
+
+MINUTES = 700
+SEEDS = (1, 2, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """One bug; `caught_by`: the violations of which one must be seen."""
+
+    name: str
+    caught_by: tuple[str, ...]
+    plant: Callable[[Patch], None]
+
+
+def _gaps_are_forgotten(patch: Patch) -> None:
+    patch.replace("tests.simulation.minutes.store:MemoryStore.store_gaps", lambda *_: 0)
+
+
+def _minutes_have_no_owner(patch: Patch) -> None:
+    def anybody(self: Any, rows: MinuteRows, state: Any = None, *, make: Any = None) -> Any:
+        known = self._tables.minutes.get((rows.session_id, rows.minute))
+        if known is not None:
+            rows = replace(rows, writer=known.writer)
+        self._tables.minutes.pop((rows.session_id, rows.minute), None)
+        return make(self, rows, state)
+
+    def store_one(before: Any) -> Any:
+        return lambda self, rows, state=None: anybody(self, rows, state, make=before)
+
+    patch.wrap("tests.simulation.memory_postgres.results:MemoryResults.store_minute", store_one)
+    patch.replace("monitoring.fleet:Fleet._is_complete", lambda *_: False)
+
+
+def _spool_gets_new_times(patch: Patch) -> None:
+    def restamped(before: Any) -> Any:
+        def records(self: Any, file: Any) -> Any:
+            return [
+                replace(record, minute=record.minute + timedelta(minutes=1))
+                if isinstance(record, MinuteRows)
+                else record
+                for record in before(self, file)
+            ]
+
+        return records
+
+    patch.wrap("monitoring.fleet_folder:FleetFolder._records", restamped)
+
+
+def _history_is_never_asked_again(patch: Patch) -> None:
+    patch.replace("monitoring.fleet_notes:Notes.is_quiet", lambda *_: True)
+
+
+def _changes_are_not_seen(patch: Patch) -> None:
+    patch.replace("monitoring.fleet:mark_of", lambda _snapshot: "the same")
+
+
+def _every_gap_has_one_cause(patch: Patch) -> None:
+    from module.model.results import GapCause
+
+    def same(before: Any) -> Any:
+        return lambda self, session, minute, cause, detail: before(
+            self, session, minute, GapCause.OVERRUN, detail
+        )
+
+    patch.wrap("monitoring.fleet:Fleet._gap", same)
+    patch.replace(
+        "monitoring.fleet:Fleet._true_cause",
+        lambda _self, gap: replace(gap, cause=GapCause.OVERRUN),
+    )
+
+
+def _spool_is_emptied_too_early(patch: Patch) -> None:
+    def hasty(before: Any) -> Any:
+        return lambda self, store, until: before(self, lambda records: store(records[:-1]), until)
+
+    patch.wrap("monitoring.fleet_folder:FleetFolder.drain", hasty)
+
+
+def _nothing_is_spooled(patch: Patch) -> None:
+    patch.replace("monitoring.fleet_folder:FleetFolder.keep", lambda *_: True)
+
+
+def _ended_sessions_are_left(patch: Patch) -> None:
+    def living(before: Any) -> Any:
+        return lambda self, since: [row for row in before(self, since) if not row.is_over]
+
+    patch.wrap("tests.simulation.minutes.store:MemoryStore.sessions", living)
+
+
+def _notes_count_what_is_not_stored(patch: Patch) -> None:
+    def dropped(before: Any) -> Any:
+        def store(self: Any, batch: Any) -> Any:
+            return before(self, batch[:-1]) + before(self, [])[:0] + [_added()]
+
+        return store
+
+    patch.wrap("tests.simulation.memory_postgres.results:MemoryResults.store_histories", dropped)
+
+
+def _added() -> Any:
+    from module.model.results import StoredAdditions
+
+    return StoredAdditions(0)
+
+
+BUGS: Sequence[Planted] = (
+    Planted("a gap is not recorded", ("lost-minute",), _gaps_are_forgotten),
+    Planted("a minute has no owner", ("written-twice",), _minutes_have_no_owner),
+    Planted("the spool is stored under other minutes", ("wrong-time",), _spool_gets_new_times),
+    Planted("history is never asked for again", ("lost-history",), _history_is_never_asked_again),
+    Planted("changes of an account are not seen", ("wrong-sums",), _changes_are_not_seen),
+    Planted("every gap has one cause", ("untrue-cause",), _every_gap_has_one_cause),
+    Planted(
+        "the spool is emptied before all of it is stored",
+        ("lost-minute", "needless-gap", "untrue-cause", "lost-history"),
+        _spool_is_emptied_too_early,
+    ),
+    Planted("nothing is spooled", ("untrue-cause", "needless-gap"), _nothing_is_spooled),
+    Planted("ended sessions are left alone", ("lost-minute",), _ended_sessions_are_left),
+    Planted(
+        "history that was not stored is counted",
+        ("lost-history",),
+        _notes_count_what_is_not_stored,
+    ),
+)
+
+
+def found(bug: Planted, seed: int, minutes: int = MINUTES) -> set[str]:
+    """The violations of one run with the bug."""
+    patch = Patch()
+    with tempfile.TemporaryDirectory(prefix="aifap-minutes-") as folder:
+        try:
+            bug.plant(patch)
+            lived = MinutesWorld(seed, minutes, Path(folder)).run()
+        finally:
+            patch.put_back()
+    return {violation.name for violation in lived.violations}
+
+
+def check_all() -> int:
+    """Plant each bug; 1 when one is not caught."""
+    escaped = 0
+    for bug in BUGS:
+        caught: set[str] = set()
+        for seed in SEEDS:
+            caught = found(bug, seed)
+            if caught & set(bug.caught_by):
+                print(f"caught   {bug.name}: {', '.join(sorted(caught))} (seed {seed})")
+                break
+        else:
+            escaped += 1
+            print(f"ESCAPED  {bug.name}: saw {sorted(caught) or 'nothing'}")
+    return 1 if escaped else 0
