@@ -1,6 +1,6 @@
 """The one FastAPI factory: which doors it opens is the wiring's choice.
 
-    Edge (host, body) ─► problems ─► routers: health │ platform │ gateway │ market
+    Metered ─► Edge (host, body) ─► problems ─► routers: health │ metrics │ platform │ gateway │ …
 
 The application refuses to be built with a route that has no declared policy.
 """
@@ -17,7 +17,9 @@ from starlette.concurrency import run_in_threadpool
 from api.dependencies import Supervisor, build_doors, check_policies, grant_only
 from api.edge import Edge, hosts_of
 from api.problems import install_problems
-from api.routers import health
+from api.routers import health, metrics
+from api.telemetry.board import Board
+from api.telemetry.requests import LagProbe, Metered
 from api.wiring import ApiWiring
 
 TITLE: Final = "AIFAP"
@@ -27,15 +29,20 @@ VERSION: Final = "1"
 def create_app(wiring: ApiWiring) -> FastAPI:
     """The application of one process. Opens no connection; background work starts with it."""
 
+    board = Board(wiring)
+    lag = LagProbe(board.requests)
+
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         started = []
         try:
+            lag.start()
             for work in wiring.background:
                 await run_in_threadpool(work.start)
                 started.append(work)
             yield
         finally:
+            lag.stop()
             for work in reversed(started):
                 await run_in_threadpool(work.stop)
 
@@ -51,25 +58,32 @@ def create_app(wiring: ApiWiring) -> FastAPI:
     app.state.wiring = wiring
     app.state.token_key = wiring.token_key
     app.state.doors = None
+    app.state.board = board
     install_problems(app)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     if wiring.platform is not None:
         _open_platform(app, wiring)
     for router in _service_routers(wiring):
         app.include_router(router, dependencies=[Depends(grant_only)])
     check_policies(app)
     app.add_middleware(Edge, hosts=hosts_of(wiring.settings))
+    app.add_middleware(Metered, metrics=board.requests)
     return app
 
 
 def _open_platform(app: FastAPI, wiring: ApiWiring) -> None:
+    from api.results_queries import result_places
     from api.routers import (
         accounts,
+        analysis,
         auth,
         command,
         dashboard,
         logging,
         results,
+        results_compare,
+        results_records,
         stream,
         temp,
         upload,
@@ -77,8 +91,24 @@ def _open_platform(app: FastAPI, wiring: ApiWiring) -> None:
     )
 
     app.state.doors = build_doors(wiring)
+    app.state.analysis = analysis.build_analysis(wiring)
     app.state.stream_slots = stream.StreamSlots()
-    rooms = (command, upload, logging, temp, auth, users, accounts, results, stream, dashboard)
+    app.state.result_places = result_places()
+    rooms = (
+        command,
+        upload,
+        logging,
+        temp,
+        auth,
+        users,
+        accounts,
+        results,
+        results_records,
+        results_compare,
+        analysis,
+        stream,
+        dashboard,
+    )
     for room in rooms:
         app.include_router(room.router)
 

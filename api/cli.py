@@ -15,6 +15,8 @@ from api.account_commands import account_app, keys_app
 from api.halt_commands import halt, resume
 from api.preview_command import preview
 from api.replay_command import replay
+from api.results_command import results_app
+from api.tearsheet_command import tearsheet
 from module.model.errors import AifapError
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_DATA = Path(".aifap/up")
 DEFAULT_RUN_DATA = Path(".aifap/run")
 DEFAULT_PORT = 8000
+DEFAULT_DASHBOARD_PORT = 8080
 RUN_START = datetime(2026, 1, 5, tzinfo=UTC)
 """Where the synthetic world of `aifap run` begins, so that the same options are the same run."""
 
@@ -38,13 +41,24 @@ app.add_typer(user_app, name="user")
 app.add_typer(db_app, name="db")
 app.add_typer(account_app, name="account")
 app.add_typer(keys_app, name="keys")
+app.add_typer(results_app, name="results")
 app.command("replay")(replay)
 app.command("halt")(halt)
 app.command("resume")(resume)
 app.command("preview")(preview)
+app.command("tearsheet")(tearsheet)
 
 Data = Annotated[Path, typer.Option("--data", help="The folder that holds everything.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Where the API listens (on 127.0.0.1).")]
+DashboardPort = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=65535,
+        envvar="AIFAP_DASHBOARD_PORT",
+        help="A second port, for the live page; skipped while it is taken; 0: none.",
+    ),
+]
 Speed = Annotated[float, typer.Option(help="World seconds per second; 0: as fast as it goes.")]
 Seed = Annotated[int, typer.Option(help="Of the synthetic market.")]
 Start = Annotated[
@@ -87,6 +101,7 @@ def run(
     balance: Annotated[str, typer.Option(help="USDT on the paper account.")] = "10000",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the positions open.")] = False,
     workers: Annotated[int, typer.Option(min=1, max=8, help="API workers.")] = 1,
+    dashboard_port: DashboardPort = DEFAULT_DASHBOARD_PORT,
 ) -> None:
     """Show the main job: a whole installation, one paper session, live progress, a summary."""
     from api.demo import RunOptions
@@ -98,7 +113,9 @@ def run(
     _check_candles(candles)
     _check_interval(interval)
     begin = _moment(start) if start or candles else RUN_START
-    stack = StandaloneOptions(data, port, workers, speed, seed, candles, begin)
+    stack = StandaloneOptions(
+        data, port, workers, speed, seed, candles, begin, dashboard_port=dashboard_port
+    )
     options = RunOptions(
         stack=stack,
         fresh=True,
@@ -123,13 +140,16 @@ def up(
     candles: Candles = None,
     start: Start = None,
     workers: Annotated[int, typer.Option(min=1, max=8, help="API workers.")] = 1,
+    dashboard_port: DashboardPort = DEFAULT_DASHBOARD_PORT,
 ) -> None:
     """Run the whole stack as a service until it is stopped."""
     from api.service import serve_until_stopped
     from api.standalone import StandaloneOptions
 
     _check_candles(candles)
-    options = StandaloneOptions(data, port, workers, speed, seed, candles, _moment(start))
+    options = StandaloneOptions(
+        data, port, workers, speed, seed, candles, _moment(start), dashboard_port=dashboard_port
+    )
     raise typer.Exit(serve_until_stopped(options, Console()))
 
 
@@ -210,6 +230,15 @@ def create_user(
     print(token.secret)
 
 
+@app.command("metrics-token")
+def metrics_token(data: Data = DEFAULT_DATA) -> None:
+    """Print the token that opens /metrics of every service, for Prometheus' credentials file."""
+    from module.security.tokens import mint_grant, scrape_grant
+
+    key = _settings(data).secret("token_key")
+    print(mint_grant(scrape_grant("prometheus"), key))
+
+
 @db_app.command("migrate")
 def migrate(data: Data = DEFAULT_DATA) -> None:
     """Bring the three databases to this version's schema."""
@@ -217,6 +246,14 @@ def migrate(data: Data = DEFAULT_DATA) -> None:
 
     migrate_all(_settings(data))
     print("the databases are up to date")
+
+
+@db_app.command("reader-password")
+def reader_password(data: Data = DEFAULT_DATA) -> None:
+    """Print the password of aifap_reader in the installation's own Postgres, for Grafana."""
+    from module.db.embedded import EmbeddedPostgres
+
+    print(EmbeddedPostgres(_settings(data)).reader_password())
 
 
 def _settings(data: Path) -> Settings:

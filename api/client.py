@@ -11,6 +11,7 @@ import urllib3
 from module.model.errors import AifapError, Unavailable
 
 TIMEOUT_S = 30.0
+DOWNLOAD_BYTES = 65_536
 
 
 class PlatformClient:
@@ -60,6 +61,19 @@ class PlatformClient:
                 elif line.startswith(b"data: "):
                     yield name, json.loads(line[6:])
 
+    def download(self, path: str) -> Iterator[bytes]:
+        """GET `path` as CSV, piece by piece. Unavailable when it ends before it is whole."""
+        headers = {**self._headers, "Accept": "text/csv", "Accept-Encoding": "gzip"}
+        try:
+            answer = self._pool.request(
+                "GET", self._url + path, headers=headers, preload_content=False, timeout=TIMEOUT_S
+            )
+            if answer.status >= 400:
+                raise _problem(f"GET {path}", answer.status, answer.data)
+            yield from answer.stream(DOWNLOAD_BYTES, decode_content=True)
+        except urllib3.exceptions.HTTPError as error:
+            raise Unavailable(f"the download from {self._url} broke off: {error}") from error
+
     def _call(self, method: str, path: str, body: bytes | None) -> dict[str, object]:
         try:
             answer = self._pool.request(
@@ -67,14 +81,23 @@ class PlatformClient:
             )
         except urllib3.exceptions.HTTPError as error:
             raise Unavailable(f"the API at {self._url} does not answer: {error}") from error
-        try:
-            document = json.loads(answer.data)
-        except ValueError as error:
-            raise Unavailable(f"{method} {path} answered {answer.status} without JSON") from error
         if answer.status >= 400:
-            detail = str(document.get("detail", document))
-            raise AifapError(detail, code=str(document.get("code", answer.status)))
-        return dict(document)
+            raise _problem(f"{method} {path}", answer.status, answer.data)
+        return _read_object(f"{method} {path}", answer.status, answer.data)
+
+
+def _problem(what: str, status: int, raw: bytes) -> AifapError:
+    """The API's own words."""
+    document = _read_object(what, status, raw)
+    detail = str(document.get("detail", document))
+    return AifapError(detail, code=str(document.get("code", status)))
+
+
+def _read_object(what: str, status: int, raw: bytes) -> dict[str, object]:
+    try:
+        return dict(json.loads(raw))
+    except (ValueError, TypeError) as error:
+        raise Unavailable(f"{what} answered {status} without JSON") from error
 
 
 class LiveFeed:

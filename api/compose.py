@@ -8,14 +8,21 @@ the process that only watches over them loads nothing of what they serve).
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
+import os
+import shutil
+import socket
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from module.life_line import end_with_parent, end_with_server
 from module.settings import Settings
 
 if TYPE_CHECKING:
+    import uvicorn
     from fastapi import FastAPI
 
     from api.wiring import ApiWiring, Background, Platform
@@ -24,6 +31,8 @@ if TYPE_CHECKING:
     from module.gateway.service import Gateway
 
 GRACEFUL_STOP_S = 5
+STARTUP_FAILED = 3
+_log = logging.getLogger(__name__)
 
 
 def build_wiring(settings: Settings) -> ApiWiring:
@@ -129,6 +138,13 @@ def application() -> FastAPI:
     return create_app(build_wiring(settings))
 
 
+def share_counters(folder: Path) -> None:
+    """Have the workers of this process count together, in files of `folder` that it empties."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m api.compose")
@@ -140,9 +156,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = Settings()
     if options.workers > 1 and settings.services != ("platform",):
         parser.error("only the platform may have several workers")
+    if options.workers > 1:
+        share_counters(settings.data_dir / "run" / "metrics")
     import uvicorn
 
-    uvicorn.run(
+    config = uvicorn.Config(
         "api.compose:application",
         factory=True,
         host=options.host,
@@ -153,7 +171,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         timeout_graceful_shutdown=GRACEFUL_STOP_S,
         server_header=False,
     )
-    return 0
+    port = settings.dashboard_port if "platform" in settings.services else 0
+    return _serve(config, None if port == options.port else second_socket(options.host, port))
+
+
+def second_socket(host: str, port: int) -> socket.socket | None:
+    """The dashboard's port, bound; None for port 0, and where somebody else has it (it is logged:
+    the page is then at the first port alone)."""
+    if not port:
+        return None
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        _log.warning("the dashboard has no port of its own: %s:%d: %s", host, port, error.strerror)
+        return None
+    listener.set_inheritable(True)
+    return listener
+
+
+def _serve(config: uvicorn.Config, second: socket.socket | None) -> int:
+    """The same doors at every socket, in one process or several; as `uvicorn.run` does it, which
+    knows one socket."""
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    server = uvicorn.Server(config)
+    sockets = [config.bind_socket(), *([second] if second else [])]
+    with contextlib.suppress(KeyboardInterrupt):
+        if config.workers > 1:
+            Multiprocess(config, sockets=sockets).run()
+            return 0
+        server.run(sockets=sockets)
+    return 0 if server.started else STARTUP_FAILED
 
 
 if __name__ == "__main__":

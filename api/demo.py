@@ -97,13 +97,11 @@ def _show(
 ) -> RunSummary:
     token = stack.first_user("me") or stack.new_token("run")
     console.print(f"[bold]API[/bold]        {stack.api_url}")
-    console.print(f"[bold]dashboard[/bold]  {stack.api_url}/dashboard/")
+    console.print(f"[bold]dashboard[/bold]  {stack.dashboard_url}")
     console.print(f"[bold]token[/bold]      {token}   [dim](shown once)[/dim]")
     client = PlatformClient(stack.api_url, token)
     session_id = _start_session(stack, client, options, clock)
-    facts = RunFacts(
-        session_id, f"{stack.api_url}/dashboard/", stack.settings.market_id, options.cycles
-    )
+    facts = RunFacts(session_id, stack.dashboard_url, stack.settings.market_id, options.cycles)
     feed = LiveFeed(client)
     try:
         try:

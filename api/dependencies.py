@@ -1,9 +1,9 @@
 """Who stands at the door, and what the rooms behind it need.
 
 Every route declares a policy by depending on one of `anybody`, `user_only`, `supervisor_only`,
-`grant_only`; `check_policies` refuses to build an application with a route that does not. Objects
-of other people are refused in one place each, `own_session` and `own_account`: not found, and a
-row in the audit log.
+`grant_only`, `scraper_only`; `check_policies` refuses to build an application with a route that
+does not. Objects of other people are refused in one place each, `own_session` and `own_account`:
+not found, and a row in the audit log.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ from module.db.repositories.audit import AuditEntry, AuditRepository
 from module.db.repositories.halts import HaltRepository
 from module.db.repositories.idempotency import IdempotencyRepository
 from module.db.repositories.results import ResultsRepository
+from module.db.repositories.results_periods import ResultsPeriods
+from module.db.repositories.results_series import ResultsSeries
+from module.db.repositories.session_history import SessionHistory
 from module.db.repositories.session_records import SessionRecord
 from module.db.repositories.sessions import SessionRepository
 from module.db.repositories.users import Role, UserRecord, UserRepository
@@ -73,6 +76,9 @@ class Doors:
     halts: HaltRepository
     idempotency: IdempotencyRepository
     results: ResultsRepository
+    series: ResultsSeries
+    periods: ResultsPeriods
+    history: SessionHistory
     alerts: AlertRepository
     strategies: StrategyStore
     launcher: SessionLauncher
@@ -95,6 +101,9 @@ def build_doors(wiring: ApiWiring) -> Doors:
         halts=HaltRepository(platform.finplatform),
         idempotency=IdempotencyRepository(platform.finplatform),
         results=ResultsRepository(platform.finwatcher),
+        series=ResultsSeries(platform.finwatcher),
+        periods=ResultsPeriods(platform.finwatcher),
+        history=SessionHistory(platform.finplatform),
         alerts=AlertRepository(platform.finplatform),
         strategies=StrategyStore(wiring.settings.data_dir),
         launcher=platform.launcher,
@@ -120,6 +129,7 @@ class Policy(StrEnum):
     """Who may use a route; the order is from weak to strong."""
 
     PUBLIC = "public"
+    SCRAPE = "scrape"
     GRANT = "grant"
     USER = "user"
     SUPERVISOR = "supervisor"
@@ -158,13 +168,22 @@ Supervisor = Annotated[UserRecord, Depends(supervisor_only)]
 
 
 async def grant_only(request: Request) -> None:
-    """A grant of this installation; what it opens is each route's own question."""
+    """A grant of this installation; what it opens is each route's own question, but a scraper's
+    opens none."""
     token = bearer_token(request.headers.get("authorization"))
-    read_grant(token, request.app.state.token_key)
+    if read_grant(token, request.app.state.token_key).kind == "scrape":
+        raise Forbidden("a scraper's token opens nothing but /metrics")
+
+
+async def scraper_only(request: Request) -> None:
+    """A grant that opens the numbers of this process."""
+    token = bearer_token(request.headers.get("authorization"))
+    read_grant(token, request.app.state.token_key).opens_metrics()
 
 
 POLICY_OF: Final[dict[Callable[..., object], Policy]] = {
     anybody: Policy.PUBLIC,
+    scraper_only: Policy.SCRAPE,
     grant_only: Policy.GRANT,
     user_only: Policy.USER,
     supervisor_only: Policy.SUPERVISOR,

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 BODY_BYTES_MAX: Final = 640 * 1024  # a strategy of 256 kB, escaped as JSON, and its config
 BODY_SECONDS_MAX: Final = 20.0
-PROBED_PATHS: Final = frozenset({"/health/live", "/health/ready"})  # by pod address, not by name
+PROBED_PATHS: Final = frozenset(
+    {"/health/live", "/health/ready", "/metrics"}  # by pod address, not by name
+)
 SECURITY_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),

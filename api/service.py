@@ -24,7 +24,7 @@ def serve_until_stopped(options: StandaloneOptions, console: Console) -> int:
         stack.start()
         token = stack.first_user("me")
         console.print(f"[bold]API[/bold]        {stack.api_url}")
-        console.print(f"[bold]dashboard[/bold]  {stack.api_url}/dashboard/")
+        console.print(f"[bold]dashboard[/bold]  {stack.dashboard_url}")
         if token is not None:
             console.print(f"[bold]token[/bold]      {token}   [dim](shown once)[/dim]")
         console.print("[green]ready[/green]; Ctrl-C stops it")

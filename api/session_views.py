@@ -9,6 +9,7 @@ from typing import Final
 from api.answers import spelled_object
 from api.dependencies import Doors
 from module.db.repositories.accounts import AccountRecord
+from module.db.repositories.alerts import StoredAlert
 from module.db.repositories.halts import HALT_REASON, HALTED_AT, KILL_SWITCH
 from module.db.repositories.results import StoredRow
 from module.db.repositories.session_records import SessionRecord, watched_session
@@ -71,11 +72,12 @@ def halted_view(account: AccountRecord) -> dict[str, object] | None:
 
 
 def session_views(doors: Doors, records: Sequence[SessionRecord]) -> list[dict[str, object]]:
-    """The views of several sessions, with one look at the clocks and at each owner's accounts."""
+    """The views of several sessions, with one look at the clocks and at their accounts."""
+    if not records:
+        return []
     now, wall = doors.clock.now(), doors.clock.wall()
-    accounts: dict[str, AccountRecord] = {}
-    for owner_id in {record.owner_id for record in records}:
-        accounts.update({a.account_id: a for a in doors.accounts.list_for_owner(owner_id)})
+    named = doors.accounts.list_named({record.account_id for record in records})
+    accounts = {account.account_id: account for account in named}
     return [session_view(record, accounts.get(record.account_id), now, wall) for record in records]
 
 
@@ -94,25 +96,30 @@ def live_document(doors: Doors, user: UserRecord) -> dict[str, object]:
         strict=True,
     ):
         latest = doors.results.latest(watched_shape(record))
-        sessions.append({**view, "result": latest_view(latest), "letter": _letter(doors, record)})
-    alerts = doors.alerts.latest(user.user_id, ALERTS_MAX)
+        letter = letter_view(doors, record)
+        sessions.append({**view, "result": latest_view(latest), "letter": letter})
     return {
         "now": doors.clock.now(),
         "sessions": sessions,
         "sessions_total": len(records),
-        "alerts": [
-            {
-                "at": item.alert.at,
-                "kind": item.alert.kind,
-                "severity": item.alert.severity,
-                "title": item.alert.title,
-                "lines": [list(pair) for pair in item.alert.lines],
-                "session_id": item.alert.session_id,
-                "deliveries": dict(item.deliveries),
-            }
-            for item in alerts
-        ],
+        "alerts": alert_views(doors.alerts.latest(user.user_id, ALERTS_MAX)),
     }
+
+
+def alert_views(alerts: Sequence[StoredAlert]) -> list[dict[str, object]]:
+    """Alerts as people read them, with what became of each on its channels."""
+    return [
+        {
+            "at": item.alert.at,
+            "kind": item.alert.kind,
+            "severity": item.alert.severity,
+            "title": item.alert.title,
+            "lines": [list(pair) for pair in item.alert.lines],
+            "session_id": item.alert.session_id,
+            "deliveries": dict(item.deliveries),
+        }
+        for item in alerts
+    ]
 
 
 def watched_shape(record: SessionRecord) -> WatchedSession:
@@ -135,7 +142,7 @@ def latest_view(
     }
 
 
-def _letter(doors: Doors, record: SessionRecord) -> dict[str, object] | None:
+def letter_view(doors: Doors, record: SessionRecord) -> dict[str, object] | None:
     """The last cycle's letter, cut down to what a person reads: targets, legs, what was skipped."""
     document = doors.sessions.read_order_info(record.session_id)
     if document is None:

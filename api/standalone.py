@@ -9,7 +9,9 @@ them first.
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,12 +27,15 @@ from module.db.database import Database
 from module.db.repositories.users import Role, UserRepository
 from module.launch.local import LocalLauncher
 from module.launch.stack import Service, Stack, answers, free_port, require_free
+from module.logs import open_log
 from module.model.errors import Conflict, InvalidInput, Unavailable
 from module.settings import Settings
 
 DoorService = Literal["platform", "gateway", "market"]
 HOST = "127.0.0.1"
 WAITS_S = 300.0
+FIRST_UPKEEP_S = 120.0
+UPKEEP_PERIOD_S = (600.0, 86_400.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,8 @@ class StandaloneOptions:
 
     `start` is the world time of a new world (None: the present minute; candles: a week after the
     first). `waits_for`: the participant before whom a new world does not begin to move; session ids
-    then follow from seed and start, so that the same session can be run again.
+    then follow from seed and start, so that the same session can be run again. `dashboard_port`: a
+    second port of the API, where people look for the dashboard; 0: none.
     """
 
     data_dir: Path
@@ -50,6 +56,7 @@ class StandaloneOptions:
     candles: Path | None = None
     start: datetime | None = None
     waits_for: str = ""
+    dashboard_port: int = 0
 
 
 class Standalone:
@@ -62,12 +69,20 @@ class Standalone:
         self._lock = FileLock(str(options.data_dir / "run" / "stack.lock"))
         self._stack = Stack(options.data_dir / "logs", self._clock)
         self._postgres_runs = False
+        self._upkeep: subprocess.Popen[bytes] | None = None
+        self._upkeep_at_s = self._clock.monotonic() + FIRST_UPKEEP_S
         self.settings = Settings(data_dir=options.data_dir.resolve())
 
     @property
     def api_url(self) -> str:
         """Where the platform API listens."""
         return f"http://{HOST}:{self._options.port}"
+
+    @property
+    def dashboard_url(self) -> str:
+        """Where people find the live page: at its own port, where it has one."""
+        port = self.settings.dashboard_port or self._options.port
+        return f"http://{HOST}:{port}/dashboard/"
 
     @property
     def failure(self) -> str | None:
@@ -87,6 +102,7 @@ class Standalone:
             gateway_url=f"http://{HOST}:{gateway}",
             market_url=f"http://{HOST}:{market}",
             api_port=self._options.port,
+            dashboard_port=self._free_dashboard_port(),
             dashboard_url=f"{self.api_url}/dashboard/",
         )
         self._say("Starting gateway, market data and API …")
@@ -94,7 +110,7 @@ class Standalone:
         self._stack.start(self._doors("market", market))
         self._stack.start(self._doors("platform", self._options.port))
         LocalLauncher(self.settings, self._clock).ensure_host()
-        self._stack.watch([self._guard_postgres, self._guard_host])
+        self._stack.watch([self._guard_postgres, self._guard_host, self._guard_upkeep])
 
     def stop(self) -> None:
         """End everything that `start` started; sessions are handed over, Postgres stops last."""
@@ -102,6 +118,7 @@ class Standalone:
         self._stack.stop_one("platform")  # or a request that is under way might start a host
         LocalLauncher(self.settings, self._clock).shut_down()
         self._stack.stop()
+        self._end_upkeep()
         if self._postgres_runs:
             from module.db.embedded import EmbeddedPostgres
 
@@ -171,6 +188,18 @@ class Standalone:
             self._postgres_runs = True
         migrate_all(self.settings)
 
+    def _free_dashboard_port(self) -> int:
+        """The port that was asked for; 0, said aloud, while somebody else has it."""
+        port = self._options.dashboard_port
+        if not port or port == self._options.port:
+            return 0
+        try:
+            require_free(HOST, port, "--dashboard-port")
+        except Unavailable as error:
+            self._say(f"{error.message}; the dashboard is at {self.api_url}/dashboard/ alone")
+            return 0
+        return port
+
     def _guard_postgres(self) -> None:
         """A Postgres that was killed comes back by itself; what was committed is there."""
         from module.db.embedded import EmbeddedPostgres
@@ -182,6 +211,31 @@ class Standalone:
     def _guard_host(self) -> None:
         """So does the session host; it adopts the sessions that run."""
         LocalLauncher(self.settings, self._clock).ensure_host()
+
+    def _guard_upkeep(self) -> None:
+        """Once a world day the stored minutes get their months, days and bounds."""
+        if self._upkeep is not None and self._upkeep.poll() is None:
+            return
+        now_s = self._clock.monotonic()
+        if now_s < self._upkeep_at_s:
+            return
+        shortest_s, day_s = UPKEEP_PERIOD_S
+        speed = self._options.speed
+        self._upkeep_at_s = now_s + (max(shortest_s, day_s / speed) if speed else shortest_s)
+        with open_log(self._data / "logs" / "results-upkeep.log") as log:
+            self._upkeep = subprocess.Popen(
+                [sys.executable, "-m", "module.db.results_upkeep"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "AIFAP_DATA_DIR": str(self._data)},
+            )
+
+    def _end_upkeep(self) -> None:
+        """What it had not done it does after the next start."""
+        if self._upkeep is not None and self._upkeep.poll() is None:
+            self._upkeep.kill()
+            self._upkeep.wait()
 
     def _start_simulator(self) -> None:
         options = self._options

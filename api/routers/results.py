@@ -1,132 +1,132 @@
-"""What one's sessions were worth, minute by minute (RqueryAPI): `/results`."""
+"""What one's sessions were worth, minute by minute (RqueryAPI): `/results`.
+
+sessions · latest · portfolio, indicators, symbols · gaps        here
+positions, orders, trades, bills, cycles                         results_records
+compare                                                          results_compare
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 
-from api.answers import answer, spelled_object
-from api.dependencies import AtDoors, Doors, SignedIn, own_session
-from api.session_views import latest_view, session_views, visible_owner, watched_shape
-from module.db.repositories.results import StoredRow
-from module.db.repositories.users import UserRecord
-from module.model.canonical import instant_text, parse_instant
-from module.model.errors import InvalidInput, InvariantViolated
-from module.model.results import WatchedSession
+from api.answers import answer
+from api.dependencies import AtDoors, SignedIn, own_session
+from api.results_listings import (
+    gap_listing,
+    series_listing,
+    session_documents,
+    session_listing,
+)
+from api.results_queries import (
+    AskedOfSession,
+    AtList,
+    Form,
+    OfSession,
+    answer_listing,
+    json_answer,
+)
+from api.session_views import latest_view, visible_owner, watched_shape
+from module.db.repositories.results_series import Resolution, Subject
+from module.db.repositories.session_history import SessionFilter
+from module.model.accounts import TradeEnv
+from module.model.market import MarketType
+from module.model.sessions import SessionState
 
 router = APIRouter(prefix="/results", tags=["results"])
-ROWS_MAX: Final = 2_000
-ROWS_DEFAULT: Final = 500
-_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MINUTE: Final = timedelta(minutes=1)
-Instant = Annotated[str | None, Query(max_length=40)]
-Rows = Annotated[int, Query(ge=1, le=ROWS_MAX)]
-T = TypeVar("T")
-
-
-def _watched(doors: Doors, user: UserRecord, session_id: str) -> WatchedSession:
-    return watched_shape(own_session(doors, user, session_id))
-
-
-def _range(doors: Doors, start: str | None, end: str | None) -> tuple[datetime, datetime]:
-    since = _FIRST if start is None else _instant("start", start)
-    until = doors.clock.now() + _MINUTE if end is None else _instant("end", end)
-    if since >= until:
-        raise InvalidInput(f"start must be before end, which is {instant_text(until)}")
-    return since, until
-
-
-def _instant(name: str, text: str) -> datetime:
-    try:
-        return parse_instant(text)
-    except (ValueError, OverflowError, InvariantViolated) as error:
-        raise InvalidInput(
-            f"{name} must be an ISO 8601 time with an offset, e.g. 2026-11-21T10:30:00Z"
-        ) from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Stretch:
-    """The session that was asked about, and [since, until) of its minutes."""
-
-    watched: WatchedSession
-    since: datetime
-    until: datetime
-    rows_max: int
-
-
-def _stretch(
-    doors: AtDoors,
-    user: SignedIn,
-    session_id: str,
-    start: Instant = None,
-    end: Instant = None,
-    limit: Rows = ROWS_DEFAULT,
-) -> _Stretch:
-    watched = _watched(doors, user, session_id)
-    since, until = _range(doors, start, end)
-    return _Stretch(watched, since, until, limit)
-
-
-Stretch = Annotated[_Stretch, Depends(_stretch)]
-
-
-def _series_answer(rows: Sequence[StoredRow[T]]) -> Response:
-    return answer({"rows": [{"minute": item.minute, **spelled_object(item.row)} for item in rows]})
+LIVING: Final = tuple(state.value for state in SessionState if not state.is_over)
+OVER: Final = tuple(state.value for state in SessionState if state.is_over)
+Columns = Annotated[
+    str | None, Query(max_length=2_000, description="Names, `current_pv,roe`; all without it.")
+]
+Symbol = Annotated[str | None, Query(max_length=32)]
+Named = Annotated[str | None, Query(max_length=64)]
+States = Literal["living", "over", "starting", "running", "stopping", "ended", "failed"]
 
 
 @router.get("/sessions")
 def get_sessions(
-    doors: AtDoors, user: SignedIn, over: Annotated[int, Query(ge=0, le=500)] = 100
+    asked: AtList,
+    state: States | None = None,
+    account_id: Named = None,
+    strategy_name: Annotated[str | None, Query(max_length=128)] = None,
+    trade_type: Annotated[MarketType | None, Query(alias="tradeType")] = None,
+    trade_env: TradeEnv | None = None,
+    over: Annotated[int | None, Query(ge=0, le=500)] = None,
 ) -> Response:
-    """The sessions that there are results of."""
-    records = doors.sessions.list_for_owner(visible_owner(user), over_max=over)
-    return answer({"sessions": session_views(doors, records)})
+    """One's sessions and their latest values; `start` and `end` are of when they began.
+
+    `over`: all that are not over, and so many of those that are, in one answer.
+    """
+    if over is not None and asked.form is Form.JSON:
+        owner = visible_owner(asked.user)
+        records = asked.doors.sessions.list_for_owner(owner, over_max=over)
+        sessions = session_documents(asked, records)
+        return json_answer(asked.request, {"sessions": sessions, "next": None})
+    states = {"living": LIVING, "over": OVER}.get(state or "", (state,) if state else None)
+    wanted = SessionFilter(
+        owner_id=visible_owner(asked.user),
+        states=states,
+        account_id=account_id,
+        strategy_name=strategy_name,
+        market=trade_type,
+        trade_env=trade_env,
+        started_since=asked.since,
+        started_before=asked.until,
+    )
+    return answer_listing(asked, session_listing(asked, wanted))
 
 
 @router.get("/{session_id}/latest")
 def get_latest(doors: AtDoors, user: SignedIn, session_id: str) -> Response:
     """The newest minute: portfolio, symbols, indicators; null before the first one."""
-    watched = _watched(doors, user, session_id)
+    watched = watched_shape(own_session(doors, user, session_id))
     return answer({"session_id": session_id, "result": latest_view(doors.results.latest(watched))})
 
 
 @router.get("/{session_id}/portfolio")
-def get_portfolio(doors: AtDoors, asked: Stretch) -> Response:
+def get_portfolio(
+    asked: OfSession, resolution: Resolution = Resolution.MINUTE, columns: Columns = None
+) -> Response:
     """Portfolio rows of [start, end), oldest first; beyond `limit` the newest of them."""
-    rows = doors.results.portfolio_series(asked.watched, asked.since, asked.until, asked.rows_max)
-    return _series_answer(rows)
+    return _series(asked, Subject.PORTFOLIO, resolution, columns)
 
 
 @router.get("/{session_id}/indicators")
-def get_indicators(doors: AtDoors, asked: Stretch) -> Response:
+def get_indicators(
+    asked: OfSession, resolution: Resolution = Resolution.MINUTE, columns: Columns = None
+) -> Response:
     """Indicator rows of [start, end), oldest first; beyond `limit` the newest of them."""
-    rows = doors.results.indicator_series(asked.watched, asked.since, asked.until, asked.rows_max)
-    return _series_answer(rows)
+    return _series(asked, Subject.INDICATORS, resolution, columns)
 
 
 @router.get("/{session_id}/symbols")
-def get_symbols(doors: AtDoors, asked: Stretch) -> Response:
+def get_symbols(
+    asked: OfSession,
+    resolution: Resolution = Resolution.MINUTE,
+    columns: Columns = None,
+    symbol: Symbol = None,
+) -> Response:
     """Rows of each symbol of [start, end), oldest first; beyond `limit` the newest of them."""
-    rows = doors.results.symbol_series(asked.watched, asked.since, asked.until, asked.rows_max)
-    return _series_answer(rows)
+    return _series(asked, Subject.SYMBOLS, resolution, columns, symbol)
 
 
 @router.get("/{session_id}/gaps")
-def get_gaps(doors: AtDoors, asked: Stretch) -> Response:
+def get_gaps(asked: OfSession) -> Response:
     """Minutes without a row, and why."""
-    gaps = doors.results.gaps(asked.watched, asked.since, asked.until, asked.rows_max)
-    return answer({"gaps": gaps})
+    return answer_listing(asked, gap_listing(asked))
 
 
-@router.get("/{session_id}/transactions")
-def get_transactions(
-    doors: AtDoors, user: SignedIn, session_id: str, limit: Rows = ROWS_DEFAULT
+def _series(
+    asked: AskedOfSession,
+    subject: Subject,
+    resolution: Resolution,
+    columns: str | None,
+    symbol: str | None = None,
 ) -> Response:
-    """The newest fills, newest first."""
-    watched = _watched(doors, user, session_id)
-    return answer({"transactions": doors.results.transactions(watched, "fill", limit)})
+    listing = series_listing(asked, subject, resolution, columns, symbol)
+    if resolution is Resolution.MINUTE or asked.limit is None:
+        return answer_listing(asked, listing)
+    with asked.places.questions.one(asked.user.user_id):
+        return answer_listing(asked, listing)

@@ -1,7 +1,8 @@
-"""Server-sent events: the live page's one source, `/stream`.
+"""Server-sent events: what one's sessions are worth and do, as it happens, `/stream`.
 
-A connection sends everything of one's own sessions every second, and asks each time whether
-the token still opens the door. The number of connections is bounded per person and process.
+`/stream/live` is the live page's one source: each second what changed since the last one.
+`/stream/sessions` tells everything each second, for programs that keep no state. Both ask each time
+whether the token still opens the door. Connections are bounded per person and process.
 """
 
 from __future__ import annotations
@@ -10,19 +11,22 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from api.answers import json_text
-from api.dependencies import AtDoors, Doors, SignedIn
+from api.dependencies import AtDoors, Doors, SignedIn, own_session
+from api.live_views import LiveBoard
 from api.session_views import live_document
 from module.db.repositories.users import UserRecord
 from module.model.errors import AifapError, RateLimited, Retryable
 from module.security.tokens import bearer_token
 
+Told = tuple[str, object]
+"""An event's name and document."""
 router = APIRouter(prefix="/stream", tags=["stream"])
 PERIOD_S: Final = 1.0
 STREAMS_PER_USER_MAX: Final = 5
@@ -88,6 +92,33 @@ class EventStream(Response):
 @router.get("/sessions")
 def get_stream(request: Request, doors: AtDoors, user: SignedIn) -> Response:
     """Events `sessions` (everything the page shows), `trouble` (asked again by itself), `end`."""
+    return _stream(request, doors, user, lambda now: ("sessions", live_document(doors, now)))
+
+
+@router.get("/live")
+def get_live(
+    request: Request,
+    doors: AtDoors,
+    user: SignedIn,
+    session_id: Annotated[str | None, Query(max_length=64)] = None,
+) -> Response:
+    """Events `live` (what changed), `trouble` (asked again by itself), `end`.
+
+    The first one is whole. `session_id`: whose details are told; default: one's newest session.
+    """
+    if session_id is not None:
+        own_session(doors, user, session_id)
+    board = LiveBoard(session_id)
+
+    def look(now: UserRecord) -> tuple[str, object]:
+        return "live", board.changes(doors, now)
+
+    return _stream(request, doors, user, look)
+
+
+def _stream(
+    request: Request, doors: Doors, user: UserRecord, look: Callable[[UserRecord], Told]
+) -> Response:
     slots: StreamSlots = request.app.state.stream_slots
     token = bearer_token(request.headers.get("authorization"))
     slots.take(user.user_id)
@@ -97,21 +128,21 @@ def get_stream(request: Request, doors: AtDoors, user: SignedIn) -> Response:
         nonlocal ended
         if ended:
             return None
-        event, ended = _event(doors, token)
+        event, ended = _event(doors, token, look)
         return event
 
     return EventStream(next_event, lambda: slots.give_back(user.user_id))
 
 
-def _event(doors: Doors, token: str) -> tuple[str, bool]:
+def _event(doors: Doors, token: str, look: Callable[[UserRecord], Told]) -> tuple[str, bool]:
     """The next event, and whether it is the last one."""
     try:
         user: UserRecord = doors.users.authenticate(token, doors.clock.wall())
-        return _spell("sessions", live_document(doors, user)), False
+        return _spell(*look(user)), False
     except Retryable as error:
         return _spell("trouble", {"message": error.message}), False
     except AifapError as error:
-        return _spell("end", {"message": error.message}), True
+        return _spell("end", {"message": error.message, "code": error.code}), True
 
 
 def _spell(name: str, document: object) -> str:

@@ -1,355 +1,437 @@
-// The live page: one stream of events in, the page out. Text goes in as text, never as markup.
-"use strict";
+// The live page: one stream of changes in, the page out. It holds what the stream has told so far,
+// asks for what is long (curve, cycles, trades, gaps) when that has changed, and draws the rest.
+import { cycles, fillAlerts, fillGaps, gapStretches, trades } from "./activity.js";
+import { allocation, bars, colours } from "./allocation.js";
+import {
+  fillFigures, fillHead, fillTiles, headReason, isOver, positions, stateWords,
+} from "./board.js";
+import { askToHalt, askToResume, askToStop } from "./commands.js";
+import { Curve, RANGES, resolutionFor } from "./curve.js";
+import {
+  direction, make, number, page, put, signedPercent, time, useTimezone,
+} from "./page.js";
+import { cyclePlan } from "./plan.js";
+import { openStart } from "./start.js";
+import { Stream, ask, forgetToken, keepToken, token } from "./wire.js";
 
-const TOKEN = "aifap-token";
-const RETRY_FIRST_MS = 1000;
-const RETRY_MAX_MS = 30000;
-const SILENCE_MAX_MS = 15000;
-const CURVE_POINTS = 240;
-const CURVE_EVERY_MS = 30000;
+const TRADES_MAX = 30;
+const CYCLES_MAX = 30;
+const GAPS_MAX = 2000;
+const CURVE_REFRESH_MS = 5 * 60 * 1000;
+const LISTED_MAX = 300;
 
-const page = (id) => document.getElementById(id);
-const curves = new Map(); // session id → {points, asked}
-let connection = null; // what ends the connection that is open
-let visit = 0; // grows with every token that is entered, so that an older loop knows it is over
+const curve = new Curve(page("curve"), page("curve-legend"));
+const lines = new Map(); // session id → its line in the list
+let stream = null;
+let live = nothingYet();
+let shown = nothingShown();
+let range = null; // chosen by the person; else one that fits the session's age
 
-function element(name, text, className) {
-  const made = document.createElement(name);
-  if (text !== undefined && text !== null) made.textContent = text;
-  if (className) made.className = className;
-  return made;
+function nothingYet() {
+  return { now: null, heardAt: null, who: null, order: [], sessions: new Map(), selected: null,
+    alerts: [], troubleSince: null };
 }
 
-function fill(parent, children) {
-  parent.replaceChildren(...children);
-  return parent;
+function nothingShown() {
+  return { id: null, minute: undefined, cycle: undefined, curveAt: 0, asked: 0 };
 }
 
-// --- numbers for people: the server sends money as exact text, which is only cut for display -----
+// --- what is heard -----------------------------------------------------------------------------
 
-function number(value, places) {
-  if (value === null || value === undefined || value === "") return "–";
-  const shown = Number(value);
-  if (!Number.isFinite(shown)) return String(value);
-  return shown.toLocaleString("en", { minimumFractionDigits: places, maximumFractionDigits: places });
-}
-
-function short(value) {
-  if (value === null || value === undefined || value === "") return "–";
-  const shown = Number(value);
-  return Number.isFinite(shown) ? shown.toLocaleString("en", { maximumSignificantDigits: 7 }) : "–";
-}
-
-function percent(value) {
-  return value === null || value === undefined ? "–" : `${number(Number(value) * 100, 2)} %`;
-}
-
-function signClass(value) {
-  const sign = Math.sign(Number(value || 0));
-  return sign > 0 ? "up" : sign < 0 ? "down" : "";
-}
-
-function time(text) {
-  if (!text) return "–";
-  const when = new Date(text);
-  return Number.isNaN(when.getTime())
-    ? "–"
-    : `${when.toISOString().slice(0, 16).replace("T", " ")} UTC`;
-}
-
-function lasting(seconds) {
-  if (seconds === null || seconds === undefined) return "–";
-  const whole = Math.round(seconds);
-  const days = Math.floor(whole / 86400);
-  const hours = Math.floor((whole % 86400) / 3600);
-  const minutes = Math.floor((whole % 3600) / 60);
-  if (days) return `${days} d ${hours} h`;
-  if (hours) return `${hours} h ${minutes} min`;
-  return minutes ? `${minutes} min` : `${whole} s`;
-}
-
-// --- one session -------------------------------------------------------------------------------
-
-function fact(list, label, text, className) {
-  const pair = element("div");
-  pair.append(element("dt", label), element("dd", text, className));
-  list.append(pair);
-}
-
-function facts(session) {
-  const list = element("dl", null, "facts");
-  const result = session.result || {};
-  const portfolio = result.portfolio || {};
-  const indicators = result.indicators || {};
-  fact(list, "PV (USDT)", number(portfolio.current_pv, 2));
-  fact(list, "Net profit", number(portfolio.netprofit, 2), signClass(portfolio.netprofit));
-  fact(list, "ROE", percent(portfolio.roe), signClass(portfolio.roe));
-  fact(list, "Drawdown", percent(indicators.drawdown), signClass(indicators.drawdown));
-  fact(list, "Max drawdown", percent(indicators.max_drawdown), signClass(indicators.max_drawdown));
-  fact(list, "Sharpe (days)", number(indicators.sharpe_1day, 2));
-  fact(list, "Cash", number(portfolio.cash, 2));
-  fact(list, "Unprotected", portfolio.unprotected ?? "–", portfolio.unprotected ? "down" : "");
-  fact(list, "Cycle", String(session.cycle));
-  fact(list, "Running for", lasting(session.age_s));
-  fact(list, "Heartbeat", session.heartbeat_age_s === null ? "–" : `${lasting(session.heartbeat_age_s)} ago`);
-  fact(list, "Measured", result.minute ? `${time(result.minute).slice(11)}` : "–");
-  return list;
-}
-
-function table(headings, rows, nothing) {
-  const made = element("table");
-  const head = element("tr");
-  for (const heading of headings) head.append(element("th", heading));
-  made.append(fill(element("thead"), [head]));
-  const body = element("tbody");
-  for (const row of rows) {
-    const line = element("tr");
-    for (const cell of row) line.append(cell instanceof Node ? cell : element("td", cell));
-    body.append(line);
+function hear(event) {
+  live.now = new Date(event.now);
+  live.heardAt = Date.now();
+  put(page("clock"), time(live.now, "whole"));
+  if (event.who) greet(event.who);
+  if (event.order) live.order = event.order;
+  for (const [id, digest] of Object.entries(event.sessions || {})) {
+    if (digest) live.sessions.set(id, digest);
+    else live.sessions.delete(id);
   }
-  if (!rows.length) {
-    const line = element("tr", null, "none");
-    const cell = element("td", nothing);
-    cell.colSpan = headings.length;
-    line.append(cell);
-    body.append(line);
+  if ("selected" in event) live.selected = event.selected;
+  if (event.alerts) live.alerts = event.alerts;
+  calm();
+  if (event.order || event.sessions) list();
+  if (event.alerts || event.selected) alerts();
+  board(Boolean(event.selected) || Boolean(event.sessions));
+}
+
+function greet(who) {
+  live.who = who;
+  useTimezone(who.timezone);
+  put(page("clock"), time(live.now, "whole"));
+  page("start-open").hidden = !who.may.start;
+  page("halt-all").hidden = !who.may.halt_all;
+  page("tabs").hidden = !who.grafana;
+  if (!who.grafana) showTab("board");
+}
+
+function say(className, text) {
+  page("line").className = className;
+  put(page("line-text"), text);
+}
+
+function calm() {
+  live.troubleSince = null;
+  page("trouble").hidden = true;
+  document.body.classList.remove("stale");
+  say("live", "live");
+}
+
+/** The numbers below do not move any more: since when, and why. */
+function worry(why) {
+  if (live.troubleSince === null) live.troubleSince = new Date();
+  const last = live.now ? ` What is shown is of ${time(live.now, "whole")} and does not move.` : "";
+  put(page("trouble"), `${why} Since ${time(live.troubleSince, "clock")}.${last}`);
+  page("trouble").hidden = false;
+  document.body.classList.add("stale");
+}
+
+const hearing = {
+  live: hear,
+  trouble: (data) => {
+    say("trouble", "in trouble");
+    worry(`The server is in trouble: ${data.message}.`);
+  },
+  lost: (why, pauseMs) => {
+    say("trouble", `connection lost, trying again in ${Math.round(pauseMs / 1000)} s`);
+    worry(why ? `The server does not let this page in: ${why}.` : "The connection is lost.");
+  },
+  refused: (why, status) => {
+    if (status === 404 && wantedId()) {
+      history.replaceState(null, "", location.pathname);
+      connect(null);
+    } else leave(why || "this token is not valid");
+  },
+};
+
+// --- the list of sessions ----------------------------------------------------------------------
+
+function list() {
+  const words = page("search").value.trim().toLowerCase();
+  const all = live.order.map((id) => live.sessions.get(id)).filter(Boolean);
+  const found = all.filter((session) => !words || [session.strategy_name, session.account,
+    session.session_id, session.state, session.trade_env].join(" ").toLowerCase().includes(words));
+  for (const id of lines.keys()) if (!live.sessions.has(id)) lines.delete(id);
+  page("session-list").replaceChildren(...found.slice(0, LISTED_MAX).map(lineOf));
+  const running = all.filter((session) => !isOver(session)).length;
+  put(page("counts"), words ? `${found.length} of ${all.length} sessions`
+    : `${running} running, ${all.length - running} over`);
+  page("rail-toggle").hidden = !all.length;
+}
+
+function lineOf(session) {
+  const id = session.session_id;
+  if (!lines.has(id)) {
+    const button = make("button", { type: "button", onclick: () => choose(id) },
+      make("span", { class: "dot", "aria-hidden": "true" }), make("span", { class: "line-name" }),
+      make("span", { class: "line-roe number" }), make("span", { class: "line-facts" }),
+      make("span", { class: "line-pv number" }));
+    lines.set(id, make("li", {}, button));
   }
-  made.append(body);
-  return fill(element("div", null, "scroll"), [made]);
-}
-
-function weights(session) {
-  const rows = new Map();
-  for (const symbol of (session.result || {}).symbols || []) {
-    rows.set(symbol.symbol, {
-      weight: symbol.weight,
-      target: symbol.target,
-      size: symbol.size,
-      mark: symbol.mark_price,
-      pnl: symbol.unrealized_pnl,
-      stop: symbol.stop_loss,
-      take: symbol.take_profit,
-    });
-  }
-  const targets = (session.letter || {}).targets || {};
-  for (const [symbol, fields] of Object.entries(targets)) {
-    const row = rows.get(symbol) || {};
-    if (row.target === undefined || row.target === null) row.target = fields.weight;
-    rows.set(symbol, row);
-  }
-  const lines = [...rows].sort().map(([symbol, row]) => [
-    symbol,
-    percent(row.weight),
-    percent(row.target),
-    short(row.size),
-    short(row.mark),
-    element("td", number(row.pnl, 2), signClass(row.pnl)),
-    short(row.stop),
-    short(row.take),
-  ]);
-  const headings = ["Symbol", "Weight", "Target", "Size", "Mark", "PnL", "Stop", "Take profit"];
-  return table(headings, lines, "no positions");
-}
-
-function orders(session) {
-  const letter = session.letter || {};
-  const lines = (letter.orders || []).map((order) => [
-    order.symbol,
-    `${order.side || ""}${order.reduce_only ? " (reduces)" : ""}`,
-    order.abandoned ? `${order.state}: ${order.abandoned}` : order.state,
-    short(order.size),
-    short(order.filled_size),
-    short(order.average_price),
-    order.message || "",
-  ]);
-  const skipped = (letter.skipped || []).map((item) => [
-    item.symbol, "", `skipped: ${item.reason}`, "", "", "", "",
-  ]);
-  const headings = ["Symbol", "Side", "State", "Size", "Filled", "Price", ""];
-  return table(headings, lines.concat(skipped), "nothing to trade");
-}
-
-function curve(session) {
-  const known = curves.get(session.session_id);
-  const space = "http://www.w3.org/2000/svg";
-  const drawing = document.createElementNS(space, "svg");
-  drawing.setAttribute("class", "curve");
-  drawing.setAttribute("viewBox", "0 0 100 100");
-  drawing.setAttribute("preserveAspectRatio", "none");
-  drawing.setAttribute("role", "img");
-  drawing.setAttribute("aria-label", "Portfolio value over the last hours");
-  const values = known ? known.points : [];
-  if (values.length > 1) {
-    const low = Math.min(...values);
-    const span = Math.max(...values) - low || 1;
-    const points = values.map((value, index) => {
-      const x = (index / (values.length - 1)) * 100;
-      return `${x.toFixed(2)},${(95 - ((value - low) / span) * 90).toFixed(2)}`;
-    });
-    const line = document.createElementNS(space, "polyline");
-    line.setAttribute("points", points.join(" "));
-    drawing.append(line);
-  }
-  return drawing;
-}
-
-function card(session) {
-  const over = session.state === "ended" || session.state === "failed";
-  const made = element("article", null, over ? "session over" : "session");
-  made.id = `session=${session.session_id}`;
-  const head = element("header");
-  head.append(
-    element("h2", session.strategy_name),
-    element("span", session.state, `state ${session.state}`),
-    element("code", session.session_id),
-    element("span", `${session.trade_env} ${session.tradeType} · ${session.account || session.account_id}`),
-  );
-  made.append(head);
-  const wish = session.desired === "stopped" && !over ? `Asked to stop, ${session.end_state}. ` : "";
-  const letter = session.letter || {};
-  const skipped = letter.stage === "skipped" && letter.reason ? `Last cycle: ${letter.reason}` : "";
-  const reason = `${wish}${session.reason || skipped}`;
-  if (reason) made.append(element("p", reason, "reason"));
-  made.append(facts(session), curve(session));
-  made.append(element("h3", "Weights against targets"), weights(session));
-  const cycle = letter.cycle ? `Orders of the cycle of ${time(letter.cycle)}: ${letter.stage}` : "Orders";
-  made.append(element("h3", cycle), orders(session));
-  return made;
-}
-
-function alertLine(alert) {
-  const line = element("li");
-  const severity = ["critical", "warning"].includes(alert.severity) ? alert.severity : "";
-  const words = alert.lines.map(([label, value]) => `${label}: ${value}`).join(" · ");
-  line.append(element("time", time(alert.at)), element("strong", alert.title, severity));
-  line.append(element("div", words));
+  const line = lines.get(id);
+  const [dot, name, roe, facts, value] = line.firstChild.children;
+  const { state } = stateWords(session);
+  dot.className = `dot ${session.halted ? "halted" : state}`;
+  put(name, session.strategy_name);
+  const newest = session.newest;
+  put(roe, newest ? signedPercent(newest.roe) : "");
+  roe.className = `line-roe number ${newest ? direction(newest.roe) : ""}`;
+  put(facts, `${session.halted ? "halted" : state} · ${session.trade_env} · ${session.account}`);
+  put(value, newest ? number(newest.current_pv) : "");
+  line.firstChild.setAttribute("aria-current", String(id === shown.id));
   return line;
 }
 
-function show(document_) {
-  page("clock").textContent = time(document_.now);
-  const cards = document_.sessions.map(card);
-  if (!cards.length) cards.push(element("p", "You have no sessions yet.", "empty"));
-  fill(page("sessions"), cards);
-  page("alerts").hidden = !document_.alerts.length;
-  fill(page("alert-list"), document_.alerts.map(alertLine));
-  for (const session of document_.sessions) fetchCurve(session.session_id);
+const wantedId = () => new URLSearchParams(location.hash.slice(1)).get("session");
+
+function choose(id) {
+  openRail(false);
+  if (id === shown.id) return;
+  history.replaceState(null, "", `#session=${encodeURIComponent(id)}`);
+  connect(id);
 }
 
-// --- the wire ----------------------------------------------------------------------------------
-
-function headers() {
-  return { Authorization: `Bearer ${sessionStorage.getItem(TOKEN)}` };
+function openRail(open) {
+  page("rail").classList.toggle("open", open);
+  page("rail-toggle").setAttribute("aria-expanded", String(open));
 }
 
-async function fetchCurve(sessionId) {
-  const known = curves.get(sessionId) || { points: [], asked: 0 };
-  if (Date.now() - known.asked < CURVE_EVERY_MS) return;
-  known.asked = Date.now();
-  curves.set(sessionId, known);
-  const path = `/results/${encodeURIComponent(sessionId)}/portfolio?limit=${CURVE_POINTS}`;
-  const answer = await fetch(path, { headers: headers() }).catch(() => null);
-  if (!answer || !answer.ok) return;
-  const rows = (await answer.json()).rows;
-  known.points = rows.map((row) => Number(row.current_pv)).filter(Number.isFinite);
+// --- the board ---------------------------------------------------------------------------------
+
+function board(hasChanged) {
+  const selected = live.selected;
+  const session = selected && live.sessions.get(selected.session_id);
+  page("empty").hidden = Boolean(session);
+  page("board").hidden = !session;
+  if (!session) return;
+  if (shown.id !== selected.session_id) begin(selected.session_id);
+  fillHead(session, live.now, live.who.may);
+  if (!hasChanged) return;
+  const reason = headReason(session, selected.letter);
+  put(page("session-reason"), reason);
+  page("session-reason").hidden = !reason;
+  put(page("rail-toggle"), `${session.strategy_name} ▾`);
+  const result = selected.result;
+  const letter = selected.letter;
+  const minute = result ? result.minute : null;
+  const cycle = letter ? `${letter.cycle} ${letter.stage}` : `${session.cycle}`;
+  if (minute !== shown.minute || cycle !== shown.cycle || !page("tiles").childElementCount) {
+    fillTiles(result);
+    fillFigures(session, result);
+    holdings(result, letter);
+  }
+  if (cycle !== shown.cycle) askCycles(session.session_id);
+  if (minute !== shown.minute) measured(session, result);
+  if (!performance.getEntriesByName("board").length) performance.mark("board");
+  Object.assign(shown, { minute, cycle });
 }
 
-function say(text, className) {
-  page("line").textContent = text;
-  page("line").className = className || "";
+/** Another session is shown from now on. */
+function begin(id) {
+  shown = { ...nothingShown(), id, asked: shown.asked + 1 };
+  for (const [name, line] of lines) {
+    line.firstChild.setAttribute("aria-current", String(name === id));
+  }
+  curve.show([], 60000, null, "reading the curve …");
+  curve.showGaps([]);
+  for (const part of ["tiles", "cycles", "trades", "gaps"]) page(part).replaceChildren();
+  if (!page("tab-panel-grafana").hidden) showTab("grafana");
 }
 
-function askForToken(why) {
-  sessionStorage.removeItem(TOKEN);
-  curves.clear();
+function holdings(result, letter) {
+  page("positions").replaceChildren(positions(result, letter));
+  if (!result) {
+    const none = () => make("p", { class: "nothing", text: "not measured yet" });
+    page("allocation").replaceChildren(none());
+    page("sizes").replaceChildren(none());
+    return;
+  }
+  const colourOf = colours(result.symbols.map((row) => row.symbol));
+  page("allocation").replaceChildren(allocation(result, colourOf));
+  page("sizes").replaceChildren(bars(result, colourOf));
+}
+
+function measured(session, result) {
+  if (result && shown.curveAt && Date.now() - shown.curveAt < CURVE_REFRESH_MS) {
+    const portfolio = result.portfolio;
+    curve.add({
+      at: Date.parse(result.minute), value: Number(portfolio.current_pv),
+      capital: portfolio.available === null ? NaN : Number(portfolio.available),
+    }, axisStart(session));
+  } else askCurve(session);
+  askTrades(session.session_id);
+  askGaps(session.session_id);
+}
+
+// --- what is long is asked for -------------------------------------------------------------------
+
+/** Runs `work` and shows its outcome unless another session was chosen meanwhile. */
+async function fetched(place, path, show) {
+  const asked = shown.asked;
+  try {
+    const answer = await ask("GET", path);
+    if (asked === shown.asked) show(answer);
+  } catch (error) {
+    if (asked === shown.asked && !place.childElementCount) {
+      place.replaceChildren(make("p", { class: "nothing", text: error.message }));
+    }
+  }
+}
+
+const results = (id, rest) => `/results/${encodeURIComponent(id)}/${rest}`;
+
+function chosenRange(session) {
+  if (range) return range;
+  const age = live.now - new Date(session.started_at);
+  return [...RANGES].find(([name, length]) => name !== "all" && age <= length)?.[0] || "1d";
+}
+
+function axisStart(session) {
+  const started = Date.parse(session.started_at);
+  const end = Math.min(live.now.getTime(), Date.parse(session.ended_at || live.now));
+  return Math.max(started, end - RANGES.get(chosenRange(session)));
+}
+
+function askCurve(session) {
+  const start = axisStart(session);
+  const [resolution, stepMs] = resolutionFor(live.now.getTime() - start);
+  const query = new URLSearchParams({
+    start: new Date(start).toISOString(), resolution, limit: 2000,
+    columns: "current_pv,available",
+  });
+  shown.curveAt = Date.now();
+  paintRanges(session);
+  return fetched(page("curve"), results(session.session_id, `portfolio?${query}`), (answer) => {
+    const points = answer.rows.map((row) => ({
+      at: Date.parse(row.minute), value: Number(row.current_pv),
+      capital: row.available === null ? NaN : Number(row.available),
+    }));
+    curve.show(points, stepMs, start,
+      "No minute of this range was measured yet; the first one follows within a minute.");
+  });
+}
+
+function askCycles(id) {
+  return fetched(page("cycles"), results(id, `cycles?limit=${CYCLES_MAX}`), (answer) =>
+    page("cycles").replaceChildren(cycles(answer.cycles, openPlan)));
+}
+
+function askTrades(id) {
+  return fetched(page("trades"), results(id, `transactions?limit=${TRADES_MAX}`), (answer) =>
+    page("trades").replaceChildren(trades(answer.transactions)));
+}
+
+function askGaps(id) {
+  return fetched(page("gaps"), results(id, `gaps?limit=${GAPS_MAX}`), (answer) => {
+    const found = gapStretches(answer.gaps);
+    fillGaps(found);
+    curve.showGaps(found);
+  });
+}
+
+async function openPlan(cycle) {
+  put(page("plan-title"), `Cycle #${cycle.number} of ${time(cycle.boundary)}`);
+  page("plan").replaceChildren(make("p", { class: "soft", text: "Reading the letter …" }));
+  page("plan-dialog").showModal();
+  try {
+    const answer = await ask("GET", results(shown.id, `cycles/${encodeURIComponent(cycle.boundary)}`));
+    page("plan").replaceChildren(cyclePlan(cycle, answer.cycle));
+  } catch (error) {
+    page("plan").replaceChildren(error.status === 404 ? cyclePlan(cycle, null)
+      : make("p", { class: "said", text: error.message }));
+  }
+}
+
+function alerts() {
+  const name = (id) => live.sessions.get(id)?.strategy_name || id;
+  fillAlerts(live.alerts, live.selected?.session_id, page("alerts-all").checked, name);
+}
+
+// --- ranges and tabs -------------------------------------------------------------------------------
+
+const current = () => live.selected && live.sessions.get(live.selected.session_id);
+
+function paintRanges(session) {
+  const chosen = chosenRange(session);
+  page("ranges").replaceChildren(...[...RANGES.keys()].map((name) => make("button", {
+    type: "button", text: name, "aria-pressed": String(name === chosen),
+    onclick: () => {
+      range = name;
+      askCurve(current()).then(() => page("ranges").querySelector("[aria-pressed=true]").focus());
+    },
+  })));
+}
+
+function showTab(name) {
+  const isGrafana = name === "grafana";
+  for (const one of ["board", "grafana"]) {
+    page(`tab-${one}`).setAttribute("aria-selected", String(one === name));
+    page(`tab-${one}`).tabIndex = one === name ? 0 : -1;
+  }
+  page("tab-panel-board").hidden = isGrafana;
+  const panel = page("tab-panel-grafana");
+  panel.hidden = !isGrafana;
+  if (!isGrafana) return panel.replaceChildren();
+  const query = new URLSearchParams({ "var-session": shown.id, kiosk: "", theme: "dark" });
+  const address = `${live.who.grafana}?${query}`;
+  return panel.replaceChildren(
+    make("p", { class: "soft" }, "The same session in Grafana. Empty? It must allow embedding, and "
+      + "you must be signed in there: ", make("a", { href: address, target: "_blank",
+      rel: "noopener noreferrer", text: "open it in a tab of its own" }), "."),
+    make("iframe", { src: address, title: "Grafana", referrerpolicy: "no-referrer",
+      sandbox: "allow-scripts allow-same-origin allow-forms allow-popups" }),
+  );
+}
+
+// --- coming and going --------------------------------------------------------------------------
+
+function connect(id) {
+  if (stream) stream.stop();
+  page("enter").hidden = true;
+  page("desk").hidden = false;
+  page("actions").hidden = false;
+  say("", "connecting");
+  const before = live;
+  live = { ...nothingYet(), now: before.now, who: before.who, order: before.order,
+    sessions: before.sessions, alerts: before.alerts };
+  stream = new Stream(id, hearing);
+}
+
+function leave(why) {
+  if (stream) stream.stop();
+  stream = null;
+  forgetToken();
+  live = nothingYet();
+  shown = nothingShown();
+  lines.clear();
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+  for (const part of ["session-list", "tiles", "figures", "positions", "cycles", "trades", "gaps",
+    "alert-list", "plan", "preview", "start-form", "tab-panel-grafana"]) {
+    page(part).replaceChildren();
+  }
+  curve.show([], 60000, null);
+  page("desk").hidden = true;
+  page("actions").hidden = true;
+  page("rail-toggle").hidden = true;
+  page("trouble").hidden = true;
+  document.body.classList.remove("stale");
+  put(page("clock"), "");
+  put(page("token-said"), why || "");
+  say("", "not connected");
   page("enter").hidden = false;
-  page("leave").hidden = true;
-  page("alerts").hidden = true;
-  fill(page("sessions"), []);
-  fill(page("alert-list"), []);
-  say(why || "not connected");
   page("token").focus();
 }
 
-function handle(event) {
-  const data = JSON.parse(event.data);
-  if (event.name === "sessions") {
-    show(data);
-    say("live", "live");
-  } else if (event.name === "trouble") {
-    say(data.message, "trouble");
-  } else if (event.name === "end") {
-    connection.abort("end");
-    askForToken(data.message);
-  }
-}
-
-function parse(block) {
-  const event = { name: "message", data: "" };
-  for (const line of block.split("\n")) {
-    if (line.startsWith("event: ")) event.name = line.slice(7);
-    if (line.startsWith("data: ")) event.data += line.slice(6);
-  }
-  return event;
-}
-
-async function listen(controller) {
-  let watchdog = null;
-  const wake = () => {
-    clearTimeout(watchdog);
-    watchdog = setTimeout(() => controller.abort("silence"), SILENCE_MAX_MS);
-  };
-  wake();
-  try {
-    const answer = await fetch("/stream/sessions", { headers: headers(), signal: controller.signal });
-    if (answer.status === 401) return "refused";
-    if (!answer.ok) return "trouble";
-    const reader = answer.body.getReader();
-    const decoder = new TextDecoder();
-    let rest = "";
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return "trouble";
-      wake();
-      const blocks = (rest + decoder.decode(value, { stream: true })).split("\n\n");
-      rest = blocks.pop();
-      blocks.map(parse).forEach(handle);
-    }
-  } finally {
-    clearTimeout(watchdog);
-  }
-}
-
-async function stay() {
-  page("enter").hidden = true;
-  page("leave").hidden = false;
-  visit += 1;
-  const mine = visit;
-  let wait = RETRY_FIRST_MS;
-  while (sessionStorage.getItem(TOKEN) && visit === mine) {
-    connection = new AbortController();
-    const began = Date.now();
-    const ended = await listen(connection).catch(() => "trouble");
-    if (!sessionStorage.getItem(TOKEN) || visit !== mine) return;
-    if (ended === "refused") return askForToken("this token is not valid");
-    wait = Date.now() - began > RETRY_MAX_MS ? RETRY_FIRST_MS : Math.min(wait * 2, RETRY_MAX_MS);
-    say(`connection lost; trying again in ${Math.round(wait / 1000)} s`, "trouble");
-    await new Promise((resolve) => { setTimeout(resolve, wait); });
-  }
-}
+const started = (id) => {
+  history.replaceState(null, "", `#session=${encodeURIComponent(id)}`);
+  connect(id);
+};
 
 page("enter").addEventListener("submit", (event) => {
   event.preventDefault();
-  sessionStorage.setItem(TOKEN, page("token").value.trim());
+  keepToken(page("token").value.trim());
   page("token").value = "";
-  stay();
+  put(page("token-said"), "");
+  connect(wantedId());
+});
+page("leave").addEventListener("click", () => leave());
+page("search").addEventListener("input", list);
+page("rail-toggle").addEventListener("click", () =>
+  openRail(!page("rail").classList.contains("open")));
+page("alerts-all").addEventListener("change", alerts);
+page("start-open").addEventListener("click", () => openStart(started));
+page("start-first").addEventListener("click", () => openStart(started));
+page("stop-open").addEventListener("click", () => askToStop(current()));
+page("halt-all").addEventListener("click", () => askToHalt(null));
+page("halt-open").addEventListener("click", () =>
+  (current().halted ? askToResume(current()) : askToHalt(current())));
+for (const name of ["board", "grafana"]) {
+  page(`tab-${name}`).addEventListener("click", () => showTab(name));
+  page(`tab-${name}`).addEventListener("keydown", (event) => {
+    if (!["ArrowLeft", "ArrowRight"].includes(event.key)) return;
+    const other = name === "board" ? "grafana" : "board";
+    showTab(other);
+    page(`tab-${other}`).focus();
+  });
+}
+for (const dialog of document.querySelectorAll("dialog")) {
+  for (const close of dialog.querySelectorAll(".close")) {
+    close.addEventListener("click", () => dialog.close());
+  }
+}
+window.addEventListener("online", () => stream && stream.hurry());
+// A page that is only kept for the way back must not hold one of the person's few streams.
+window.addEventListener("pagehide", () => stream && stream.stop());
+window.addEventListener("pageshow", (event) => {
+  if (event.persisted && token()) connect(shown.id || wantedId());
+});
+window.addEventListener("hashchange", () => {
+  if (token() && wantedId() && wantedId() !== shown.id) connect(wantedId());
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") openRail(false);
 });
 
-page("leave").addEventListener("click", () => {
-  sessionStorage.removeItem(TOKEN);
-  if (connection) connection.abort("leave");
-  askForToken();
-});
-
-if (sessionStorage.getItem(TOKEN)) stay();
-else askForToken();
+if (token()) connect(wantedId());
+else leave();

@@ -14,6 +14,7 @@ import pytest
 
 import api.edge
 from api.edge import BODY_BYTES_MAX
+from module.db.repositories.users import UserRecord
 from module.model.errors import Unavailable
 from module.settings import Settings
 from tests.fakes.asgi_client import AsgiClient
@@ -242,17 +243,23 @@ def test_the_stream_tells_of_ones_own_sessions_and_ends_with_the_token(
 def test_the_stream_goes_on_through_an_outage_of_the_database(
     platform: FakePlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from api.live_views import LiveBoard
     from api.routers.stream import _event
 
     _, client = platform.person("patient")
     assert client.token is not None
-    assert _event(platform.doors, client.token)[0].startswith("event: sessions\n")
+    board = LiveBoard(None)
+
+    def look(user: UserRecord) -> tuple[str, object]:
+        return "live", board.changes(platform.doors, user)
+
+    assert _event(platform.doors, client.token, look)[0].startswith("event: live\n")
 
     def away(*_: object) -> None:
         raise Unavailable("database finplatform does not answer; nothing was written")
 
     monkeypatch.setattr(type(platform.doors.users), "authenticate", away)
-    event, last = _event(platform.doors, client.token)
+    event, last = _event(platform.doors, client.token, look)
     assert event.startswith("event: trouble\n")
     assert not last
 

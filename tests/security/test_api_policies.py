@@ -14,7 +14,9 @@ from module.db.repositories.users import Role, UserRecord
 from module.files.session_folder import log_path, make_session_folder
 from module.model.errors import InvariantViolated, Unauthenticated
 from tests.fakes.asgi_client import AsgiClient, CalledAnswer
+from tests.fakes.curves import short_document
 from tests.fakes.platform import FakePlatform
+from tests.fakes.tear_sheets import put_sheet
 
 SEED_FIELDS: dict[str, object] = {
     "tradeType": "futures",
@@ -22,7 +24,8 @@ SEED_FIELDS: dict[str, object] = {
     "trade_mode": "rebalancing",
     "trade_env": "paper",
 }
-STREAMS = ("/stream/sessions",)
+STREAMS = ("/stream/sessions", "/stream/live")
+NAMED_IN_QUERY = ("/command/terminate", "/results/compare")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Owned:
     token_id: str
     strategy: str
     plan_hash: str = "0" * 64
+    job_id: str = "0" * 32
 
 
 def name_of_now() -> str:
@@ -54,7 +58,8 @@ def somebody(platform: FakePlatform, role: Role = Role.TRADER) -> Owned:
     )
     plan = client.post("/temp/preview", {"account_id": account_id, "weights": {}}).json()
     plan_hash = plan["plan_hash"]
-    return Owned(user, client, session_id, account_id, token["token_id"], "mine", plan_hash)
+    job_id = put_sheet(platform, user.user_id)
+    return Owned(user, client, session_id, account_id, token["token_id"], "mine", plan_hash, job_id)
 
 
 def calls(platform: FakePlatform) -> list[tuple[RoutePolicy, str]]:
@@ -78,6 +83,7 @@ BODIES: dict[str, dict[str, object]] = {
     "/users/{user_id}/tokens": {"label": "made"},
     "/accounts/paper": {"label": "made"},
     "/accounts/{account_id}/deposits": {"amount": 7},
+    "/analysis/tear-sheets": {"curve": short_document(["100", "101"])},
     "/accounts": {
         "label": "real",
         "market": "futures",
@@ -99,10 +105,14 @@ def ask(client: AsgiClient, route: RoutePolicy, method: str, owned: Owned) -> Ca
         .replace("{user_id}", owned.user.user_id)
         .replace("{plan_hash}", owned.plan_hash)
         .replace("{part}", "leader")
+        .replace("{job_id}", owned.job_id)
+        .replace("{cycle}", "latest")
         .replace("{name}", "index.html" if "dashboard" in route.path else owned.strategy)
     )
     if route.path == "/command/terminate":
         path += f"?session_id={owned.session_id}"
+    if route.path == "/results/compare":
+        path += f"?session={owned.session_id}"
     bodies = {**BODIES, "/temp/execute": {"plan_hash": owned.plan_hash}}
     body = bodies.get(route.path) if method in ("POST", "PATCH", "PUT") else None
     return client.call(method, path, document=body)
@@ -118,6 +128,7 @@ def test_S11_every_route_declares_a_policy(platform: FakePlatform) -> None:
         "/health/live",
         "/health/ready",
     }
+    assert {path for path, policy in found.items() if policy is Policy.SCRAPE} == {"/metrics"}
     assert {path for path, policy in found.items() if policy is Policy.SUPERVISOR} == {
         "/users",
         "/users/{user_id}",
@@ -145,7 +156,7 @@ def test_S11_an_application_with_a_silent_route_is_not_built() -> None:
 
 def test_S11_S45_no_hidden_doors(platform: FakePlatform) -> None:
     _, client = platform.person(name_of_now())
-    for path in ("/docs", "/redoc", "/openapi.json", "/metrics", "/debug", "/temp", "/admin"):
+    for path in ("/docs", "/redoc", "/openapi.json", "/debug", "/temp", "/admin"):
         assert platform.anonymous.get(path).status in (401, 404)
         assert client.get(path).status in (403, 404)
 
@@ -187,7 +198,7 @@ def test_S10_the_matrix_somebody_elses_things_are_not_found(platform: FakePlatfo
     )
     tried = 0
     for route, method in calls(platform):
-        names_a_thing = "{" in route.path or route.path == "/command/terminate"
+        names_a_thing = "{" in route.path or route.path in NAMED_IN_QUERY
         if not names_a_thing or route.policy is not Policy.USER:
             continue
         tried += 1
@@ -199,6 +210,7 @@ def test_S10_the_matrix_somebody_elses_things_are_not_found(platform: FakePlatfo
             owned.token_id,
             "nothing",
             owned.plan_hash,
+            owned.job_id,
         )
         seen = ask(stranger.client, route, method, foreign)
         absent = ask(stranger.client, route, method, missing)
@@ -222,7 +234,7 @@ def test_S10_the_matrix_ones_own_things_are_there(platform: FakePlatform) -> Non
         if route.policy is not Policy.USER or route.path in STREAMS or method == "DELETE":
             continue
         answer = ask(owned.client, route, method, owned)
-        assert answer.status in (200, 201, 409), (route, answer.body)
+        assert answer.status in (200, 201, 202, 409), (route, answer.body)
 
 
 def test_a_supervisor_sees_sessions_but_never_trades_with_anothers_account(

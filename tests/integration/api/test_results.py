@@ -3,95 +3,23 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 
 import pytest
 
 from api.session_views import live_document
 from module.db.repositories.users import UserRecord
 from module.model.market import MarketType
-from module.model.results import GapCause, GapRow, IndicatorRow, MinuteRows, PortfolioRow, SymbolRow
+from module.model.results import GapCause, GapRow, MinuteRows
 from tests.fakes.asgi_client import AsgiClient
+from tests.fakes.measured_curves import NOON, indicator_row, portfolio_row, symbol_row
 from tests.fakes.platform import FakePlatform
 
-NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SEED_FIELDS = {
     "tradeType": "futures",
     "strategy_name": "momentum",
     "trade_mode": "rebalancing",
     "trade_env": "paper",
 }
-
-
-def symbol_row(symbol: str, weight: float) -> SymbolRow:
-    return SymbolRow(
-        symbol=symbol,
-        size=Decimal("0.037"),
-        entry_price=Decimal(61_000),
-        mark_price=Decimal("61234.5"),
-        position_value=Decimal("2265.6765"),
-        margin_size=Decimal("2265.6765"),
-        unrealized_pnl=Decimal("8.6765"),
-        unrealized_roe=0.0038,
-        realized_pnl=Decimal(0),
-        fees=Decimal("-1.3542"),
-        funding=Decimal(0),
-        weight=weight,
-        target=0.25,
-        leverage=Decimal(1),
-        liquidation_price=None,
-        stop_loss=Decimal(59_000),
-        take_profit=None,
-        flags="",
-    )
-
-
-def portfolio_row(minute: datetime, worth: str) -> PortfolioRow:
-    pv = Decimal(worth)
-    return PortfolioRow(
-        current_pv=pv,
-        netprofit=pv - 10_000,
-        roe=float((pv - 10_000) / 10_000),
-        position_value=Decimal("2265.6765"),
-        gross_position_value=Decimal("2265.6765"),
-        cash=Decimal("7734.3235"),
-        unrealized_pnl=Decimal("8.6765"),
-        unrealized_roe=0.0038,
-        margin_size=Decimal("2265.6765"),
-        available=Decimal(10_000),
-        wallet_balance=Decimal("9998.6458"),
-        initial_balance=Decimal(10_000),
-        net_transfers=Decimal(0),
-        realized_pnl=Decimal(0),
-        fees=Decimal("-1.3542"),
-        funding=Decimal(0),
-        positions=1,
-        open_orders=0,
-        unprotected=0,
-        measured_at=minute,
-        late=False,
-        flags="",
-    )
-
-
-def indicator_row(drawdown: float | None) -> IndicatorRow:
-    return IndicatorRow(
-        returns_1min=1,
-        cumulative_return=0.0007,
-        drawdown=drawdown,
-        max_drawdown=drawdown,
-        sharpe_1min=None,
-        sortino_1min=None,
-        volatility_1min=None,
-        returns_1day=1,
-        sharpe_1day=None,
-        sortino_1day=None,
-        volatility_1day=None,
-        trades=0,
-        trades_won=0,
-        win_rate=None,
-        flags="sharpe:too-few",
-    )
 
 
 @pytest.fixture
