@@ -44,10 +44,11 @@ ENV PATH=/opt/aifap/bin:/usr/local/bin:/usr/bin:/bin \
     OMP_NUM_THREADS=1 \
     AIFAP_DATA_DIR=/data \
     AIFAP_API_HOST=0.0.0.0 \
-    AIFAP_API_PORT=8888
+    AIFAP_API_PORT=8888 \
+    AIFAP_DASHBOARD_PORT=8080
 WORKDIR /app
 USER 10001:10001
-EXPOSE 8888
+EXPOSE 8888 8080
 # The platform API. Others:
 #   gateway, market   python -m api.compose --host 0.0.0.0 --port 8888   (AIFAP_SERVICES says which)
 #   session host      python -m trading.session_host

@@ -6,10 +6,12 @@ Read by gunicorn itself. Nothing is written but into memory, so the root file sy
 read-only; where it listens and with how many workers are settings of the installation.
 """
 
+from pathlib import Path
 from typing import Any
 
 from uvicorn.workers import UvicornWorker
 
+from api.compose import share_counters
 from module.settings import Settings
 
 _settings = Settings()
@@ -28,7 +30,12 @@ class Worker(UvicornWorker):
     }
 
 
-bind = f"{_settings.api_host}:{_settings.api_port}"
+if _settings.api_workers > 1:
+    share_counters(Path("/dev/shm/aifap-metrics"))  # noqa: S108 - in memory, of this pod alone
+
+
+_ports = [_settings.api_port, _settings.dashboard_port]
+bind = [f"{_settings.api_host}:{port}" for port in dict.fromkeys(_ports) if port]
 workers = _settings.api_workers
 worker_class = Worker
 worker_tmp_dir = "/dev/shm"  # noqa: S108 - heartbeats in memory, never on a disk that stalls
