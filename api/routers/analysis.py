@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Final, Self
 
@@ -114,8 +114,8 @@ async def post_tear_sheet(
 ) -> Response:
     """Order a tear sheet; 202 with its address, 200 when it is ready (within `wait` seconds).
 
-    The same question again is the same sheet, until a new minute was stored. A sheet that cannot be
-    made is a problem.
+    The same question again is the same sheet, until rows of its range were stored or corrected (or
+    the days a year are set otherwise). A sheet that cannot be made is a problem.
     """
     order = await run_in_threadpool(_order, doors, user, at, asked)
     job = await run_in_threadpool(_place, at, user, order)
@@ -174,11 +174,15 @@ def get_json(user: SignedIn, at: AtDesk, job_id: str) -> Response:
 
 
 def _order(doors: Doors, user: UserRecord, at: Analysis, asked: TearSheetRequest) -> _Order:
+    year = doors.settings.days_per_year
     document = asked.curve
     if document is not None:
+        if "days_per_year" not in document.model_fields_set:
+            document = document.model_copy(update={"days_per_year": year})
+        curve = document
         digest = hashlib.sha256(document.model_dump_json().encode()).hexdigest()
         subject = {"kind": "curve", "title": document.title, "sha256": digest}
-        return _Order(subject, lambda: document)
+        return _Order(subject, lambda: curve)
     watched = watched_shape(own_session(doors, user, str(asked.session_id)))
     since, until = asked.start or _FIRST, asked.end or _LAST
     span = at.rows.span(watched, since, until)
@@ -187,6 +191,7 @@ def _order(doors: Doors, user: UserRecord, at: Analysis, asked: TearSheetRequest
             f"session {watched.session_id} has no stored minutes in that range (yet): there is "
             "nothing to draw"
         )
+    stock = at.rows.stock(watched, span)
     if since > watched.started_at:
         since = span.first
     return _Order(
@@ -196,8 +201,15 @@ def _order(doors: Doors, user: UserRecord, at: Analysis, asked: TearSheetRequest
             "first": instant_text(span.first),
             "last": instant_text(span.last),
             "whole": since <= watched.started_at,
+            "days_per_year": year,
+            "stored": {
+                **asdict(stock),
+                "measured_at": None
+                if stock.measured_at is None
+                else instant_text(stock.measured_at),
+            },
         },
-        lambda: session_document(at.rows, watched, since, span.last + MINUTE),
+        lambda: session_document(at.rows, watched, since, span.last + MINUTE, year),
     )
 
 

@@ -127,7 +127,10 @@ def draw_picture(frames: Frames, figures: Figures) -> bytes:
             room.set_facecolor(PAGE)
             room.suptitle(chart.title, x=0.02, ha="left", fontsize=12, fontweight="bold")
             chart.draw(room, frames, figures)
-        about = f"All times UTC; returns of one {frames.basis.word}; a year has 365 days."
+        basis = frames.basis
+        about = (
+            f"All times UTC; returns of one {basis.word}; a year has {basis.days_per_year} days."
+        )
         rooms[-1].text(0.02, 0.5, about, color=SOFT, fontsize=8.5, va="center")
         return _save(canvas, "png")
 
@@ -576,7 +579,7 @@ CHARTS: Final = (
     Chart(
         "rolling",
         "Return for risk, looking back",
-        "Sharpe ratio and volatility of the latest stretch at each moment, per year of 365 days: a "
+        "Sharpe ratio and volatility of the latest stretch at each moment, per year: a "
         "month of days, a day of hours, or an hour of minutes, shorter where the history is.",
         _rolling_why,
         _rolling,

@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from module.model.canonical import parse_instant
 from module.model.errors import InvariantViolated
+from monitoring.indicators import DAYS_PER_YEAR
 
 VERSION: Final = 1
 POINTS_MAX: Final = 20_000
@@ -142,7 +143,10 @@ class Measured(BaseModel):
 
 
 class CurveDocument(BaseModel):
-    """Version 1 of the document. `initial_balance`: the curve begins there, at `started_at`."""
+    """Version 1 of the document. `initial_balance`: the curve begins there, at `started_at`.
+
+    `days_per_year` annualises its ratios; where it is not given, the installation's setting does.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -152,6 +156,7 @@ class CurveDocument(BaseModel):
     quote_asset: str = Field("USDT", pattern=r"^[A-Z0-9]{2,12}$")
     initial_balance: AboveZero | None = None
     started_at: Instant | None = None
+    days_per_year: int = Field(DAYS_PER_YEAR, ge=1, le=366)
     curve: Curve
     positions: Positions | None = None
     transactions: Transactions | None = None

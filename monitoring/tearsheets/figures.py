@@ -1,7 +1,7 @@
 """The numbers of a tear sheet, each with its unit and what it means; imported by the worker.
 
-empyrical and pyfolio compute them, always with the periods of a year of 365 days (their own
-default of 252 trading days would shrink every ratio by a sixth). What a short or quiet history
+empyrical and pyfolio compute them, always with the days a year that the document names (their own
+default of 252 trading days would shrink the ratios of 365 by a sixth). What a short or quiet history
 cannot tell is said with the reason instead of a number.
 """
 
@@ -200,7 +200,7 @@ def _annual_return(frames: Frames) -> Figure:
         "annual_return",
         "Return per year",
         value,
-        "The total return as a yearly rate (compounded, 365 days).",
+        f"The total return as a yearly rate (compounded, {frames.basis.days_per_year} days).",
         reason,
         "fraction",
     )
@@ -277,7 +277,7 @@ def _risk(frames: Frames, drawdowns: tuple[Drawdown, ...]) -> tuple[Figure, ...]
             "Volatility per year",
             volatility,
             f"How much the value swings: standard deviation of the returns of one {word}, "
-            "scaled to a year of 365 days.",
+            f"scaled to a year of {frames.basis.days_per_year} days.",
             _few(frames),
             "fraction",
         ),
@@ -404,8 +404,8 @@ def _sharpe(frames: Frames, sharpe: float | None) -> Figure:
         "sharpe",
         "Sharpe ratio",
         sharpe,
-        f"Mean return divided by its swing, per year of 365 days, from {count:,} returns of one "
-        f"{word}; risk-free rate 0.",
+        f"Mean return divided by its swing, per year of {frames.basis.days_per_year} days, from "
+        f"{count:,} returns of one {word}; risk-free rate 0.",
         _few(frames),
     )
     if figure.value is None:

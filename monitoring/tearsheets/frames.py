@@ -63,7 +63,7 @@ class Frames:
 def build_frames(document: CurveDocument) -> Frames:
     """Everything that figures and charts are made from."""
     curve = growth(document)
-    basis = choose_basis(curve)
+    basis = choose_basis(curve, document.days_per_year)
     index = _series(curve.at, curve.index)
     pv = _series(document.curve.at, _floats(document.curve.pv))
     positions = _positions(document, pv)

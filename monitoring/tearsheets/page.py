@@ -53,6 +53,7 @@ def render(frames: Frames, figures: Figures, drawn: list[Drawn]) -> str:
         groups=figures.groups,
         drawdowns=[_drawdown(item) for item in figures.drawdowns],
         word=frames.basis.word,
+        days_per_year=frames.basis.days_per_year,
         best=[(_period(frames, at), percent(value)) for at, value in figures.best],
         worst=[(_period(frames, at), percent(value)) for at, value in figures.worst],
     )
@@ -93,7 +94,8 @@ def _notes(frames: Frames) -> list[str]:
     """What a reader must know before the numbers."""
     count, word = len(frames.returns), frames.basis.word
     notes = [
-        f"Ratios come from {count:,} returns of one {word}; a year has 365 days, all times are UTC."
+        f"Ratios come from {count:,} returns of one {word}; a year has "
+        f"{frames.basis.days_per_year} days, all times are UTC."
     ]
     if frames.basis.length < DAY and len(frames.index) > 1:
         days = len(frames.daily)

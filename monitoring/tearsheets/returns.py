@@ -17,6 +17,7 @@ from statistics import median
 from typing import Final
 
 from module.model.money import ZERO
+from monitoring.indicators import DAYS_PER_YEAR
 from monitoring.tearsheets.document import CurveDocument
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -24,21 +25,21 @@ TICK: Final = timedelta(microseconds=1)
 MINUTE: Final = timedelta(minutes=1)
 HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
-YEAR: Final = timedelta(days=365)
 DAYS_WANTED: Final = 10
 HOURS_WANTED: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What one return covers; a year has 365 days, whatever the length."""
+    """What one return covers, and how many days a year has, whatever the length."""
 
     length: timedelta
+    days_per_year: int = DAYS_PER_YEAR
 
     @property
     def per_year(self) -> float:
-        """How many of them a year of 365 days has: 365 days, 8,760 hours, 525,600 minutes."""
-        return YEAR / self.length
+        """How many of them a year has; of 365 days: 365 days, 8,760 hours, 525,600 minutes."""
+        return self.days_per_year * DAY / self.length
 
     @property
     def word(self) -> str:
@@ -130,10 +131,11 @@ def period_end(moment: datetime, length: timedelta) -> datetime:
     return EPOCH + ((moment - TICK - EPOCH) // length + 1) * length
 
 
-def choose_basis(curve: Growth) -> Basis:
+def choose_basis(curve: Growth, days_per_year: int = DAYS_PER_YEAR) -> Basis:
     """Days where there are at least ten of them, else hours (24), else what the curve has."""
-    finest = Basis(_spacing(curve.at))
-    for basis, wanted in ((Basis(DAY), DAYS_WANTED), (Basis(HOUR), HOURS_WANTED)):
+    finest = Basis(_spacing(curve.at), days_per_year)
+    for length, wanted in ((DAY, DAYS_WANTED), (HOUR, HOURS_WANTED)):
+        basis = Basis(length, days_per_year)
         if basis.length <= finest.length:
             return finest
         if len(returns_of(curve, basis).values) >= wanted:

@@ -11,6 +11,7 @@ from module.db.repositories.results_curves import CurveRepository
 from module.model.errors import NotFound
 from module.model.money import ZERO
 from module.model.results import WatchedSession
+from monitoring.indicators import DAYS_PER_YEAR
 from monitoring.tearsheets.document import (
     CELLS_MAX,
     SYMBOLS_MAX,
@@ -40,9 +41,14 @@ def step_of(length: timedelta) -> timedelta:
 
 
 def session_document(
-    rows: CurveRepository, session: WatchedSession, since: datetime, until: datetime
+    rows: CurveRepository,
+    session: WatchedSession,
+    since: datetime,
+    until: datetime,
+    days_per_year: int = DAYS_PER_YEAR,
 ) -> CurveDocument:
-    """The stored rows of [since, until); NotFound when there are none.
+    """The stored rows of [since, until); NotFound when there are none. `days_per_year`: those that
+    the finwatcher annualises with.
 
     From its beginning on, the session's curve starts at the initial balance, so that the total
     return is the one that the finwatcher shows.
@@ -67,6 +73,7 @@ def session_document(
         subtitle=f"{session.strategy_name[:100]}, {session.market.value}",
         initial_balance=balance if balance is not None and balance > 0 else None,
         started_at=min(session.started_at, points[0].minute) if whole else None,
+        days_per_year=days_per_year,
         curve=Curve(
             at=[point.minute for point in points],
             pv=[point.current_pv for point in points],

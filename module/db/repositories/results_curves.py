@@ -12,7 +12,18 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Select, Table, case, cast, func, literal_column, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    ScalarSelect,
+    Select,
+    Table,
+    case,
+    cast,
+    func,
+    literal_column,
+    select,
+)
 
 from module.db.database import Database
 from module.db.results_tables import (
@@ -39,6 +50,18 @@ class CurveSpan:
 
     first: datetime
     last: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CurveStock:
+    """How much is stored in a span: whatever comes late, or is corrected, changes it."""
+
+    minutes: int
+    indicators: int
+    gaps: int
+    fills: int
+    trades: int
+    measured_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +118,32 @@ class CurveRepository:
             with self._database.read() as db:
                 ends += [minute for minute in db.execute(query).one() if minute is not None]
         return CurveSpan(min(ends), max(ends)) if ends else None
+
+    def stock(self, session: WatchedSession, span: CurveSpan) -> CurveStock:
+        """What a curve of the span is made of, counted; one statement, by the tables' keys."""
+        p, i = portfolio_table(session.market), indicator_table(session.market)
+        fills, trades = transactions_table(session.market), positions_table(session.market)
+
+        def rows(at: ColumnElement[datetime], owner: ColumnElement[str]) -> ScalarSelect[int]:
+            return (
+                select(func.count())
+                .where(owner == session.session_id, at.between(span.first - MINUTE, span.last))
+                .scalar_subquery()
+            )
+
+        newest = select(func.max(p.c.measured_at)).where(
+            p.c.session_id == session.session_id, p.c.minute.between(span.first, span.last)
+        )
+        query = select(
+            rows(p.c.minute, p.c.session_id),
+            rows(i.c.minute, i.c.session_id),
+            rows(ResultGap.__table__.c.minute, ResultGap.__table__.c.session_id),
+            rows(fills.c.at, fills.c.session_id),
+            rows(trades.c.closed_at, trades.c.session_id),
+            newest.scalar_subquery(),
+        )
+        with self._database.read() as db:
+            return CurveStock(*db.execute(query).one())
 
     def points(self, session: WatchedSession, span: CurveSpan, step: timedelta) -> list[CurveRow]:
         """The last row of each UTC step of the span, oldest first; 00:00 closes the step before.
