@@ -92,7 +92,7 @@ def _open_platform(app: FastAPI, wiring: ApiWiring) -> None:
 
     app.state.doors = build_doors(wiring)
     app.state.analysis = analysis.build_analysis(wiring)
-    app.state.stream_slots = stream.StreamSlots()
+    app.state.stream_places = stream.stream_places()
     app.state.result_places = result_places()
     rooms = (
         command,

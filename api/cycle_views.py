@@ -8,11 +8,12 @@ Pure. A letter of an older build may lack a part: what it does not say is None.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
 
+from api.skip_words import words_for
 from module.db.repositories.session_history import CycleLegs, SentWrite, StoredCycle
 from module.model.canonical import parse_instant
 from module.model.errors import InvalidInput, InvariantViolated
@@ -31,7 +32,8 @@ _ORDER_FACTS = (
 @dataclass(frozen=True, slots=True)
 class CycleRow:
     """One ended cycle: how many legs were planned, and what became of them. `own_ms`: the real time
-    that it took. `skipped`: each with its reason and weights."""
+    that it took. `skipped`: each with its reason (a code, and in `words`) and
+    weights."""
 
     boundary: datetime
     number: int
@@ -105,7 +107,7 @@ def cycle_row(cycle: StoredCycle) -> CycleRow:
         filled=states.count(LegState.FILLED.value),
         failed=sum(state in _GIVEN_UP for state in states),
         targets=cycle.targets or {},
-        skipped=cycle.skipped,
+        skipped=_skipped(cycle.skipped),
         residuals=cycle.residuals,
         digest=cycle.digest,
     )
@@ -116,12 +118,16 @@ def cycle_plan(letter: JsonObject, *, with_inputs: bool = False) -> dict[str, ob
     was held. `inputs` (what the plan was made of) only when asked for: they are long."""
     document: dict[str, object] = {name: letter.get(name) for name in _ORDER_FACTS}
     document["legs"] = [_leg(item) for item in _objects(letter.get("legs"))]
-    document["skipped"] = [
-        *_objects(letter.get("skipped")), *_objects(letter.get("skipped_later"))
-    ]  # fmt: skip
+    skipped = (*_objects(letter.get("skipped")), *_objects(letter.get("skipped_later")))
+    document["skipped"] = _skipped(skipped)
     if with_inputs:
         document["inputs"] = letter.get("inputs")
     return document
+
+
+def _skipped(items: Iterable[JsonObject]) -> list[dict[str, object]]:
+    """Each with its reason in `words`, too."""
+    return [{**item, "words": words_for(str(item.get("reason", "")))} for item in items]
 
 
 def order_rows(writes: Sequence[SentWrite], legs: Mapping[datetime, CycleLegs]) -> list[OrderRow]:
@@ -142,7 +148,7 @@ def cycle_of_write(write: SentWrite) -> datetime | None:
         return None
     try:
         return parse_instant(text)
-    except (ValueError, InvariantViolated):
+    except (ValueError, OverflowError, InvariantViolated):
         return None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from api.problems import plain_problem
 
@@ -59,6 +59,12 @@ class Edge:
         known = _host_name(headers.get(b"host", b"")) in self._hosts
         if not known and scope["path"] not in PROBED_PATHS:
             await _refuse(421, "this server does not answer for that Host", scope, receive, send)
+            return
+        if "\0" in scope["path"]:  # Postgres keeps no NUL, and nothing is named with one
+            await _refuse(404, "there is nothing here", scope, receive, send)
+            return
+        if "\0" in unquote(scope["query_string"].decode("latin-1")):
+            await _refuse(400, "a query holds no NUL (%00)", scope, receive, send)
             return
         declared = headers.get(b"content-length", b"0")
         if not declared.isdigit() or len(declared) > 12 or int(declared) > BODY_BYTES_MAX:

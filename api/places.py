@@ -16,12 +16,14 @@ WAIT_S = 2.0
 
 
 class Places:
-    """`what` names it to people: "long questions", "downloads"."""
+    """`what` names it to people: "long questions", "downloads"; `wait_s`: when to ask again."""
 
-    def __init__(self, what: str, *, each_max: int, all_max: int) -> None:
+    def __init__(self, what: str, *, each_max: int, all_max: int, wait_s: float = WAIT_S) -> None:
         self._what = what
         self._each_max = each_max
         self._all_max = all_max
+        self._wait_s = wait_s
+        self._all_said = f"as many {what} as this server has places for"
         self._taken: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -36,10 +38,10 @@ class Places:
         with self._lock:
             mine = self._taken[user_id]
             if mine >= self._each_max or self._taken.total() >= self._all_max:
-                whose = f"{mine} of yours" if mine >= self._each_max else "too many of everybody's"
+                many = f"{mine} {self._what} of yours" if mine >= self._each_max else self._all_said
                 raise RateLimited(
-                    f"{whose} {self._what} are under way; wait until one is done",
-                    retry_after_s=WAIT_S,
+                    f"{many} are under way; end one, or wait until one is done",
+                    retry_after_s=self._wait_s,
                 )
             self._taken[user_id] += 1
 

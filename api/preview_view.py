@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Final
 
+from api.skip_words import words_for
 from module.db.repositories.accounts import AccountRecord
 from module.db.repositories.session_records import SessionRecord
 from module.model.market import MarketType
@@ -28,22 +29,6 @@ from trading.rebalance.order_info import CycleStage, LegRecord, from_json
 
 CENTS: Final = Decimal("0.0001")
 FINE: Final = Decimal("0.00000001")
-SKIP_WORDS: Final[Mapping[str, str]] = {
-    "below_threshold": "the difference is smaller than the threshold",
-    "below_min_size": "smaller than the smallest order that the exchange takes",
-    "below_min_notional": "worth less than the smallest order that the exchange takes",
-    "not_tradable": "the exchange does not trade it now",
-    "no_price": "it has no price, or the exchange does not list it",
-    "stop_on_wrong_side": "its stop is already passed: the position would close at once",
-    "no_margin_left": "no free margin is left for it",
-    "within_band": "inside the no-trade band: trading would cost more than the drift",
-    "turnover_cap": "the cycle's turnover is used up",
-    "open_order": "an order for it is still waiting at the exchange",
-    "dust": "too little of the coin to be sold",
-    "lot_rounding": "less than one lot is missing",
-    "book_limit": "what stays untraded already fills base × leverage",
-    "doubtful_price": "its price, or that of a position, does not agree with its last closed bar",
-}
 _ACTIONS: Final[Mapping[DiffCase, str]] = {
     DiffCase.NEW: "open",
     DiffCase.INCREASE: "increase",
@@ -185,11 +170,6 @@ def _skipped(item: SkippedLeg) -> dict[str, object]:
         "target_weight": _fine(item.target_weight),
         "residual": _fine(item.target_weight - item.current_weight),
     }
-
-
-def words_for(reason: str) -> str:
-    """A reason code as a sentence."""
-    return SKIP_WORDS.get(reason, reason.replace("_", " "))
 
 
 def _position(item: PositionEstimate) -> dict[str, object]:

@@ -44,6 +44,7 @@ READ_PAUSE_S: Final = 1.0
 GZIP_BYTES_MIN: Final = 1_400
 CURSOR_LENGTH_MAX: Final = 400
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LAST: Final = datetime(9000, 1, 1, tzinfo=UTC)
 MINUTE: Final = timedelta(minutes=1)
 _ABOUT_FORM: Final = frozenset({"cursor", "limit", "format"})  # the question stays the same
 
@@ -221,11 +222,16 @@ OfSession = Annotated[AskedOfSession, Depends(asked_of_session)]
 def read_instant(name: str, text: str) -> datetime:
     """The time that `text` spells; InvalidInput names the parameter and shows how it looks."""
     try:
-        return parse_instant(text)
+        return _storable(parse_instant(text))
     except (ValueError, OverflowError, InvariantViolated) as error:
         raise InvalidInput(
             f"{name} must be an ISO 8601 time with an offset, e.g. 2026-11-21T10:30:00Z"
         ) from error
+
+
+def _storable(when: datetime) -> datetime:
+    """`when`, drawn in to where rows can be: arithmetic around the calendar's ends overflows."""
+    return min(max(when, EPOCH), LAST)
 
 
 def read_columns(text: str | None, known: Sequence[str]) -> tuple[str, ...]:
@@ -293,8 +299,8 @@ def read_cursor(text: str, question: str) -> tuple[datetime, datetime, Key]:
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         whose, since, until, *key = json.loads(raw)
-        found = parse_instant(since), parse_instant(until)
-        whole = all(isinstance(part, (str, int)) for part in key) and len(key) > 0
+        found = _storable(parse_instant(since)), _storable(parse_instant(until))
+        whole = all(_is_key_part(part) for part in key) and len(key) > 0
     except (
         ValueError, TypeError, AttributeError, binascii.Error, RecursionError, OverflowError,
         InvariantViolated,
@@ -310,9 +316,16 @@ def read_cursor(text: str, question: str) -> tuple[datetime, datetime, Key]:
 def key_instant(part: object) -> datetime:
     """A time of a cursor's key."""
     try:
-        return parse_instant(str(part))
+        return _storable(parse_instant(str(part)))
     except (ValueError, OverflowError, InvariantViolated) as error:
         raise InvalidInput("cursor is not the `next` of a page") from error
+
+
+def _is_key_part(part: object) -> bool:
+    """A number, or text that the database can compare with."""
+    if isinstance(part, str):
+        return "\0" not in part and not any("\ud800" <= each <= "\udfff" for each in part)
+    return isinstance(part, int)
 
 
 def key_number(part: object) -> int:

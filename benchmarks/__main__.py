@@ -15,6 +15,7 @@ from benchmarks import (
     protection,
     recovery,
     results,
+    scrape,
     sessions,
     simulator,
 )
@@ -32,6 +33,7 @@ BENCHMARKS = {
     "fleet": fleet.main,
     "live_page": live_page.main,
     "indicators": indicators.main,
+    "scrape": scrape.main,
 }
 
 

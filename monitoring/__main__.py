@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from module.clock import SystemClock
 from module.db.database import Database
@@ -18,7 +19,7 @@ from module.db.repositories.fleet import FleetRepository
 from module.db.repositories.results import ResultsRepository
 from module.db.repositories.sessions import SessionRepository
 from module.exchange.gateway_client import GatewayExchange
-from module.files.session_folder import make_session_folder
+from module.files.session_folder import make_session_folder, session_folder
 from module.logs import configure_logs, get_logger
 from module.model.results import WatchedSession
 from module.ports import Clock
@@ -26,7 +27,8 @@ from module.security.tokens import mint_grant, session_grant
 from module.settings import Settings
 from module.wire.service_http import Connections
 from monitoring.finwatcher import FinwatcherWiring, run_finwatcher
-from monitoring.fleet import Fleet, FleetWiring
+from monitoring.fleet import Fleet
+from monitoring.fleet_storing import FleetWiring
 from monitoring.lanes import ThreadLanes
 from trading.bootstrap import build_alerts, build_clock, participant
 
@@ -85,6 +87,7 @@ class Installation:
             alerts=build_alerts(self.settings, self.platform, self.clock),
             folder=self.settings.finwatcher_dir or self.settings.data_dir / "finwatcher",
             lanes=lambda: ThreadLanes(LANES, self.clock),
+            session_folder=partial(session_folder, self.settings.data_dir),
             days_per_year=self.settings.days_per_year,
         )
 

@@ -20,7 +20,13 @@ from typing import Final, cast
 from module.model.accounts import AccountSnapshot
 from module.model.canonical import parse_instant
 from module.model.errors import InvariantViolated
-from module.model.results import StoredHistory, SymbolTotals, TradeSums, TransactionRow
+from module.model.results import (
+    OpenLot,
+    StoredHistory,
+    SymbolTotals,
+    TradeSums,
+    TransactionRow,
+)
 from monitoring.spool import read_plain, spell_plain
 
 MEMBER: Final = "fleet"
@@ -97,7 +103,7 @@ def from_document(document: object) -> Notes | None:
 @cache
 def _shape() -> str:
     """Changes when the history's rows do: sums of another meaning are not gone on from."""
-    kinds = (StoredHistory, SymbolTotals, TradeSums, TransactionRow)
+    kinds = (StoredHistory, SymbolTotals, TradeSums, TransactionRow, OpenLot)
     names = ";".join(
         f"{kind.__name__}:{','.join(field.name for field in dataclasses.fields(kind))}"
         for kind in kinds
@@ -115,6 +121,8 @@ def _history_document(stored: StoredHistory) -> dict[str, object]:
         "position_closed_at": spell_plain(stored.position_closed_at),
         "recent": sorted(stored.recent),
         "open_fills": [spell_plain(row) for row in stored.open_fills],
+        "lots": spell_plain(stored.lots),
+        "ended": {symbol: spell_plain(at) for symbol, at in stored.ended.items()},
     }
 
 
@@ -126,7 +134,10 @@ def _history(document: Mapping[str, object]) -> StoredHistory:
     )
     if not isinstance(by_symbol, Mapping) or not isinstance(recent, list):
         raise TypeError("not a history")
-    if not isinstance(fills, list):
+    lots, ended = document["lots"], document["ended"]
+    if not isinstance(fills, list) or not isinstance(ended, Mapping):
+        raise TypeError("not a history")
+    if lots is not None and not isinstance(lots, list):
         raise TypeError("not a history")
     return StoredHistory(
         by_symbol={
@@ -140,6 +151,10 @@ def _history(document: Mapping[str, object]) -> StoredHistory:
         position_closed_at=_instant(document["position_closed_at"]),
         recent=frozenset(str(key) for key in recent),
         open_fills=tuple(cast(TransactionRow, read_plain(TransactionRow, row)) for row in fills),
+        lots=None
+        if lots is None
+        else tuple(cast(OpenLot, read_plain(OpenLot, lot)) for lot in lots),
+        ended={str(symbol): parse_instant(str(at)) for symbol, at in ended.items()},
     )
 
 

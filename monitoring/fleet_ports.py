@@ -28,6 +28,7 @@ from module.model.results import (
     StoredHistory,
     StoredMinute,
     StoredProgress,
+    TradeSums,
     WatchedSession,
 )
 from module.ports import Alert, Clock
@@ -170,6 +171,7 @@ class Batch:
     minute: MinuteRows | None = None
     state: Mapping[str, object] | None = None
     histories: list[HistoryRows] = field(default_factory=list)
+    filled: list[tuple[MinuteRows, Mapping[str, object] | None]] = field(default_factory=list)
     gaps: list[GapRow] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
 
@@ -219,7 +221,7 @@ class PreparedResults:
         self,
         batch: Batch,
         progress: StoredProgress | None,
-        history: Callable[[], StoredHistory],
+        history: Callable[[timedelta], StoredHistory],
         rest: ResultsStore,
         waiting: frozenset[datetime],
         cause_of: Callable[[GapRow], GapRow],
@@ -241,8 +243,9 @@ class PreparedResults:
     def store_minutes(
         self, batch: Sequence[tuple[MinuteRows, Mapping[str, object] | None]]
     ) -> Sequence[StoredMinute]:
-        """Each of them."""
-        return [self.store_minute(rows, state) for rows, state in batch]
+        """Kept for the pass: what earlier minutes lack."""
+        self._batch.filled.extend(batch)
+        return [StoredMinute(True, {})] * len(batch)
 
     def store_history(self, rows: HistoryRows) -> int:
         """Kept for the pass."""
@@ -285,7 +288,13 @@ class PreparedResults:
 
     def history(self, session: WatchedSession, overlap: timedelta) -> StoredHistory:
         """What the last pass left, else the sums over the stored rows."""
-        return self._history()
+        return self._history(overlap)
+
+    def trade_sums_at(
+        self, session: WatchedSession, moments: Sequence[datetime]
+    ) -> Sequence[TradeSums]:
+        """Asked for where minutes lack their indicators only, so one by one."""
+        return self._rest.trade_sums_at(session, moments)
 
     def _known(self) -> StoredProgress:
         if self._progress is None:

@@ -24,10 +24,11 @@ from module.model.results import CurvePoint, IndicatorRow, TradeSums
 DAYS_PER_YEAR = 365
 MINUTES_PER_DAY = 24 * 60
 BASIS_POINTS = 10_000
-STATE_VERSION = 2
+STATE_VERSION = 3
 VALUE_MAX = 1e300
 """A curve that grew further is nonsense; its return counts as undefined."""
 _INSTANT_BEFORE = timedelta(microseconds=1)
+_is_finite = math.isfinite
 
 
 class ReturnSums(NamedTuple):
@@ -57,15 +58,18 @@ class ReturnSums(NamedTuple):
         None where nothing varies. Sortino: the same over the downside deviation; None without a
         loss.
         """
-        if self.returns < 2:
+        count, mean, squares, downside = self
+        if count < 2:
             return None, None, None
-        volatility = _finite(math.sqrt(self.squares / (self.returns - 1) * periods))
-        downside = math.sqrt(self.downside / self.returns * periods)
-        growth = self.mean * periods
+        volatility = math.sqrt(squares / (count - 1) * periods)
+        below = math.sqrt(downside / count * periods)
+        growth = mean * periods
+        sharpe = growth / volatility if volatility else math.inf
+        sortino = growth / below if below else math.inf
         return (
-            volatility,
-            _finite(growth / volatility) if volatility else None,
-            _finite(growth / downside) if downside else None,
+            volatility if _is_finite(volatility) else None,
+            sharpe if _is_finite(sharpe) and _is_finite(volatility) else None,
+            sortino if _is_finite(sortino) else None,
         )
 
 
@@ -83,11 +87,6 @@ class Drop(NamedTuple):
             return Drop(value, value, self.deepest)
         now = (value - self.peak) / self.peak
         return Drop(value, self.peak, now if now < self.deepest else self.deepest)
-
-    @property
-    def now(self) -> float:
-        """The drawdown at its end."""
-        return (self.value - self.peak) / self.peak
 
     def calmar(self, count: int, periods: int) -> float | None:
         """Compound annual growth ÷ |deepest drawdown|; None without a drawdown."""
@@ -107,8 +106,8 @@ class IndicatorState(NamedTuple):
     The curve begins at the initial balance. A return is (PV − transfers since) ÷ PV before − 1, so
     that a deposit is no profit. A point belongs to the UTC day that ends at or after it: the
     point at 00:00 closes the day before. `undefined` counts returns that do not exist (PV before
-    was not above zero); the curve goes on from the next point. `pv_total` is the sum of the PV of
-    `points`.
+    was not above zero); the curve goes on from the next point, and a day in which no return exists
+    has none either. `pv_total` is the sum of the PV of `points`.
     """
 
     minute: datetime
@@ -121,6 +120,7 @@ class IndicatorState(NamedTuple):
     drop: Drop = Drop()
     day: date | None = None
     index_at_day_start: float = 1.0
+    returns_at_day_start: int = 0
     days: ReturnSums = ReturnSums()
     day_drop: Drop = Drop()
 
@@ -132,12 +132,14 @@ class IndicatorState(NamedTuple):
     def advance(self, minute: datetime, pv: Decimal, transfers: Decimal) -> IndicatorState:
         """The state after one more point; `transfers` are net transfers since the start."""
         day = (minute - _INSTANT_BEFORE).date()
-        start, days, day_drop = self.index_at_day_start, self.days, self.day_drop
+        minutes, drop, undefined = self.minutes, self.drop, self.undefined
+        start, before = self.index_at_day_start, self.returns_at_day_start
+        days, day_drop = self.days, self.day_drop
         if day != self.day and self.day is not None:
             days, day_drop = self._with_day()
-            start = self.drop.value
-        change = _return(self.pv, pv - (transfers - self.transfers))
-        undefined, minutes, drop = self.undefined, self.minutes, self.drop
+            start, before = drop.value, minutes.returns
+        came = transfers - self.transfers
+        change = _return(self.pv, pv - came if came else pv)
         moved = None if change is None else drop.times(1.0 + change)
         if change is None or moved is None or abs(moved.value) > VALUE_MAX:
             undefined += 1
@@ -154,57 +156,56 @@ class IndicatorState(NamedTuple):
             drop,
             day,
             start,
+            before,
             days,
             day_drop,
         )
 
     def read(self, sums: TradeSums, days_per_year: int = DAYS_PER_YEAR) -> IndicatorRow:
         """The indicators now; the running day counts with its return so far."""
-        days, day_drop = self._with_day() if self.day is not None else (self.days, self.day_drop)
+        days, day_drop = self._with_day()
         minutes, drop = self.minutes, self.drop
-        some, some_day = minutes.returns > 0, days.returns > 0
+        count, day_count = minutes.returns, days.returns
         minutes_per_year = days_per_year * MINUTES_PER_DAY
         volatility_1min, sharpe_1min, sortino_1min = minutes.ratios(minutes_per_year)
         volatility_1day, sharpe_1day, sortino_1day = days.ratios(days_per_year)
-        won, lost = sums.trades_won, sums.trades - sums.trades_won
-        slipped = sums.slippage_notional
-        return IndicatorRow(
-            returns_1min=minutes.returns,
-            cumulative_return=_finite(drop.value - 1.0) if some else None,
-            drawdown=_finite(drop.now) if some else None,
-            max_drawdown=_finite(drop.deepest) if some else None,
-            sharpe_1min=sharpe_1min,
-            sortino_1min=sortino_1min,
-            volatility_1min=volatility_1min,
-            returns_1day=days.returns,
-            sharpe_1day=sharpe_1day,
-            sortino_1day=sortino_1day,
-            volatility_1day=volatility_1day,
-            trades=sums.trades,
-            trades_won=won,
-            win_rate=won / sums.trades if sums.trades else None,
-            flags="return-undefined" if self.undefined else "",
-            calmar_1min=drop.calmar(minutes.returns, minutes_per_year),
-            calmar_1day=day_drop.calmar(days.returns, days_per_year),
-            drawdown_1day=_finite(day_drop.now) if some_day else None,
-            max_drawdown_1day=_finite(day_drop.deepest) if some_day else None,
-            profit_factor=-float(sums.won) / float(sums.lost) if sums.lost else None,
-            average_win=sums.won / won if won else None,
-            average_loss=sums.lost / lost if lost else None,
-            traded_notional=sums.traded_notional,
-            turnover=float(sums.traded_notional) * self.points / float(self.pv_total)
-            if self.pv_total > 0
-            else None,
-            slippage_bps=float(sums.slippage_cost) * BASIS_POINTS / float(slipped)
-            if slipped
-            else None,
-            slippage_cost=sums.slippage_cost if slipped else None,
+        trades, won = sums.trades, sums.trades_won
+        lost = trades - won
+        traded, slipped = sums.traded_notional, sums.slippage_notional
+        pv_total = self.pv_total
+        return IndicatorRow(  # by position, in the order of its fields: this runs every minute
+            count,
+            _finite(drop.value - 1.0) if count else None,
+            (drop.value - drop.peak) / drop.peak if count else None,
+            drop.deepest if count else None,
+            sharpe_1min,
+            sortino_1min,
+            volatility_1min,
+            day_count,
+            sharpe_1day,
+            sortino_1day,
+            volatility_1day,
+            trades,
+            won,
+            won / trades if trades else None,
+            "return-undefined" if self.undefined else "",
+            drop.calmar(count, minutes_per_year),
+            day_drop.calmar(day_count, days_per_year),
+            (day_drop.value - day_drop.peak) / day_drop.peak if day_count else None,
+            day_drop.deepest if day_count else None,
+            -float(sums.won) / float(sums.lost) if sums.lost else None,
+            sums.won / won if won else None,
+            sums.lost / lost if lost else None,
+            traded,
+            float(traded) * self.points / float(pv_total) if pv_total > 0 else None,
+            float(sums.slippage_cost) * BASIS_POINTS / float(slipped) if slipped else None,
+            sums.slippage_cost if slipped else None,
         )
 
     def _with_day(self) -> tuple[ReturnSums, Drop]:
-        """The daily series with the running day as it is now; a day that began at or under zero
-        has no return."""
-        if self.index_at_day_start <= 0:
+        """The daily series with the running day as it is now; a day that began at or under zero,
+        or in which no minute's return exists, has no return."""
+        if self.index_at_day_start <= 0 or self.minutes.returns == self.returns_at_day_start:
             return self.days, self.day_drop
         factor = self.drop.value / self.index_at_day_start
         return self.days.add(factor - 1.0), self.day_drop.times(factor)
@@ -223,6 +224,7 @@ class IndicatorState(NamedTuple):
             "drop": list(self.drop),
             "day": None if self.day is None else self.day.isoformat(),
             "index_at_day_start": self.index_at_day_start,
+            "returns_at_day_start": self.returns_at_day_start,
             "days": list(self.days),
             "day_drop": list(self.day_drop),
         }
@@ -246,6 +248,7 @@ class IndicatorState(NamedTuple):
                 drop=Drop(*_numbers(document["drop"], len(Drop._fields))),
                 day=None if day is None else date.fromisoformat(str(day)),
                 index_at_day_start=_number(document["index_at_day_start"]),
+                returns_at_day_start=int(_number(document["returns_at_day_start"])),
                 days=_sums(document["days"]),
                 day_drop=Drop(*_numbers(document["day_drop"], len(Drop._fields))),
             )

@@ -63,7 +63,7 @@ class RowKeeper:
             if not is_ours:
                 _log.info("minute has another writer", minute=str(rows.minute))
             refused.update(stored.failed)
-            self._say_refused(rows, stored.failed)
+            self.say_refused(rows, stored.failed)
             if is_ours and "portfolio" not in refused:
                 self._unsettled.note(rows)
 
@@ -98,25 +98,33 @@ class RowKeeper:
             self._spool.append(row)
         return len(rows)
 
-    def drain(self, session: WatchedSession) -> None:
-        """Store what waits, with its original times; what cannot be stored stays."""
+    def drain(self, session: WatchedSession) -> bool:
+        """Store what waits, with its original times; what cannot be stored stays.
+
+        Whether a minute among what was stored has no indicator row.
+        """
+        lacking = False
         if not self._spool:
-            return
+            return lacking
 
         def store(record: SpoolRecord) -> None:
+            nonlocal lacking
             self._write(session, record)
+            if isinstance(record, MinuteRows):
+                lacking |= record.portfolio is not None and record.indicators is None
 
         try:
             stored = self._spool.drain(store)
         except Unavailable as error:
             _log.warning("rows stay in the spool", error=error.message)
-            return
+            return lacking
         except Exception as error:  # noqa: BLE001 (it stays in the spool, and is said)
             _log.exception("a spooled record cannot be stored")
             self._troubles.part_failed("Spool", f"{type(error).__name__}: {error}")
-            return
+            return lacking
         self._troubles.spooling = False
         _log.info("spooled records filled in", records=stored)
+        return lacking
 
     def look_for_losses(self, session: WatchedSession, last: datetime) -> list[datetime] | None:
         """What was stored lately and is not there any more is stored again: a replica that took
@@ -169,7 +177,7 @@ class RowKeeper:
         failed: Mapping[str, str] = {}
         if isinstance(record, MinuteRows):
             failed = self._results.store_minute(record).failed
-            self._say_refused(record, failed)
+            self.say_refused(record, failed)
         elif isinstance(record, HistoryRows):
             if self._results.store_history(record) == 0:
                 return  # it was there: nothing that could be forgotten any more
@@ -178,7 +186,8 @@ class RowKeeper:
         if "portfolio" not in failed:
             self._unsettled.note(record)
 
-    def _say_refused(self, rows: MinuteRows, failed: Mapping[str, str]) -> None:
+    def say_refused(self, rows: MinuteRows, failed: Mapping[str, str]) -> None:
+        """Alert what the database refused, by the part's name."""
         stacks = Stacks.of(rows.market)
         names = {
             "symbols": stacks.result.name,

@@ -29,6 +29,9 @@ from monitoring.lots import CoinTrade, SpotBook
 from monitoring.metrics import QUOTE_ASSET, Totals
 
 OVERLAP = timedelta(minutes=10)
+"""What is published so far behind the newest item that is known is found at once."""
+DEEP_OVERLAP = timedelta(days=1)
+"""So far behind it a deep look finds it; every exchange keeps its history for longer."""
 _NOTHING = SymbolTotals()
 _NO_PLANS: Mapping[str, PlannedOrder] = {}
 _NO_PRICES: Mapping[str, Decimal] = {}
@@ -56,6 +59,7 @@ class HistoryLedger:
     started_at: datetime
     book: SpotBook | None = None
     ends_at: datetime | None = None
+    overlap: timedelta = OVERLAP
     totals: dict[str, SymbolTotals] = field(default_factory=dict)
     net_transfers: Decimal = ZERO
     sums: TradeSums = NO_TRADES
@@ -66,10 +70,16 @@ class HistoryLedger:
 
     @classmethod
     def resume(
-        cls, started_at: datetime, stored: StoredHistory, book: SpotBook | None = None
+        cls,
+        started_at: datetime,
+        stored: StoredHistory,
+        book: SpotBook | None = None,
+        overlap: timedelta = OVERLAP,
     ) -> HistoryLedger:
         """The ledger as the stored rows leave it; `book` an empty one for a spot session.
 
+        With a longer `overlap`, for which `stored` must have the ids, it asks from further back
+        until `look_near`.
         A round trip whose fills are stored and whose row is not (the process was killed between)
         is over again: `round_trips` has it.
         """
@@ -79,9 +89,12 @@ class HistoryLedger:
             "position": stored.position_closed_at,
         }
         newest = {source: at for source, at in marks.items() if at is not None}
+        if book is not None:
+            book = SpotBook.resume(stored.lots or (), stored.ended)
         ledger = cls(
             started_at,
             book,
+            overlap=overlap,
             totals=dict(stored.by_symbol),
             net_transfers=stored.net_transfers,
             sums=stored.sums,
@@ -89,18 +102,13 @@ class HistoryLedger:
         )
         for key in stored.recent:
             ledger._seen[key] = newest.get(key.partition(":")[0], started_at)
-        if book is not None:
+        if book is not None and stored.lots is None:
             for row in stored.open_fills:
                 ledger._rebook(book, row)
         return ledger
 
-    def stored(self) -> StoredHistory | None:
-        """What `resume` goes on from: all that is booked, as if its rows were stored and summed.
-
-        None on spot, whose open round trips are read back from the fills.
-        """
-        if self.book is not None:
-            return None
+    def stored(self) -> StoredHistory:
+        """What `resume` goes on from: all that is booked, as if its rows were stored and summed."""
         totals, transfers, sums = dict(self.totals), self.net_transfers, self.sums
         for change in self._later:
             totals[change.symbol] = _sum(totals.get(change.symbol, _NOTHING), change.totals)
@@ -114,12 +122,20 @@ class HistoryLedger:
             bill_at=self.newest.get("bill"),
             position_closed_at=self.newest.get("position"),
             recent=frozenset(self._seen),
+            lots=None if self.book is None else self.book.lots,
+            ended={} if self.book is None else self.book.ended,
         )
+
+    def look_near(self) -> None:
+        """Ask from OVERLAP before the newest items only, from now on."""
+        self.overlap = OVERLAP
+        for source in self.newest:
+            self._forget(source)
 
     def since(self, source: str) -> datetime:
         """From when on to ask the exchange for `source` (fill, bill or position)."""
         newest = self.newest.get(source)
-        return self.started_at if newest is None else max(self.started_at, newest - OVERLAP)
+        return self.started_at if newest is None else max(self.started_at, newest - self.overlap)
 
     def new_fills(self, fills: Iterable[Fill]) -> list[Fill]:
         """Those that do not count yet, oldest first."""
@@ -230,7 +246,7 @@ class HistoryLedger:
             self._forget(source)
 
     def _forget(self, source: str) -> None:
-        horizon = self.newest[source] - 2 * OVERLAP
+        horizon = self.newest[source] - 2 * self.overlap
         prefix = f"{source}:"
         stale = [key for key, at in self._seen.items() if at < horizon and key.startswith(prefix)]
         for key in stale:

@@ -10,12 +10,13 @@ no known cost: selling them realises nothing, here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 
 from module.model.money import ZERO
-from module.model.results import ClosedPositionRow
+from module.model.results import ClosedPositionRow, OpenLot
 
 DUST_QUOTE = Decimal(1)
 """A rest worth less than this, in quote asset, is no position: no venue would sell it."""
@@ -44,26 +45,27 @@ class CoinTrade:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class _Lot:
-    """One running round trip: what is left of it, and what was sold so far."""
-
-    opened_at: datetime
-    size: Decimal = ZERO
-    cost: Decimal = ZERO
-    open_fee: Decimal = ZERO
-    close_fee: Decimal = ZERO
-    sold: Decimal = ZERO
-    sold_cost: Decimal = ZERO
-    proceeds: Decimal = ZERO
-
-
 @dataclass(slots=True)
 class SpotBook:
     """The lots of one session. Mutable, owned by its ledger."""
 
-    _lots: dict[str, _Lot] = field(default_factory=dict)
+    _lots: dict[str, OpenLot] = field(default_factory=dict)
     _closed_at: dict[str, datetime] = field(default_factory=dict)
+
+    @classmethod
+    def resume(cls, lots: Iterable[OpenLot], ended: Mapping[str, datetime]) -> SpotBook:
+        """The book with these trips running; `ended`: when each symbol's last one was over."""
+        return cls({lot.symbol: lot for lot in lots}, dict(ended))
+
+    @property
+    def lots(self) -> tuple[OpenLot, ...]:
+        """The running round trips, by symbol."""
+        return tuple(self._lots[symbol] for symbol in sorted(self._lots))
+
+    @property
+    def ended(self) -> dict[str, datetime]:
+        """By symbol, when its last round trip was over."""
+        return dict(self._closed_at)
 
     def costs(self) -> dict[str, LotCost]:
         """What is held of each symbol, and what it cost on average."""
@@ -77,7 +79,7 @@ class SpotBook:
         """Coins that came from outside at their price then (negative: that left, at their cost)."""
         if self._is_over(symbol, at):
             return
-        lot = self._lots.get(symbol) or _Lot(at)
+        lot = self._lots.get(symbol) or OpenLot(symbol, at)
         if size > 0:
             self._lots[symbol] = replace(lot, size=lot.size + size, cost=lot.cost + size * price)
         elif lot.size > 0:
@@ -95,7 +97,7 @@ class SpotBook:
             return ZERO, None
         lot = self._lots.get(symbol)
         if trade.is_buy:
-            lot = lot or _Lot(trade.at)
+            lot = lot or OpenLot(symbol, trade.at)
             got = trade.size + trade.coin_fee
             self._lots[symbol] = replace(
                 lot,
@@ -122,7 +124,7 @@ class SpotBook:
             return size * trade.price - cost, _row(trade, after)
         return size * trade.price - cost, None
 
-    def _keep(self, symbol: str, lot: _Lot, price: Decimal) -> bool:
+    def _keep(self, symbol: str, lot: OpenLot, price: Decimal) -> bool:
         """Go on with the lot, unless dust is all that is left."""
         if lot.size * price >= DUST_QUOTE:
             self._lots[symbol] = lot
@@ -136,7 +138,7 @@ class SpotBook:
         return closed_at is not None and at <= closed_at
 
 
-def _row(last: CoinTrade, lot: _Lot) -> ClosedPositionRow:
+def _row(last: CoinTrade, lot: OpenLot) -> ClosedPositionRow:
     gross = lot.proceeds - lot.sold_cost
     return ClosedPositionRow(
         exchange_id=last.trade_id,

@@ -33,17 +33,19 @@ from module.model.results import (
 )
 from module.model.sessions import boundary_at_or_after, boundary_at_or_before
 from module.ports import AlertSink, Clock, Exchange
-from monitoring.indicators import DAYS_PER_YEAR, IndicatorState, replay
+from monitoring.indicators import DAYS_PER_YEAR, IndicatorState
 from monitoring.keeping import Kept, RowKeeper
-from monitoring.ledger import OVERLAP, HistoryLedger
+from monitoring.ledger import DEEP_OVERLAP, OVERLAP, HistoryLedger
 from monitoring.lots import SpotBook
 from monitoring.ports import ResultsStore, SessionRegistry
+from monitoring.resuming import resume_curve
 from monitoring.spool import Spool
 from monitoring.stacks import Stacks
 from monitoring.troubles import Troubles
 from monitoring.unsettled import LOOK_BACK, Unsettled
 
 MINUTE = timedelta(minutes=1)
+DEEP_LOOK_EVERY = timedelta(hours=1)
 LATE_AFTER = timedelta(seconds=10)
 GAPS_PER_STEP_MAX = 100_000
 MEASURED_REMEMBERED = 3_000
@@ -60,7 +62,8 @@ _log = get_logger("monitoring.finwatcher")
 @dataclass(frozen=True, slots=True)
 class FinwatcherWiring:
     """What a finwatcher needs of the world. `folder` is the session's own folder (spool file);
-    `days_per_year` annualises its indicators."""
+    `days_per_year` annualises its indicators. `deep_look`: whether to ask for history from far
+    back now; None: it decides itself."""
 
     session_id: str
     clock: Clock
@@ -70,6 +73,7 @@ class FinwatcherWiring:
     alerts: AlertSink
     folder: Path
     days_per_year: int = DAYS_PER_YEAR
+    deep_look: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,9 @@ class Finwatcher:
         self._resumed = False
         self._registry_there = False
         self._history_at: datetime | None = None
+        self._deep_look = wiring.deep_look
+        self._deep_at: datetime | None = None
+        self._deep_after_end = False
         self._measured: dict[datetime, None] = {}
         self._last_minute: datetime | None = None
         self._known_gaps: dict[datetime, tuple[GapCause, str]] = {}
@@ -154,9 +161,10 @@ class Finwatcher:
         if session is None:
             return StepReport(minute, False, False, 0, tuple(self._troubles.failed), False)
         self._find_last_minute(session)
-        self._keeper.drain(session)
+        if self._keeper.drain(session):
+            self._resumed = False  # the curve is read back, and tells what those minutes lack
         self._look_for_losses(session)
-        self._resume(session)
+        self._resume(session, minute)
         gaps = self._record_gaps(session, minute)
         outcome = Kept.NOWHERE
         if self._is_past_end(session, minute):
@@ -230,20 +238,32 @@ class Finwatcher:
             self._last_minute = last[0] or first - MINUTE
             self._unsettled.sure_until = max(first - MINUTE, self._last_minute - LOOK_BACK)
 
-    def _resume(self, session: WatchedSession) -> None:
+    def _resume(self, session: WatchedSession, minute: datetime) -> None:
         """Pick up the sums where the stored rows end; the curve waits until Postgres is there.
 
-        Without Postgres the history is counted afresh from what the exchange still tells.
+        Without Postgres the history is counted afresh from what the exchange still tells. For a
+        deep look it is read again with the ids of so far back.
         """
-        if self._ledger is None or self._ledger_stale:
-            loaded = self._load("history", lambda: self._load_ledger(session))
+        deep = not self._keeper.waits and self._looks_deep(session, minute)
+        if self._ledger is None or self._ledger_stale or deep:
+            overlap = DEEP_OVERLAP if deep else OVERLAP
+            loaded = self._load("history", lambda: self._load_ledger(session, overlap))
             self._ledger = loaded or self._ledger or self._new_ledger(session)
             self._ledger_stale = False
         if not self._resumed and not self._keeper.waits:
-            state = self._load("curve", lambda: (self._load_state(session),))
-            if state is not None:
-                self._parts(session).indicators.resume(state[0])
+            found = self._load("curve", lambda: self._load_curve(session))
+            if found is not None and found[1]:
+                self._parts(session).indicators.resume(found[0])
                 self._resumed = True
+
+    def _looks_deep(self, session: WatchedSession, minute: datetime) -> bool:
+        """Whether history is due to be asked for from far back: as the process starts, once an
+        hour, and once the session is over."""
+        if self._deep_look is not None:
+            return self._deep_look
+        if session.is_over and not self._deep_after_end:
+            return True
+        return self._deep_at is None or minute - self._deep_at >= DEEP_LOOK_EVERY
 
     def _load(self, name: str, work: Callable[[], T]) -> T | None:
         """The result of `work`; None while Postgres is away (said once) or when it failed."""
@@ -258,18 +278,17 @@ class Finwatcher:
             self._stacks = Stacks.of(session.market, self._days_per_year)
         return self._stacks
 
-    def _load_ledger(self, session: WatchedSession) -> HistoryLedger:
-        stored = self._results.history(session, OVERLAP)
-        return HistoryLedger.resume(session.started_at, stored, _book_of(session))
+    def _load_ledger(self, session: WatchedSession, overlap: timedelta) -> HistoryLedger:
+        stored = self._results.history(session, overlap)
+        return HistoryLedger.resume(session.started_at, stored, _book_of(session), overlap)
 
     def _new_ledger(self, session: WatchedSession) -> HistoryLedger:
         return HistoryLedger(session.started_at, _book_of(session))
 
-    def _load_state(self, session: WatchedSession) -> IndicatorState | None:
-        document = self._results.indicator_state(session)
-        state = None if document is None else IndicatorState.from_document(document)
-        after = None if state is None else state.minute
-        return replay(state, self._results.curve(session, after))
+    def _load_curve(self, session: WatchedSession) -> tuple[IndicatorState | None, bool]:
+        return resume_curve(
+            self._results, session, self._writer, self._keeper.say_refused, self._days_per_year
+        )
 
     def _is_past_end(self, session: WatchedSession, minute: datetime) -> bool:
         """The session's last row is older than this minute: nothing is left to measure."""
@@ -316,7 +335,8 @@ class Finwatcher:
         rows = self._rows(session, minute, snapshot, flags, final=final)
         state = self._parts(session).indicators.state if rows.indicators is not None else None
         outcome, is_ours = self._keeper.keep_minute(rows, state)
-        self._resumed &= is_ours  # the stored curve is the other's: read it back
+        lacks = rows.portfolio is not None and rows.indicators is None
+        self._resumed &= is_ours and not lacks  # the stored curve is the other's, or has a hole
         if outcome is Kept.NOWHERE:
             detail = "the portfolio row could not be measured or stored"
             self._known_gaps[minute] = (GapCause.PART_FAILED, detail)
@@ -349,6 +369,9 @@ class Finwatcher:
         if transactions is None or positions is None:
             return (*flags, "history-stale")
         self._history_at = snapshot.at
+        if ledger.overlap > OVERLAP:
+            ledger.look_near()
+            self._deep_at, self._deep_after_end = snapshot.at, session.is_over
         return tuple(flags)
 
     def _planned_orders(

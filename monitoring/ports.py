@@ -18,6 +18,7 @@ from module.model.results import (
     StoredAdditions,
     StoredHistory,
     StoredMinute,
+    TradeSums,
     WatchedSession,
 )
 
@@ -51,7 +52,9 @@ class ResultsStore(Protocol):
     def store_minute(
         self, rows: MinuteRows, state: Mapping[str, object] | None = None
     ) -> StoredMinute:
-        """Write a minute's rows, and with them the running indicator `state`, in one go."""
+        """Write a minute's rows, and with them the running indicator `state`, in one go.
+
+        Without a portfolio row, what is there of the minute stays."""
         ...
 
     def store_minutes(
@@ -92,6 +95,12 @@ class ResultsStore(Protocol):
 
     def curve(self, session: WatchedSession, after: datetime | None) -> Sequence[CurvePoint]:
         """The stored curve after a minute (None: all of it), oldest first."""
+        ...
+
+    def trade_sums_at(
+        self, session: WatchedSession, moments: Sequence[datetime]
+    ) -> Sequence[TradeSums]:
+        """What the stored trades and fills up to each of these moments (oldest first) add up to."""
         ...
 
     def history(self, session: WatchedSession, overlap: timedelta) -> StoredHistory:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Union, cast, get_args, get_origin, get_type_hints
 
@@ -126,11 +126,14 @@ def _ends_with_newline(descriptor: int) -> bool:
 
 def spell_plain(value: object) -> object:
     """Dataclasses, Decimals, times as plain JSON; floats as they are, times to the microsecond."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: spell_plain(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-        }
+    kind: type = type(value)
+    if value is None or kind is str or kind is int or kind is float or kind is bool:
+        return value
+    if kind is Decimal:
+        return str(value)
+    names = _field_names(kind)
+    if names is not None:
+        return {name: spell_plain(getattr(value, name)) for name in names}
     if isinstance(value, (list, tuple)):
         return [spell_plain(item) for item in value]
     if isinstance(value, Enum):
@@ -139,36 +142,54 @@ def spell_plain(value: object) -> object:
         return str(value)
     if isinstance(value, datetime):
         return value.isoformat()  # keeps microseconds
-    if value is None or isinstance(value, (str, bool, int, float)):
+    if isinstance(value, (str, int, float)):
         return value
-    raise InvariantViolated(f"{type(value).__name__} cannot be spooled")
+    raise InvariantViolated(f"{kind.__name__} cannot be spooled")
 
 
 @cache
-def _hints(kind: type) -> Mapping[str, object]:
-    return get_type_hints(kind)
+def _field_names(kind: type) -> tuple[str, ...] | None:
+    """Of a dataclass; None for anything else."""
+    if not dataclasses.is_dataclass(kind):
+        return None
+    return tuple(field.name for field in dataclasses.fields(kind))
 
 
 def read_plain(kind: object, value: object) -> object:
     """The `kind` that `spell_plain` spelled; TypeError, ValueError … where it is not one."""
+    return _reader(kind)(value)
+
+
+@cache
+def _reader(kind: object) -> Callable[[object], object]:
+    """How to read a `kind`; thought out once."""
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
-        if value is None:
-            return None
-        (kind,) = (choice for choice in get_args(kind) if choice is not type(None))
-        return read_plain(kind, value)
+        (choice,) = (choice for choice in get_args(kind) if choice is not type(None))
+        read_choice = _reader(choice)
+        return lambda value: None if value is None else read_choice(value)
     if origin is tuple:
-        if not isinstance(value, list):
-            raise TypeError(f"expected a list, got {type(value).__name__}")
-        return tuple(read_plain(get_args(kind)[0], item) for item in value)
+        return partial(_read_list, _reader(get_args(kind)[0]))
     if not isinstance(kind, type):
         raise TypeError(f"no reader for {kind!r}")
     if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise TypeError(f"expected an object, got {type(value).__name__}")
-        hints = _hints(kind)
-        return kind(**{name: read_plain(hints[name], item) for name, item in value.items()})
-    return _read_plain(kind, value)
+        readers = {name: _reader(hint) for name, hint in get_type_hints(kind).items()}
+        return partial(_read_object, kind, readers)
+    return partial(_read_plain, kind)
+
+
+def _read_list(read_item: Callable[[object], object], value: object) -> object:
+    if not isinstance(value, list):
+        raise TypeError(f"expected a list, got {type(value).__name__}")
+    return tuple([read_item(item) for item in value])
+
+
+def _read_object(
+    kind: type, readers: Mapping[str, Callable[[object], object]], value: object
+) -> object:
+    if not isinstance(value, dict):
+        raise TypeError(f"expected an object, got {type(value).__name__}")
+    return kind(**{name: readers[name](item) for name, item in value.items()})
 
 
 def _read_plain(kind: type, value: object) -> object:

@@ -8,8 +8,6 @@ whether the token still opens the door. Connections are bounded per person and p
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections import Counter
 from collections.abc import Callable
 from typing import Annotated, Final
 
@@ -20,9 +18,10 @@ from starlette.types import Receive, Scope, Send
 from api.answers import json_text
 from api.dependencies import AtDoors, Doors, SignedIn, own_session
 from api.live_views import LiveBoard
+from api.places import Places
 from api.session_views import live_document
 from module.db.repositories.users import UserRecord
-from module.model.errors import AifapError, RateLimited, Retryable
+from module.model.errors import AifapError, Retryable
 from module.security.tokens import bearer_token
 
 Told = tuple[str, object]
@@ -31,27 +30,13 @@ router = APIRouter(prefix="/stream", tags=["stream"])
 PERIOD_S: Final = 1.0
 STREAMS_PER_USER_MAX: Final = 5
 STREAMS_MAX: Final = 100
+WAIT_S: Final = 10.0
 EVENTS_MAX: Final = 43_200  # a day; the page connects again
 
 
-class StreamSlots:
-    """How many streams are open, of whom. One per process."""
-
-    def __init__(self) -> None:
-        self._open: Counter[str] = Counter()
-        self._lock = threading.Lock()
-
-    def take(self, user_id: str) -> None:
-        """Claim a place; RateLimited when there is none."""
-        with self._lock:
-            if self._open[user_id] >= STREAMS_PER_USER_MAX or self._open.total() >= STREAMS_MAX:
-                raise RateLimited("too many live streams are open; close one", retry_after_s=10.0)
-            self._open[user_id] += 1
-
-    def give_back(self, user_id: str) -> None:
-        """End a claim."""
-        with self._lock:
-            self._open[user_id] -= 1
+def stream_places() -> Places:
+    """How many streams may be open at once."""
+    return Places("live streams", each_max=STREAMS_PER_USER_MAX, all_max=STREAMS_MAX, wait_s=WAIT_S)
 
 
 class EventStream(Response):
@@ -119,9 +104,9 @@ def get_live(
 def _stream(
     request: Request, doors: Doors, user: UserRecord, look: Callable[[UserRecord], Told]
 ) -> Response:
-    slots: StreamSlots = request.app.state.stream_slots
+    places: Places = request.app.state.stream_places
     token = bearer_token(request.headers.get("authorization"))
-    slots.take(user.user_id)
+    places.take(user.user_id)
     ended = False
 
     def next_event() -> str | None:
@@ -131,7 +116,7 @@ def _stream(
         event, ended = _event(doors, token, look)
         return event
 
-    return EventStream(next_event, lambda: slots.give_back(user.user_id))
+    return EventStream(next_event, lambda: places.give_back(user.user_id))
 
 
 def _event(doors: Doors, token: str, look: Callable[[UserRecord], Told]) -> tuple[str, bool]:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from api.telemetry.requests import RequestMetrics, spell
+from api.telemetry.requests import RequestMetrics, shared_folder, spell
 from api.telemetry.samples import gauge, once
 
 if TYPE_CHECKING:
@@ -28,10 +28,16 @@ class Board:
         platform = wiring.platform
         if platform is not None:
             from api.telemetry.installation import InstallationMetrics
+            from api.telemetry.running_totals import RunningTotals
+            from module.db.repositories.installation_counts import InstallationCounts
             from module.db.repositories.installation_numbers import InstallationNumbers
 
+            databases = (platform.finplatform, platform.finwatcher)
             self._installation = InstallationMetrics(
-                InstallationNumbers(platform.finplatform, platform.finwatcher), wiring.clock
+                InstallationNumbers(*databases),
+                InstallationCounts(*databases),
+                RunningTotals(shared_folder()),
+                wiring.clock,
             )
 
     def spell(self) -> bytes:

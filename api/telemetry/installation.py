@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from api.telemetry.running_totals import RunningTotals
 from api.telemetry.samples import counter, gauge, histogram
-from module.db.repositories.installation_numbers import (
+from module.db.repositories.installation_counts import (
     CYCLE_BOUNDS_S,
+    InstallationCounts,
+    SliceCount,
+)
+from module.db.repositories.installation_numbers import (
     InstallationNumbers,
     MinuteNumbers,
     PlatformNumbers,
@@ -25,18 +31,41 @@ if TYPE_CHECKING:
     from module.ports import Clock
 
 log = logging.getLogger(__name__)
-KEPT_S: Final = 1.0
+KEPT_S: Final = 5.0
 """So long an answer is repeated, whoever asks how often."""
 CYCLE_STATES: Final = ("done", "skipped", "dropped")
 OTHER: Final = "other"
+MARKETS: Final = ("futures", "spot")
+COUNTED_AFTER: Final = tuple(
+    timedelta(seconds=seconds) for seconds in (5, 2 * 60, 20 * 60, 6 * 3600)
+)
+"""Cycles: soon, and again for those that are recorded late."""
+TIMED_AFTER: Final = COUNTED_AFTER[:2]
+"""Their timings cost more to find: an order's time is on record before its cycle is."""
+MEASURED_AFTER: Final = tuple(
+    timedelta(seconds=seconds) for seconds in (75, 4 * 60, 30 * 60, 6 * 3600)
+)
+"""Minutes are stored within the next one; out of a spool, hours later."""
+MINUTE_S: Final = 60
+TIMED_S: Final = 30
+"""In steps of so much: the scrapes between ask nothing."""
+Totals = Mapping[str, tuple[int, float]]
 Numbers = TypeVar("Numbers")
 
 
 class InstallationMetrics:
     """Reads at most once per KEPT_S, one thread at a time. Thread safe."""
 
-    def __init__(self, numbers: InstallationNumbers, clock: Clock) -> None:
+    def __init__(
+        self,
+        numbers: InstallationNumbers,
+        counts: InstallationCounts,
+        totals: RunningTotals,
+        clock: Clock,
+    ) -> None:
         self._numbers = numbers
+        self._counts = counts
+        self._totals = totals
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: list[object] = []
@@ -64,13 +93,18 @@ class InstallationMetrics:
                 log.warning("metrics of %s are left out: %s", database, error.message)
                 answered[database,] = 0
                 return None
-            took[database,] = self._clock.monotonic() - began_s
+            took[database,] = took.get((database,), 0.0) + self._clock.monotonic() - began_s
             answered[database,] = 1
             return found
 
         platform = ask("finplatform", lambda: self._numbers.platform(now, self._clock.wall()))
         running = {} if platform is None else platform.running
         minutes = ask("finwatcher", lambda: self._numbers.minutes(running, now))
+        cycles = ask("finplatform", lambda: self._cycles(now)) if platform is not None else None
+        measured = None
+        if platform is not None and minutes is not None:
+            watched = platform.watched
+            measured = ask("finwatcher", lambda: self._measured(watched, now))
         labels = ("database",)
         yield gauge("aifap_postgres_up", "1 while a database answers.", answered, labels)
         yield gauge(
@@ -78,10 +112,31 @@ class InstallationMetrics:
         )
         if platform is not None:
             yield from _sessions(platform)
-            yield from _cycles(platform)
             yield from _alerts(platform)
             if minutes is not None:
                 yield from _minutes(minutes)
+        if cycles is not None:
+            yield from _cycles(*cycles)
+        if measured is not None:
+            yield from _measured(*measured)
+
+    def _cycles(self, now: datetime) -> tuple[Totals, Totals]:
+        counts, totals = self._counts, self._totals
+        ended = totals.advance("cycles", now, COUNTED_AFTER, counts.cycles)
+        return ended, totals.advance("timings", now, TIMED_AFTER, counts.timings, TIMED_S)
+
+    def _measured(self, watched: tuple[str, ...], now: datetime) -> tuple[Totals, Totals]:
+        """Measured minutes and gaps."""
+        counts, totals = self._counts, self._totals
+
+        def minutes(since: datetime, until: datetime) -> list[SliceCount]:
+            return counts.minutes(watched, since, until)
+
+        def gaps(since: datetime, until: datetime) -> list[SliceCount]:
+            return counts.gaps(watched, since, until)
+
+        stored = totals.advance("minutes", now, MEASURED_AFTER, minutes, MINUTE_S)
+        return stored, totals.advance("gaps", now, MEASURED_AFTER, gaps, MINUTE_S)
 
 
 def _sessions(numbers: PlatformNumbers) -> Iterator[object]:
@@ -117,27 +172,23 @@ def _sessions(numbers: PlatformNumbers) -> Iterator[object]:
     )
 
 
-def _cycles(numbers: PlatformNumbers) -> Iterator[object]:
+def _cycles(ended: Totals, timings: Totals) -> Iterator[object]:
     yield counter(
         "aifap_cycles_ended",
-        "Cycles that ended since the running hour began, by how.",
-        {(state,): numbers.cycles.get(state, 0) for state in CYCLE_STATES},
+        "Cycles that have ended since the service began, by how.",
+        {(state,): ended.get(state, (0, 0.0))[0] for state in CYCLE_STATES},
         ("outcome",),
     )
-    for name, told, timings in (
-        ("own", "Real time that a cycle took of its own, from the bar on.", numbers.own),
-        (
-            "first_order",
-            "World time from a cycle's boundary to its first order.",
-            numbers.first_order,
-        ),
-        ("last_order", "World time from a cycle's boundary to its last order.", numbers.last_order),
+    for name, key, told in (
+        ("own", "own", "Real time that a cycle took of its own, from the bar on."),
+        ("first_order", "first", "World time from a cycle's boundary to its first order."),
+        ("last_order", "last", "World time from a cycle's boundary to its last order."),
     ):
+        places = range(len(CYCLE_BOUNDS_S) + 1)
+        found = [timings.get(f"{key}:{place}", (0, 0.0)) for place in places]
+        counts, sums = [number for number, _ in found], [total for _, total in found]
         yield histogram(
-            f"aifap_cycle_{name}_seconds",
-            f"{told} Since the running ten minutes began.",
-            CYCLE_BOUNDS_S,
-            {(): (timings.counts, timings.total_s)},
+            f"aifap_cycle_{name}_seconds", told, CYCLE_BOUNDS_S, {(): (counts, sum(sums))}
         )
 
 
@@ -166,13 +217,22 @@ def _minutes(numbers: MinuteNumbers) -> Iterator[object]:
         "World time since the last measured minute of the session that has waited longest.",
         numbers.oldest_s,
     )
+
+
+def _measured(minutes: Totals, gaps: Totals) -> Iterator[object]:
+    yield counter(
+        "aifap_finwatcher_measured",
+        "Minutes of sessions that were measured since the service began.",
+        {(market,): minutes.get(market, (0, 0.0))[0] for market in MARKETS},
+        ("market",),
+    )
     told: dict[tuple[str, ...], float] = {(cause.value,): 0.0 for cause in GapCause}
     told[OTHER,] = 0.0
-    for cause, count in numbers.gaps.items():
+    for cause, (count, _) in gaps.items():
         told[(cause,) if (cause,) in told else (OTHER,)] += count
     yield counter(
         "aifap_finwatcher_gaps",
-        "Minutes of the running hour that could not be measured, by cause.",
+        "Minutes of sessions that could not be measured since the service began, by cause.",
         told,
         ("cause",),
     )

@@ -34,6 +34,7 @@ def rows() -> tuple[Row, ...]:
         Row(8, (_exchange_times(), _exchange_errors())),
         Row(8, (_protection(), _minutes())),
         Row(8, (_answers(), _server_errors())),
+        Row(8, (_measured(),)),
     )
 
 
@@ -173,6 +174,23 @@ def _minutes() -> Panel:
         unit="s",
         decimals=0,
         colour=fixed(ORANGE),
+    )
+
+
+def _measured() -> Panel:
+    return lines(
+        "Minutes measured and missed",
+        "Minutes of all sessions, a minute of real time: stored, and recorded as gaps by cause.",
+        (
+            _asked(
+                f"60 * sum(max by (market) (rate(aifap_finwatcher_measured_total[{RATE}])))",
+                "measured",
+            ),
+            _asked(
+                f"60 * max by (cause) (rate(aifap_finwatcher_gaps_total[{RATE}])) > 0", "{{cause}}"
+            ),
+        ),
+        24,
     )
 
 

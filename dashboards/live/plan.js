@@ -16,27 +16,9 @@ function fact(name, value, className) {
     make("dd", { class: `number ${className || ""}`, text: value }));
 }
 
-// Why a difference is not traded, in words; a preview says them itself.
-const REASONS = {
-  below_threshold: "the difference is smaller than the threshold",
-  below_min_size: "smaller than the smallest order that the exchange takes",
-  below_min_notional: "worth less than the smallest order that the exchange takes",
-  not_tradable: "the exchange does not trade it now",
-  no_price: "it has no price, or the exchange does not list it",
-  stop_on_wrong_side: "its stop is already passed: the position would close at once",
-  no_margin_left: "no free margin is left for it",
-  within_band: "inside the no-trade band: trading would cost more than the drift",
-  turnover_cap: "the cycle's turnover is used up",
-  open_order: "an order for it is still waiting at the exchange",
-  dust: "too little of the coin to be sold",
-  lot_rounding: "less than one lot is missing",
-  book_limit: "what stays untraded already fills base × leverage",
-  doubtful_price: "its price, or that of a position, does not agree with its last closed bar",
-};
-
 function skippedTable(skipped) {
   return table(["<Symbol", "Weight → target", "<Why it is not traded"], skipped.map((item) => [
-    { text: item.symbol, class: "strong" }, weights(item), { text: item.words || REASONS[item.reason] || item.reason, class: "wrap" },
+    { text: item.symbol, class: "strong" }, weights(item), { text: item.words || item.reason, class: "wrap" },
   ]), { nothing: "Nothing was skipped.", label: "Skipped legs" });
 }
 

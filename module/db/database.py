@@ -8,6 +8,7 @@ What must be quick and may be repeated goes as single statements through `expres
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -302,6 +303,9 @@ def _is_undone(error: DBAPIError) -> bool:
     return state in RETRIED_SQLSTATES
 
 
+_ADDRESS = re.compile(r' (?:on socket|at) "[^"]*"(?: \([^)]*\))?(?:, port \d+)?')
+
+
 def _unavailable(name: str, error: DBAPIError) -> Unavailable:
     return Unavailable(
         f"database {name} does not answer ({_first_line(error)}); nothing was written",
@@ -318,8 +322,9 @@ def _undone(name: str, error: DBAPIError) -> Unavailable:
 
 
 def _first_line(error: DBAPIError) -> str:
+    """What psycopg2 says, without the server's address: users read it too."""
     lines = str(error.orig).strip().splitlines()
-    return lines[0] if lines else type(error.orig).__name__
+    return _ADDRESS.sub("", lines[0]) if lines else type(error.orig).__name__
 
 
 def _sqlstate(error: DBAPIError) -> str:

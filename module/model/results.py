@@ -6,7 +6,7 @@ Money is Decimal, ratios are floats or None where they do not exist; `flags` nam
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -104,9 +104,13 @@ class PortfolioRow:
     unprotected_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class IndicatorRow:
-    """Indicators of the curve up to one minute. Each number's formula: docs/metrics.md."""
+    """Indicators of the curve up to one minute. Each number's formula: docs/metrics.md.
+
+    A value like the other rows: nobody changes one. It is not frozen, because that would make
+    building it cost more than the sums it tells.
+    """
 
     returns_1min: int
     cumulative_return: float | None
@@ -275,11 +279,29 @@ NO_TRADES = TradeSums()
 
 
 @dataclass(frozen=True, slots=True)
+class OpenLot:
+    """One running round trip of a spot account: what is left of it (`size` coins that cost `cost`)
+    and what was sold so far. Fees are in quote asset, negative when paid."""
+
+    symbol: str
+    opened_at: datetime
+    size: Decimal = ZERO
+    cost: Decimal = ZERO
+    open_fee: Decimal = ZERO
+    close_fee: Decimal = ZERO
+    sold: Decimal = ZERO
+    sold_cost: Decimal = ZERO
+    proceeds: Decimal = ZERO
+
+
+@dataclass(frozen=True, slots=True)
 class StoredHistory:
     """A session's stored history: sums, how far it goes, and the ids of its newest part.
 
     `open_fills`: on spot, the fills (and transfers of coins) of each symbol after its last closed
-    position, oldest first.
+    position, oldest first. `lots`: the round trips that these leave open, where somebody has kept
+    them; `open_fills` is then not needed, and empty. `ended`: on spot, when each symbol's last
+    closed position was over.
     `recent` has "fill:<id>", "bill:<id>", "position:<id>" of what is asked for again, because
     exchanges publish late. A time is None where nothing is stored yet.
     """
@@ -292,6 +314,8 @@ class StoredHistory:
     position_closed_at: datetime | None
     recent: frozenset[str]
     open_fills: tuple[TransactionRow, ...] = ()
+    lots: tuple[OpenLot, ...] | None = None
+    ended: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

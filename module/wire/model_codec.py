@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
@@ -21,6 +21,7 @@ from module.model.errors import InvalidInput, InvariantViolated
 from module.model.money import parse_decimal, plain
 
 T = TypeVar("T")
+_Reader = Callable[[object], object]
 
 
 def to_document(value: object) -> object:
@@ -42,14 +43,20 @@ def to_document(value: object) -> object:
 
 def from_document(kind: type[T], document: object, *, name: str = "") -> T:
     """The `kind` (a dataclass, enum, Decimal, datetime, str …) that `document` spells."""
-    return cast(T, _read(kind, document, name or kind.__name__))
+    try:
+        return cast(T, _reader(cast(object, kind))(document))
+    except _Misspelled as wrong:
+        raise wrong.told(name or kind.__name__) from wrong
 
 
 def list_from_document(kind: type[T], document: object, *, name: str = "list") -> list[T]:
     """The list of `kind` that `document` spells."""
     if not isinstance(document, list):
         raise InvalidInput(f"{name} must be a list, got {type(document).__name__}")
-    return [cast(T, _read(kind, item, f"{name}[{i}]")) for i, item in enumerate(document)]
+    try:
+        return cast("list[T]", _read_items(_reader(cast(object, kind)), document))
+    except _Misspelled as wrong:
+        raise wrong.told(name) from wrong
 
 
 @cache
@@ -60,75 +67,174 @@ def _field_names(kind: type) -> tuple[str, ...] | None:
     return tuple(field.name for field in dataclasses.fields(kind))
 
 
+class _Misspelled(Exception):
+    """Not what was expected; gathers where it stands on its way out, so that reading what is
+    spelled well need not name anything."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self._what = what
+        self._place = ""
+
+    def within(self, step: str) -> _Misspelled:
+        """The same, seen from one level further out."""
+        self._place = step + self._place
+        return self
+
+    def told(self, name: str) -> InvalidInput:
+        """What the caller is told."""
+        return InvalidInput(f"{name}{self._place} {self._what}")
+
+
 @cache
-def _hints(kind: type) -> dict[str, object]:
-    return get_type_hints(kind)
-
-
-def _read(kind: object, value: object, name: str) -> object:
+def _reader(kind: object) -> _Reader:
+    """How to read a `kind`; thought out once."""
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
-        choices = [choice for choice in get_args(kind) if choice is not type(None)]
-        return None if value is None else _read(choices[0], value, name)
-    if origin in (tuple, Mapping):
-        return _read_container(kind, value, name)
+        return _optional_reader(
+            next(choice for choice in get_args(kind) if choice is not type(None))
+        )
+    if origin is tuple:
+        return _tuple_reader(get_args(kind)[0])
+    if origin is Mapping:
+        return _mapping_reader(get_args(kind)[1])
     if not isinstance(kind, type):
-        raise InvariantViolated(f"{name}: no reader for {kind!r}")
+        return _no_reader(kind)
     if dataclasses.is_dataclass(kind):
-        return _read_dataclass(kind, value, name)
+        return _dataclass_reader(kind)
     if kind is Decimal:
-        if not isinstance(value, (str, int)):
-            raise InvalidInput(f"{name} must be a decimal string, got {type(value).__name__}")
-        return parse_decimal(value, name=name)
+        return _read_decimal
     if kind is datetime:
-        return _read_instant(value, name)
+        return _read_instant
     if issubclass(kind, Enum):
-        return _read_enum(kind, value, name)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise InvalidInput(f"{name} must be {kind.__name__}, got {type(value).__name__}")
-    return value
+        return _enum_reader(kind)
+    return _plain_reader(kind)
 
 
-def _read_container(kind: object, value: object, name: str) -> object:
-    if get_origin(kind) is tuple:
+def _optional_reader(kind: object) -> _Reader:
+    def read(value: object) -> object:
+        return None if value is None else read_kind(value)
+
+    read_kind = _reader(kind)
+    return read
+
+
+def _tuple_reader(item_kind: object) -> _Reader:
+    def read(value: object) -> object:
         if not isinstance(value, list):
-            raise InvalidInput(f"{name} must be a list, got {type(value).__name__}")
-        item_kind = get_args(kind)[0]
-        return tuple(_read(item_kind, item, f"{name}[{i}]") for i, item in enumerate(value))
-    if not isinstance(value, Mapping):
-        raise InvalidInput(f"{name} must be an object, got {type(value).__name__}")
-    item_kind = get_args(kind)[1]
-    return {str(key): _read(item_kind, item, f"{name}.{key}") for key, item in value.items()}
+            raise _Misspelled(f"must be a list, got {type(value).__name__}")
+        return tuple(_read_items(_reader(item_kind), value))
+
+    return read
 
 
-def _read_dataclass(kind: type, value: object, name: str) -> object:
-    if not isinstance(value, Mapping):
-        raise InvalidInput(f"{name} must be an object, got {type(value).__name__}")
-    hints = _hints(kind)
-    arguments: dict[str, object] = {}
-    for field in dataclasses.fields(kind):
-        if field.name in value:
-            inner = f"{name}.{field.name}"
-            arguments[field.name] = _read(hints[field.name], value[field.name], inner)
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise InvalidInput(f"{name}.{field.name} is missing")
-    return kind(**arguments)
+def _read_items(read_item: _Reader, items: list[object]) -> list[object]:
+    found: list[object] = []
+    try:
+        for item in items:
+            found.append(read_item(item))
+    except _Misspelled as wrong:
+        raise wrong.within(f"[{len(found)}]") from None
+    return found
 
 
-def _read_instant(value: object, name: str) -> datetime:
+def _mapping_reader(item_kind: object) -> _Reader:
+    def read(value: object) -> object:
+        if not isinstance(value, Mapping):
+            raise _Misspelled(f"must be an object, got {type(value).__name__}")
+        read_item, found, key = _reader(item_kind), {}, ""
+        try:
+            for name, item in value.items():
+                key = str(name)
+                found[key] = read_item(item)
+        except _Misspelled as wrong:
+            raise wrong.within(f".{key}") from None
+        return found
+
+    return read
+
+
+def _dataclass_reader(kind: type) -> _Reader:
+    fields: list[tuple[str, bool, _Reader]] = []  # filled at the first use: kinds hold each other
+
+    def learn() -> None:
+        hints = get_type_hints(kind)
+        missing = dataclasses.MISSING
+        fields[:] = [
+            (
+                field.name,
+                field.default is missing and field.default_factory is missing,
+                _reader(hints[field.name]),
+            )
+            for field in dataclasses.fields(kind)
+        ]
+
+    def read(value: object) -> object:
+        if type(value) is not dict and not isinstance(value, Mapping):
+            raise _Misspelled(f"must be an object, got {type(value).__name__}")
+        if not fields:
+            learn()
+        arguments: dict[str, object] = {}
+        name = ""
+        try:
+            for name, needed, read_field in fields:
+                if name in value:
+                    arguments[name] = read_field(value[name])
+                elif needed:
+                    raise _Misspelled("is missing")
+        except _Misspelled as wrong:
+            raise wrong.within(f".{name}") from None
+        return kind(**arguments)
+
+    return read
+
+
+def _read_decimal(value: object) -> object:
+    if not isinstance(value, (str, int)):
+        raise _Misspelled(f"must be a decimal string, got {type(value).__name__}")
+    try:
+        return parse_decimal(value)
+    except InvalidInput as error:
+        raise _Misspelled(error.message.removeprefix("value ")) from error
+
+
+def _read_instant(value: object) -> object:
     if not isinstance(value, str):
-        raise InvalidInput(f"{name} must be an ISO 8601 time, got {type(value).__name__}")
+        raise _Misspelled(f"must be an ISO 8601 time, got {type(value).__name__}")
     try:
         return parse_instant(value)
     except (ValueError, InvariantViolated) as error:
-        raise InvalidInput(
-            f"{name} must be an ISO 8601 time with an offset, got {value[:40]!r}"
-        ) from error
+        raise _Misspelled(f"must be an ISO 8601 time with an offset, got {value[:40]!r}") from error
 
 
-def _read_enum(kind: type[Enum], value: object, name: str) -> Enum:
-    try:
-        return kind(value)
-    except ValueError as error:
-        known = ", ".join(str(item.value) for item in kind)
-        raise InvalidInput(f"{name} must be one of {known}, got {str(value)[:40]!r}") from error
+def _enum_reader(kind: type[Enum]) -> _Reader:
+    members: dict[object, Enum] = {member.value: member for member in kind}
+
+    def read(value: object) -> object:
+        if type(value) is str and value in members:
+            return members[value]
+        try:
+            return kind(value)
+        except ValueError as error:
+            known = ", ".join(str(item.value) for item in kind)
+            raise _Misspelled(f"must be one of {known}, got {str(value)[:40]!r}") from error
+
+    return read
+
+
+def _plain_reader(kind: type) -> _Reader:
+    def read(value: object) -> object:
+        if type(value) is kind:
+            return value
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise _Misspelled(f"must be {kind.__name__}, got {type(value).__name__}")
+        return value
+
+    return read
+
+
+def _no_reader(kind: object) -> _Reader:
+    def read(value: object) -> object:
+        raise InvariantViolated(f"no reader for {kind!r}")
+
+    return read

@@ -424,9 +424,16 @@ def _spread_why(frames: Frames) -> str:
 def _spread(figure: FigureBase, frames: Frames, figures: Figures) -> None:
     axes = figure.subplots()
     values = frames.returns.to_numpy()
-    counts, edges = np.histogram(values, bins=min(41, max(9, len(values) // 6)))
-    middles = (edges[:-1] + edges[1:]) / 2
-    axes.bar(middles, counts, width=np.diff(edges) * 0.9, color=np.where(middles < 0, BAD, GOOD))
+    # Zero is an edge: no bar holds losses and gains, and periods without a change are neither.
+    step = float(np.ptp(values)) / min(41, max(9, len(values) // 6))
+    first, last = math.floor(values.min() / step - 1e-9), math.floor(values.max() / step) + 1
+    edges = np.arange(first, last + 1) * step
+    counts, _ = np.histogram(values[values != 0], edges)
+    middles = edges[:-1] + step / 2
+    axes.bar(middles, counts, width=step * 0.9, color=np.where(middles < 0, BAD, GOOD))
+    unchanged = np.count_nonzero(values == 0)
+    if unchanged:
+        axes.bar(step / 2, unchanged, width=step * 0.9, bottom=counts[-first], color=SOFT)
     bad = figures.find("value_at_risk").value
     if bad is not None:
         axes.axvline(bad, color=WARN, linestyle=(0, (4, 3)), linewidth=1.2)

@@ -26,10 +26,20 @@ CELLS_MAX: Final = 400_000
 TRANSACTIONS_MAX: Final = 50_000
 TRADES_MAX: Final = 50_000
 NOTES_MAX: Final = 12
+YEAR_MIN: Final = 1900
+YEAR_MAX: Final = 2200
+"""What draws counts nanoseconds in 64 bits: 1677 to 2262."""
 AMOUNT_MAX: Final = Decimal("1e15")
 
 
 def _instant(value: object) -> datetime:
+    when = _read_instant(value)
+    if not YEAR_MIN <= when.year <= YEAR_MAX:
+        raise ValueError(f"must be of the years {YEAR_MIN} to {YEAR_MAX}")
+    return when
+
+
+def _read_instant(value: object) -> datetime:
     if isinstance(value, datetime) and value.tzinfo is not None:
         return value
     if not isinstance(value, str) or len(value) > 40:

@@ -93,10 +93,8 @@ def numbers(frames: Frames, figures: Figures) -> dict[str, object]:
 def _notes(frames: Frames) -> list[str]:
     """What a reader must know before the numbers."""
     count, word = len(frames.returns), frames.basis.word
-    notes = [
-        f"Ratios come from {count:,} returns of one {word}; a year has "
-        f"{frames.basis.days_per_year} days, all times are UTC."
-    ]
+    year = f"a year has {frames.basis.days_per_year} days"
+    notes = [f"Ratios come from {count:,} returns of one {word}; {year}, all times are UTC."]
     if frames.basis.length < DAY and len(frames.index) > 1:
         days = len(frames.daily)
         days_word = "day" if days == 1 else "days"

@@ -4,10 +4,10 @@
     sheet.html  sheet.png  sheet.json
 
 A job's id is the digest of what it depends on (owner, subject, range, what is stored in it, days
-a year, version of this code), so the same question is the same folder: the cache needs no index. Who works on a
-job holds `<job>.lock`; the kernel lets go of it when its process ends, however it ends, so a job
-that says it is being drawn and is held by nobody was interrupted. Places in the queue are held the
-same way. Folders are 0700, files 0600, links are not followed.
+a year, version of this code), so the same question is the same folder: the cache needs no index.
+Who works on a job holds `<job>.lock`; the kernel lets go of it when its process ends, however it
+ends, so a job that says it is being drawn and is held by nobody was interrupted. Places in the
+queue are held the same way. Folders are 0700, files 0600, links are not followed.
 """
 
 from __future__ import annotations

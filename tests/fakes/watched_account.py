@@ -42,6 +42,7 @@ from module.model.results import (
     StoredMinute,
     SymbolTotals,
     TradeSums,
+    TransactionRow,
     WatchedSession,
 )
 from module.ports import Alert, Clock
@@ -331,7 +332,7 @@ class MemoryResults:
         self.refuses: set[str] = set()
         self.minutes: dict[datetime, MinuteRows] = {}
         self.gap_rows: dict[datetime, GapRow] = {}
-        self.transactions: dict[tuple[str, str], object] = {}
+        self.transactions: dict[tuple[str, str], TransactionRow] = {}
         self.closed: dict[str, object] = {}
         self.state: Mapping[str, object] | None = None
         self.totals: dict[str, SymbolTotals] = {}
@@ -345,8 +346,14 @@ class MemoryResults:
     ) -> StoredMinute:
         self._answer()
         there = self.minutes.get(rows.minute)
-        if there is not None and there.writer != rows.writer:
+        if there is not None and there.writer != rows.writer and rows.portfolio is not None:
             return StoredMinute(False, {})
+        if there is not None and rows.portfolio is None:  # what is there stays
+            rows = replace(
+                there,
+                symbols=rows.symbols if there.symbols is None else there.symbols,
+                indicators=rows.indicators if there.indicators is None else there.indicators,
+            )
         self.minutes[rows.minute] = replace(  # what the database refuses is not there
             rows,
             symbols=None if "symbols" in self.refuses else rows.symbols,
@@ -411,16 +418,34 @@ class MemoryResults:
                 )
         return points
 
+    def trade_sums_at(
+        self, session: WatchedSession, moments: Sequence[datetime]
+    ) -> list[TradeSums]:
+        self._answer()
+        return [TradeSums(trades=len(self.closed)) for _ in moments]
+
     def history(self, session: WatchedSession, overlap: timedelta) -> StoredHistory:
         self._answer()
-        recent = {f"{source}:{number}" for source, number in self.transactions}
+        newest: dict[str, datetime] = {}
+        totals = dict(self.totals)
+        for row in self.transactions.values():
+            newest[row.source] = max(row.at, newest.get(row.source, row.at))
+            if row.source == "fill":
+                before = totals.get(row.symbol, SymbolTotals())
+                earned = before.realized_pnl + row.amount
+                totals[row.symbol] = replace(before, realized_pnl=earned)
+        recent = {
+            f"{row.source}:{row.exchange_id}"
+            for row in self.transactions.values()
+            if row.at >= newest[row.source] - 2 * overlap
+        }
         recent |= {f"position:{number}" for number in self.closed}
         return StoredHistory(
-            self.totals,
+            totals,
             Decimal(0),
             TradeSums(trades=len(self.closed)),
-            None,
-            None,
+            newest.get("fill"),
+            newest.get("bill"),
             None,
             frozenset(recent),
         )

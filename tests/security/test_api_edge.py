@@ -124,6 +124,17 @@ def test_S4_a_strategy_of_the_full_size_passes_and_one_byte_more_does_not(
     assert "262144" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/accounts/%00", 404), ("/results/x%00/trades", 404), ("/results/sessions?state=a%00b", 400)],
+)
+def test_an_address_with_a_nul_is_refused(platform: FakePlatform, path: str, status: int) -> None:
+    _, client = platform.person("asker")
+    answer = client.get(path)
+    assert answer.status == status
+    assert answer.json()["status"] == status
+
+
 def test_problems_cover_what_http_itself_refuses(platform: FakePlatform) -> None:
     _, client = platform.person("asker")
     for answer, status in (

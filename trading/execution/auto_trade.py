@@ -37,7 +37,7 @@ from trading.execution.opening import (
     size_openings,
     verify_settings,
 )
-from trading.execution.protection import protect
+from trading.execution.protection import protect, protect_found_bare
 from trading.execution.scribe import ExecutionPorts, ExecutionRules, Known, Scribe
 from trading.execution.sending import BATCH_MAX, Sender
 from trading.rebalance.leg_state import LegState
@@ -130,6 +130,8 @@ class _Execution:
             return self._throw_away(info, stale)
         if info.number == 1 and info.basis is not None and info.basis.sizes:
             info = protect(self.scribe, info, only_bare=True)  # what it adopts may have none (B10)
+        elif info.stage not in RESUMED:
+            info = protect_found_bare(self.scribe, info)
         self._verify_settings(info, known)
         info = info.changed(stage=CycleStage.TRADING)
         for _ in range(PASSES_MAX):

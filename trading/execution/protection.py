@@ -5,10 +5,13 @@ The gateway keeps stops for as long as it lives; here a cycle's new prices are s
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from module.model.accounts import Position
 from module.model.errors import Conflict, NotFound, OutcomeUnknown, Rejected, StaleWriter, TooLate
 from module.model.orders import NO_STOPS, StopPrices
 from module.points import reach
+from module.wire.model_codec import from_document
 from trading.execution.scribe import Scribe
 from trading.rebalance.order_info import OrderInfo
 from trading.rebalance.rounding import round_stops
@@ -46,6 +49,35 @@ def protect(scribe: Scribe, info: OrderInfo, *, only_bare: bool = False) -> Orde
         if placed != wanted:
             changed[position.symbol] = placed
     return info.changed(stops_now={**info.stops_now, **changed}) if changed else info
+
+
+def protect_found_bare(scribe: Scribe, info: OrderInfo) -> OrderInfo:
+    """The letter, once what the plan's own reading showed without a stop loss has the one it wants.
+
+    Before the first order: somebody else's order has opened it, and the gateway, whom nobody has
+    told of a stop, looks for none. Nothing is read again for it: whatever else of the exchange is
+    silent does not keep it bare. Raises as `protect` does.
+    """
+    wanted_by_symbol = info.wanted_stops()
+    changed: dict[str, StopPrices] = {}
+    for position in _found_bare(info):
+        wanted = wanted_by_symbol.get(position.symbol)
+        is_ours = _target(info, position.symbol).weight * position.size > 0
+        if wanted is None or wanted.stop_loss is None or not is_ours or not position.free_size:
+            continue
+        placed = _set_stops(scribe, info, position, wanted)
+        if placed != wanted:
+            changed[position.symbol] = placed
+    return info.changed(stops_now={**info.stops_now, **changed}) if changed else info
+
+
+def _found_bare(info: OrderInfo) -> Iterator[Position]:
+    """Positions that the letter's inputs show without a stop loss."""
+    account = info.inputs.get("account")
+    positions = account.get("positions") if isinstance(account, Mapping) else None
+    for document in positions if isinstance(positions, (list, tuple)) else ():
+        if document["stops"]["stop_loss"] is None:
+            yield from_document(Position, document, name="position")
 
 
 def _target(info: OrderInfo, symbol: str) -> Target:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from module.db.database import Database
 from module.db.repositories.results_bulk import write_histories, write_minutes
-from module.db.repositories.results_history import sum_history
+from module.db.repositories.results_history import sum_history, trade_sums_at
 from module.db.repositories.results_writes import (
     insert_gaps,
     insert_new,
@@ -49,6 +49,7 @@ from module.model.results import (
     StoredHistory,
     StoredMinute,
     SymbolRow,
+    TradeSums,
     TransactionRow,
     WatchedSession,
 )
@@ -178,6 +179,13 @@ class ResultsRepository:
             query = query.where(table.c.minute > after)
         with self._database.read() as db:
             return [CurvePoint(*row) for row in db.execute(query.order_by(table.c.minute))]
+
+    def trade_sums_at(
+        self, session: WatchedSession, moments: Sequence[datetime]
+    ) -> list[TradeSums]:
+        """What the stored trades and fills up to each of these moments (oldest first) add up to."""
+        with self._database.read() as db:
+            return trade_sums_at(db, session, moments)
 
     def history(self, session: WatchedSession, overlap: timedelta) -> StoredHistory:
         """The stored history's sums, its newest times, and the ids within `overlap` of them.

@@ -154,7 +154,8 @@ def _write_chunk(db: Session, entries: Sequence[MinuteEntry]) -> list[StoredMinu
     _write_symbols(db, market, mine, beside)
     for some, replace in ((mine, True), (beside, False)):
         _write_indicators(db, market, some, replace=replace)
-    _write_states(db, [entry for entry in entries if _key(entry[0]) in owned])
+    told = [entry for entry in entries if _key(entry[0]) in owned or entry[0].portfolio is None]
+    _write_states(db, told)
     drop_gaps(db, sorted(owned))
     return [StoredMinute(rows.portfolio is None or _key(rows) in owned, {}) for rows, _ in entries]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -39,6 +39,7 @@ def sum_history(db: Session, session: WatchedSession, overlap: timedelta) -> Sto
         position_closed_at=newest["position"],
         recent=_recent_ids(db, session, newest, 2 * overlap),
         open_fills=_open_fills(db, session) if session.market is MarketType.SPOT else (),
+        ended=_last_closed(db, session) if session.market is MarketType.SPOT else {},
     )
 
 
@@ -112,6 +113,48 @@ def trade_sums(
     )
 
 
+def trade_sums_at(
+    db: Session, session: WatchedSession, moments: Sequence[datetime]
+) -> list[TradeSums]:
+    """`trade_sums` up to each of these moments, oldest first: summed up to the first one, then
+    row by row."""
+    if not moments:
+        return []
+    p, t = positions_table(session.market), transactions_table(session.market)
+    total = trade_sums(db, session, None, moments[0])
+    span = (moments[0], moments[-1])
+    closed = select(p.c.closed_at, p.c.net_profit).where(
+        p.c.session_id == session.session_id, *_between(p.c.closed_at, *span)
+    )
+    changes = [(at, _trade(profit)) for at, profit in db.execute(closed)]
+    fills = select(t.c.at, t.c.side, t.c.price, t.c.decision_price, t.c.size, t.c.quote_size).where(
+        t.c.session_id == session.session_id, t.c.source == "fill", *_between(t.c.at, *span)
+    )
+    changes += [(at, _traded(*fill)) for at, *fill in db.execute(fills)]
+    changes.sort(key=lambda change: change[0], reverse=True)
+    found = []
+    for moment in moments:
+        while changes and changes[-1][0] <= moment:
+            total += changes.pop()[1]
+        found.append(total)
+    return found
+
+
+def _trade(net_profit: Decimal) -> TradeSums:
+    if net_profit > 0:
+        return TradeSums(trades=1, trades_won=1, won=net_profit)
+    return TradeSums(trades=1, lost=net_profit)
+
+
+def _traded(
+    side: str, price: Decimal, decided: Decimal | None, size: Decimal, notional: Decimal
+) -> TradeSums:
+    if decided is None:
+        return TradeSums(traded_notional=notional)
+    cost = (price - decided) * size * (1 if side == "buy" else -1)
+    return TradeSums(traded_notional=notional, slippage_cost=cost, slippage_notional=notional)
+
+
 def _open_fills(db: Session, session: WatchedSession) -> tuple[TransactionRow, ...]:
     """The fills and coin transfers of each symbol after its last closed position."""
     t, p = transactions_table(session.market), positions_table(session.market)
@@ -134,6 +177,17 @@ def _open_fills(db: Session, session: WatchedSession) -> tuple[TransactionRow, .
         .order_by(t.c.at, t.c.exchange_id)
     )
     return tuple(TransactionRow(*row) for row in rows)
+
+
+def _last_closed(db: Session, session: WatchedSession) -> dict[str, datetime]:
+    """When each symbol's last position was over."""
+    p = positions_table(session.market)
+    rows = db.execute(
+        select(p.c.symbol, func.max(p.c.closed_at))
+        .where(p.c.session_id == session.session_id)
+        .group_by(p.c.symbol)
+    )
+    return {str(symbol): closed_at for symbol, closed_at in rows}
 
 
 def _newest(db: Session, session: WatchedSession) -> dict[str, datetime | None]:

@@ -58,7 +58,7 @@ def write_minute(
         part("symbols", lambda: _write_symbols(session, rows, replace=bool(owns)))
     if rows.indicators is not None:
         part("indicators", lambda: _write_indicators(session, rows, replace=bool(owns)))
-        if state is not None and owns and not failed:
+        if state is not None and not failed:
             part("state", lambda: _write_state(session, rows, state))
     if owns:
         drop_gaps(session, [(rows.session_id, rows.minute)])

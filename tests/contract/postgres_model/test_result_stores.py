@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 
+from module.db.repositories.results import ResultsRepository
 from module.db.repositories.unprotected_periods import BareCause, begin_period
 from module.model.market import MarketType
 from module.model.results import (
@@ -19,6 +20,7 @@ from module.model.results import (
 )
 from tests.contract.postgres_model.conftest import Stores
 from tests.contract.postgres_model.test_session_stores import begun, cycle, over, transaction
+from tests.fakes.result_rows import minute_rows
 from tests.fakes.stored_rows import NOON
 
 pytestmark = pytest.mark.timeout(60)
@@ -77,6 +79,43 @@ def test_trades_and_slippage_are_summed(stores: Stores) -> None:
         slippage_notional=Decimal(400),
     )
     assert history.open_fills == ()
+    assert history.ended == {}
+    moments = [NOON + timedelta(minutes=number) for number in range(5)]
+    by_minute = stores.results.trade_sums_at(session, moments)
+    assert [(sums.trades, int(sums.traded_notional)) for sums in by_minute] == [
+        (0, 0),
+        (1, 200),
+        (2, 400),
+        (3, 500),
+        (3, 500),
+    ]
+    assert by_minute[1].slippage_cost == 1
+    assert by_minute[-1] == history.sums
+    assert list(stores.results.trade_sums_at(session, moments[2:3])) == by_minute[2:3]
+    assert list(stores.results.trade_sums_at(session, [])) == []
+    over(stores, session_id)
+
+
+def test_indicators_of_a_minute_that_lacks_them_are_added_and_others_stay(stores: Stores) -> None:
+    session_id, _ = begun(stores)
+    session = stores.sessions.watched(session_id)
+    whole = [minute_rows(session_id, NOON + timedelta(minutes=number)) for number in range(2)]
+    stores.results.store_minute(replace(whole[0], indicators=None))
+    stores.results.store_minute(whole[1], {"minute": "before"})
+    assert whole[1].indicators is not None
+    other = replace(whole[1].indicators, trades=99)
+    late = [
+        (replace(whole[0], symbols=None, portfolio=None, writer="another"), None),
+        (
+            replace(whole[1], symbols=None, portfolio=None, writer="another", indicators=other),
+            {"minute": "after"},
+        ),
+    ]
+    assert [outcome.failed for outcome in stores.results.store_minutes(late)] == [{}, {}]
+    assert stores.results.indicator_state(session) == {"minute": "after"}
+    if isinstance(stores.results, ResultsRepository):
+        kept = stores.results.indicator_series(session, NOON, NOON + timedelta(minutes=9), 9)
+        assert [item.row for item in kept] == [rows.indicators for rows in whole]
     over(stores, session_id)
 
 
@@ -103,6 +142,11 @@ def test_a_spot_session_goes_on_from_its_open_trips(stores: Stores) -> None:
     stores.results.store_history(rows)
     history = stores.results.history(session, OVERLAP)
     assert history.open_fills == (sold(6, "101"), coins, unpriced, third)
+    assert history.lots is None
+    assert history.ended == {
+        "BTCUSDT": NOON + timedelta(minutes=5),
+        "ADAUSDT": NOON + timedelta(minutes=3),
+    }
     assert history.net_transfers == Decimal(45)
     assert history.by_symbol["ETHUSDT"].fees == 0
     over(stores, session_id)

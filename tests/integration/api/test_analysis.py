@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +18,8 @@ from module.db.repositories.users import Role, UserRecord
 from module.model.market import MarketType
 from module.model.results import (
     ClosedPositionRow,
+    GapCause,
+    GapRow,
     HistoryRows,
     IndicatorRow,
     MinuteRows,
@@ -25,11 +28,12 @@ from module.model.results import (
     TradeSums,
     TransactionRow,
 )
+from module.settings import Settings
 from monitoring.indicators import IndicatorState
 from monitoring.tearsheets.session_curve import session_document, step_of
 from tests.fakes.asgi_client import AsgiClient
 from tests.fakes.curves import backtest_document, short_document
-from tests.fakes.platform import FakePlatform
+from tests.fakes.platform import FakePlatform, fake_platform
 from tests.fakes.tear_sheets import KILLED, draw_with, shelf_of
 
 CLOCK = SystemClock()
@@ -155,38 +159,58 @@ class Measured:
         self.first = started.replace(second=0, microsecond=0) + timedelta(minutes=1)
         state = IndicatorState.begin(started, Decimal(10_000))
         self.last: IndicatorRow | None = None
+        year = platform.doors.settings.days_per_year
         for place in range(minutes):
-            at = self.first + place * timedelta(minutes=1)
             pv, moved = worth_at(place)
-            state = state.advance(at, pv, moved)
-            self.last = state.read(TradeSums())
-            platform.doors.results.store_minute(
-                MinuteRows(
-                    session_id=self.session_id,
-                    owner_id=self.user.user_id,
-                    account_id=self.record.account_id,
-                    market=MarketType.FUTURES,
-                    minute=at,
-                    writer="writer-1",
-                    symbols=(
-                        symbol_of("BTCUSDT", Decimal(4_000)),
-                        symbol_of("ETHUSDT", Decimal(-2_000)),
-                    ),
-                    portfolio=portfolio_of(at, pv, moved),
-                    indicators=self.last,
-                )
-            )
+            state = state.advance(self.first + place * timedelta(minutes=1), pv, moved)
+            self.last = state.read(TradeSums(), year)
+            self.store(place, self.last)
         moments = [self.first + place * timedelta(minutes=6) for place in range(9)]
-        platform.doors.results.store_history(
+        self.store_history(
+            tuple(fill_of(n, at) for n, at in enumerate(moments)),
+            (closed_of(1, moments[3], "12"), closed_of(2, moments[5], "-4")),
+        )
+
+    def store(self, place: int, indicators: IndicatorRow | None, read_late_s: int = 0) -> None:
+        """The rows of one minute, as they were read `read_late_s` after it."""
+        at = self.first + place * timedelta(minutes=1)
+        portfolio = portfolio_of(at + timedelta(seconds=read_late_s), *worth_at(place))
+        self.platform.doors.results.store_minute(
+            MinuteRows(
+                session_id=self.session_id,
+                owner_id=self.user.user_id,
+                account_id=self.record.account_id,
+                market=MarketType.FUTURES,
+                minute=at,
+                writer="writer-1",
+                symbols=(
+                    symbol_of("BTCUSDT", Decimal(4_000)),
+                    symbol_of("ETHUSDT", Decimal(-2_000)),
+                ),
+                portfolio=portfolio,
+                indicators=indicators,
+            )
+        )
+
+    def store_history(
+        self, fills: tuple[TransactionRow, ...], closed: tuple[ClosedPositionRow, ...] = ()
+    ) -> None:
+        self.platform.doors.results.store_history(
             HistoryRows(
                 session_id=self.session_id,
                 owner_id=self.user.user_id,
                 account_id=self.record.account_id,
                 market=MarketType.FUTURES,
-                transactions=tuple(fill_of(n, at) for n, at in enumerate(moments)),
-                positions=(closed_of(1, moments[3], "12"), closed_of(2, moments[5], "-4")),
+                transactions=fills,
+                positions=closed,
             )
         )
+
+    def store_gap(self, place: int) -> None:
+        at = self.first + place * timedelta(minutes=1)
+        gap = GapRow(self.session_id, self.user.user_id, at, GapCause.STORE_LOST, "it was away", at)
+        watched = self.platform.doors.sessions.watched(self.session_id)
+        assert self.platform.doors.results.store_gaps(watched, [gap]) == 1
 
     def order(self, wait: int = 0, **fields: object) -> dict[str, object]:
         body = {"session_id": self.session_id, **fields}
@@ -199,9 +223,12 @@ def name_of_now() -> str:
     return f"analyst-{datetime.now(UTC).timestamp()}".replace(".", "-")
 
 
-@pytest.fixture
-def measured(platform: FakePlatform) -> Measured:
-    return Measured(platform, name_of_now(), MINUTES)
+@pytest.fixture(scope="module")
+def measured(postgres: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measured]:
+    """One hour, in an installation whose years are not the usual ones."""
+    made = fake_platform(postgres, tmp_path_factory.mktemp("data"), days_per_year=251)
+    yield Measured(made, name_of_now(), MINUTES)
+    made.close()
 
 
 @pytest.fixture
@@ -246,6 +273,7 @@ def test_a_session_becomes_a_page_a_picture_and_the_finwatchers_own_numbers(
     assert figures["max_drawdown"] == pytest.approx(last.max_drawdown, abs=1e-9)
     assert figures["sharpe"] == pytest.approx(last.sharpe_1min, abs=1e-9)
     assert figures["volatility"] == pytest.approx(last.volatility_1min, abs=1e-9)
+    assert numbers.json()["periods_per_year"] == 251 * 1440
     pv, moved = worth_at(MINUTES - 1)
     assert figures["net_profit"] == pytest.approx(float(pv - 10_000 - moved))
     assert figures["net_transfers"] == 500
@@ -291,11 +319,9 @@ def _looks_whole(page: bytes, folder: Path) -> None:
     assert int(wide.split()[0]) <= 0
 
 
-def test_the_rows_of_a_range_are_read_thinned_and_whole(
-    platform: FakePlatform, measured: Measured
-) -> None:
-    rows = CurveRepository(platform.databases[1])
-    watched = platform.doors.sessions.watched(measured.session_id)
+def test_the_rows_of_a_range_are_read_thinned_and_whole(measured: Measured) -> None:
+    rows = CurveRepository(measured.platform.databases[1])
+    watched = measured.platform.doors.sessions.watched(measured.session_id)
     later = measured.first + timedelta(minutes=30)
     document = session_document(rows, watched, later, later + timedelta(minutes=20))
     assert (len(document.curve.at), document.initial_balance) == (20, None)
@@ -376,6 +402,37 @@ def test_a_full_queue_and_a_failed_drawing_are_problems(
     for pair in places:
         for held in pair:
             held.release()
+
+
+def test_what_is_filled_in_or_corrected_later_makes_a_new_sheet(
+    platform: FakePlatform, barely: Measured
+) -> None:
+    def job_now() -> str:
+        job = barely.order(wait=10)
+        ready(barely.client, str(job["address"]))
+        return str(job["job_id"])
+
+    barely.store(4, barely.last)  # minutes 2 and 3 lie in a spool
+    changes: tuple[Callable[[], object], ...] = (
+        lambda: barely.store(2, None),
+        lambda: barely.store(2, barely.last),
+        lambda: barely.store(4, barely.last, read_late_s=9),
+        lambda: barely.store_history((fill_of(77, barely.first + timedelta(minutes=1)),)),
+        lambda: barely.store_history((), (closed_of(77, barely.first, "3"),)),
+        lambda: barely.store_gap(3),
+    )
+    seen = [job_now()]
+    for change in changes:
+        assert job_now() == seen[-1], "nothing changed"
+        change()
+        seen.append(job_now())
+    assert len(set(seen)) == 7
+    curve = short_document(["1", "2"])
+    jobs = [
+        barely.client.post("/analysis/tear-sheets?wait=10", {"curve": body}).json()["job_id"]
+        for body in (curve, {**curve, "days_per_year": 365}, {**curve, "days_per_year": 250})
+    ]
+    assert jobs[0] == jobs[1] != jobs[2]
 
 
 def test_S10_tear_sheets_of_others_are_not_there(platform: FakePlatform, barely: Measured) -> None:

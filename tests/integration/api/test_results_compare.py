@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +58,19 @@ def test_the_whole_session_has_the_sessions_own_indicators(run: Run) -> None:
         100 * 1.0010 * 1.00071234567890 / 1.00100 * 9993.5 / 10007.123456789012
         * 9995 / 9993.5 * 10601 / 10495, rel=1e-9
     )  # fmt: skip
+
+
+def test_a_year_has_as_many_days_as_the_setting_says(postgres: Settings, run: Run) -> None:
+    metrics = compared(run, "end=2025-03-05T00:00:00Z")["curves"][0]["metrics"]
+    session = run.watched
+    other = fake_platform(postgres, Path(postgres.data_dir) / "other-years", days_per_year=251)
+    _, client = other.person("runner")
+    query = f"session={session.session_id}&end=2025-03-05T00:00:00Z"
+    found = client.get(f"/results/compare?{query}").json()["curves"][0]["metrics"]
+    other.close()
+    own = run.state.read(TradeSums(), 251)
+    for name in ("sharpe_1min", "volatility_1min", "sharpe_1day", "calmar_1day", "calmar_1min"):
+        assert found[name] == getattr(own, name) != metrics[name], name
 
 
 def test_periods_of_one_session_chain_to_the_whole(run: Run) -> None:

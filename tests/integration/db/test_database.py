@@ -222,6 +222,7 @@ def test_no_password_is_in_what_is_printed(database: Database, postgres: Setting
     texts = [repr(database), str(caught.value), repr(caught.value.__cause__)]
     texts.append(repr(database.engine()))
     assert not any(secret in each for each in texts)
+    assert "/nonexistent" not in str(caught.value)  # its answer is read by users
 
 
 def test_a_data_folder_without_a_server_says_so(tmp_path: Path) -> None:

@@ -84,16 +84,16 @@ def test_a_stream_that_is_not_let_in_is_tried_again(
 ) -> None:
     person = visitor()
     tell(platform, person.user)
-    slots = platform.app.state.stream_slots
+    places = platform.app.state.stream_places
     for _ in range(STREAMS_PER_USER_MAX):
-        slots.take(person.user.user_id)
+        places.take(person.user.user_id)
     with opened(browser) as page:
         page.go(f"{person.address}/dashboard/")
         page.type("#token", person.token)
         page.press("Enter")
-        page.wait_text("#trouble", "too many live streams are open")
+        page.wait_text("#trouble", "live streams are under way")
         assert "trying again in" in page.text("#line-text")
-        slots.give_back(person.user.user_id)
+        places.give_back(person.user.user_id)
         page.run("window.dispatchEvent(new Event('online'))")
         page.wait_text("#line-text", "live")
         page.wait("document.querySelector('#board').checkVisibility()")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from sqlalchemy import text
@@ -19,15 +20,18 @@ from module.db.repositories.results import ResultsRepository
 from module.db.repositories.sessions import SessionRepository
 from module.model.accounts import AccountSnapshot
 from module.model.errors import Unavailable
-from module.model.results import GapCause, GapRow, WatchedSession
+from module.model.results import NO_TRADES, GapCause, GapRow, StoredHistory, WatchedSession
 from module.model.sessions import SessionState
 from module.settings import Settings
 from monitoring import fleet_notes
 from monitoring.finwatcher import Finwatcher, FinwatcherWiring
-from monitoring.fleet import Fleet, FleetWiring, PassReport
+from monitoring.fleet import Fleet
 from monitoring.fleet_ports import AccountReads
+from monitoring.fleet_storing import FleetWiring, PassReport
+from monitoring.indicators import replay
 from monitoring.lanes import InlineLanes, Lanes, ThreadLanes
 from monitoring.ledger import OVERLAP
+from monitoring.ports import ResultsStore
 from tests.fakes.stored_rows import session_spec
 from tests.fakes.watched_account import (
     AccountExchange,
@@ -98,6 +102,7 @@ class Installation:
             alerts=KeptAlerts(),
             folder=self.folder / folder,
             lanes=self.lanes,
+            session_folder=lambda session_id: self.folder / session_id,
             patience_s=self.patience_s,
             pass_max_s=self.patience_s,
         )
@@ -203,6 +208,37 @@ def test_history_of_a_quiet_account_is_asked_for_every_fifth_minute_and_nothing_
     assert [row.exchange_id for row in place.results.transactions(place.watched("aaaa"), "fill", 9)]
 
 
+def test_a_fill_that_is_published_hours_late_is_found_once_an_hour(place: Installation) -> None:
+    account = place.open("aaaa", NOON - timedelta(hours=5))
+    account.all_fills.append(fill(2, NOON - timedelta(minutes=1), pnl="2"))
+    place.step()
+    account.all_fills.insert(0, fill(1, NOON - timedelta(hours=4), pnl="40"))
+    asked: list[int] = []
+    history = place.results.history
+
+    def counted(session: WatchedSession, overlap: timedelta) -> StoredHistory:
+        asked.append(place.clock.time.minute)
+        return history(session, overlap)
+
+    place.results.history = counted  # type: ignore[method-assign]
+    session = place.watched("aaaa")
+    deep = crc32(session.session_id.encode()) % 60  # its own minute of each hour
+    for _ in range(3):
+        place.next_minute()
+        assert place.clock.time.minute != deep
+        place.step()
+    assert asked == []  # a pass goes on from what the last one left
+    place.clock.time = NOON.replace(minute=deep)
+    place.step()
+    assert asked == [deep]
+    place.next_minute()
+    place.step()
+    assert asked == [deep]
+    rows = place.results.portfolio_series(session, NOON, NOON + 90 * MINUTE, 90)
+    realized = {item.minute.minute: item.row.realized_pnl for item in rows}
+    assert realized == {0: 2, 1: 2, 2: 2, 3: 2, deep: 42, deep + 1: 42}
+
+
 def test_E7_two_passes_at_once_write_each_minute_once(place: Installation) -> None:
     place.open("aaaa")
     place.open("bbbb")
@@ -298,6 +334,16 @@ def test_E5_what_postgres_does_not_take_is_filled_in_later_with_its_own_times(
     series = place.results.portfolio_series(place.watched("aaaa"), NOON, NOON + 9 * MINUTE, 9)
     assert series[1].row.measured_at == NOON + MINUTE + timedelta(seconds=2)
     assert series[1].row.realized_pnl == series[2].row.realized_pnl == Decimal(111)
+    place.next_minute()
+    place.step()
+    session = place.watched("aaaa")
+    told = place.results.indicator_series(session, NOON, NOON + 9 * MINUTE, 9)
+    assert [row.minute for row in told] == place.rows("aaaa")  # none lacks its indicators
+    for number, row in enumerate(told):
+        whole = replay(None, place.results.curve(session, None)[: number + 1])
+        assert whole is not None
+        traded = row.row.traded_notional or Decimal(0)
+        assert row.row == whole.read(replace(NO_TRADES, traded_notional=traded))
 
 
 def test_a_session_that_ended_between_two_passes_gets_its_missing_minutes(
@@ -314,6 +360,41 @@ def test_a_session_that_ended_between_two_passes_gets_its_missing_minutes(
     assert place.gaps("aaaa") == dict.fromkeys(
         (NOON + MINUTE, NOON + 2 * MINUTE, NOON + 3 * MINUTE), GapCause.NOT_RUNNING
     )
+
+
+def test_what_a_killed_own_finwatcher_spooled_is_taken_over_an_hour_after_the_end(
+    place: Installation,
+) -> None:
+    account = place.open("aaaa")
+    name = "2603031200-aaaa"
+    place.step()
+    place.next_minute()
+    place.clock.time += timedelta(seconds=3)
+    silent: ResultsStore = _Silent()  # type: ignore[assignment]  # raises whatever is asked
+    Finwatcher(
+        FinwatcherWiring(
+            session_id=name,
+            clock=place.clock,
+            exchange=account,
+            sessions=place.sessions,
+            results=silent,
+            alerts=KeptAlerts(),
+            folder=place.folder / name,
+        )
+    ).step()  # and then it is killed
+    place.sessions.set_state(name, SessionState.ENDED, NOON + timedelta(seconds=100))
+    place.clock.time = NOON + 2 * MINUTE
+    place.step()
+    assert place.gaps("aaaa") == {NOON + MINUTE: GapCause.NOT_RUNNING}
+    place.clock.time = NOON + 62 * MINUTE
+    place.step()
+    assert NOON + MINUTE in place.gaps("aaaa")  # it might still come for it itself
+    place.next_minute()
+    place.step()
+    assert place.gaps("aaaa") == {}
+    assert place.rows("aaaa") == [NOON, NOON + MINUTE, NOON + 2 * MINUTE]
+    place.step()
+    assert not (place.folder / name / "finwatcher.spool").exists()
 
 
 def test_a_row_takes_the_place_of_a_gap_and_a_true_cause_that_of_an_ignorant_one(

@@ -19,6 +19,7 @@ from api.compose import share_counters
 from api.wiring import Services
 from module.db.database import Database
 from module.db.repositories.alerts import AlertRepository
+from module.db.repositories.results import ResultsRepository
 from module.db.repositories.unprotected_periods import (
     BareCause,
     UnprotectedPeriodRepository,
@@ -33,11 +34,12 @@ from tests.fakes.asgi_client import AsgiClient
 from tests.fakes.gateway_rig import GatewayRig, buy
 from tests.fakes.market_data import HandClock
 from tests.fakes.platform import TOKEN_KEY, FakePlatform, fake_platform
+from tests.fakes.result_rows import minute_rows
 from tests.integration.telemetry.scrapes import Scrape, scrape, scrape_platform, service_app
 
 pytestmark = pytest.mark.timeout(120)
 NOW = datetime.now(UTC).replace(minute=9, second=50, microsecond=0)
-"""World time of these installations: within an hour, and ten minutes, of which much is over."""
+"""World time when these installations are first asked."""
 SEED_FIELDS: dict[str, object] = {
     "tradeType": "futures",
     "strategy_name": "momentum",
@@ -52,6 +54,12 @@ def platform(postgres: Settings, tmp_path: Path) -> Iterator[FakePlatform]:
     made.app.state.board._installation._clock = HandClock(NOW)
     yield made
     made.close()
+
+
+def later(platform: FakePlatform, **span: float) -> Scrape:
+    """What is told when so much time has passed since NOW."""
+    platform.app.state.board._installation._clock = HandClock(NOW + timedelta(**span))
+    return scrape_platform(platform)
 
 
 def session_of(platform: FakePlatform) -> str:
@@ -127,15 +135,16 @@ def test_the_installation_is_told_from_postgres(platform: FakePlatform) -> None:
     epoch = running(platform, session_id)
     before = scrape_platform(platform)
     sessions, now = platform.doors.sessions, NOW
-    boundary, ended_at = now - timedelta(seconds=60), now - timedelta(seconds=40)
+    boundary, ended_at = now - timedelta(seconds=60), now + timedelta(seconds=20)
     cycle = CycleRecord(
         session_id, boundary, 1, "done", "", boundary, ended_at, 137.0, None, None, None
     )  # fmt: skip
     sessions.record_cycle(epoch, cycle)
     late = replace(cycle, boundary=boundary - timedelta(minutes=5), number=2, state="skipped")
     sessions.record_cycle(epoch, replace(late, own_ms=None))
-    fresh = replace(cycle, boundary=boundary + timedelta(seconds=1), number=3, ended_at=now)
-    sessions.record_cycle(epoch, fresh)  # too fresh to be counted
+    before_us = replace(cycle, boundary=boundary + timedelta(seconds=1), number=3)
+    hour_ago = now - timedelta(hours=1)
+    sessions.record_cycle(epoch, replace(before_us, ended_at=hour_ago))  # before we counted
     account = sessions.get(session_id).account_id
     finplatform = platform.databases[0]
     UnprotectedPeriodRepository(finplatform).put(
@@ -143,7 +152,7 @@ def test_the_installation_is_told_from_postgres(platform: FakePlatform) -> None:
     )
     alert = Alert("x", "warning", "t", (), f"c-{uuid.uuid4()}", None, None, now)
     AlertRepository(finplatform).add(alert, ("slack",), now - timedelta(seconds=400))
-    after = scrape_platform(platform)
+    after = later(platform, seconds=80)
     both = (before, after)
     paper = {"state": "running", "market": "futures", "trade_env": "paper"}
     assert after.value("aifap_sessions", **paper) >= 1
@@ -170,7 +179,7 @@ def test_first_and_last_orders_of_cycles_are_measured_from_their_boundary(
     epoch = running(platform, session_id)
     before = scrape_platform(platform)
     now = NOW
-    boundary, ended_at = now - timedelta(seconds=60), now - timedelta(seconds=40)
+    boundary, ended_at = now - timedelta(seconds=10), now + timedelta(seconds=20)
     with platform.databases[0].transaction() as session:
         for seconds, kind in ((0.2, "stops"), (0.7, "order"), (3.0, "order"), (-9.0, "order")):
             session.execute(
@@ -190,7 +199,7 @@ def test_first_and_last_orders_of_cycles_are_measured_from_their_boundary(
         session_id, boundary, 1, "done", "", boundary, ended_at, 50.0, None, None, None
     )  # fmt: skip
     platform.doors.sessions.record_cycle(epoch, cycle)
-    both = (before, scrape_platform(platform))
+    both = (before, later(platform, seconds=80))
     assert change(both, "aifap_cycle_first_order_seconds_sum") == pytest.approx(0.7)
     assert change(both, "aifap_cycle_last_order_seconds_sum") == pytest.approx(3.0)
     assert change(both, "aifap_cycle_last_order_seconds_count") == 1
@@ -221,15 +230,43 @@ def test_I5_a_session_that_nobody_measures_is_behind(platform: FakePlatform) -> 
                 "recorded_at) VALUES (:s, :m, 'o', :c, '', :m)"
             ),
             [
-                {"s": names[0], "m": now - timedelta(seconds=50), "c": "exchange-unreachable"},
-                {"s": names[1], "m": now - timedelta(seconds=50), "c": "of another version"},
+                {"s": names[0], "m": now + timedelta(seconds=10), "c": "exchange-unreachable"},
+                {"s": names[1], "m": now + timedelta(seconds=10), "c": "of another version"},
             ],
         )
-    told = scrape_platform(platform)
-    assert told.value("aifap_finwatcher_sessions_behind") - before == 1
+    assert scrape_platform(platform).value("aifap_finwatcher_sessions_behind") - before == 1
+    told = later(platform, minutes=4)
     assert told.value("aifap_finwatcher_gaps_total", cause="exchange-unreachable") == 1
     assert told.value("aifap_finwatcher_gaps_total", cause="other") == 1
     assert told.value("aifap_finwatcher_gaps_total", cause="spool-full") == 0
+
+
+def test_E2_counters_never_fall_and_count_what_comes_late_once(platform: FakePlatform) -> None:
+    """Through an hour's end, with a cycle that is recorded a quarter of an hour after its end, and
+    minutes out of a spool."""
+    session_id = session_of(platform)
+    epoch = running(platform, session_id)
+    day_s = 20 * 3600  # away from what other tests of this file have recorded
+    begin = NOW + timedelta(seconds=day_s)
+    first = later(platform, seconds=day_s)
+    boundary = begin - timedelta(seconds=60)
+    cycle = CycleRecord(
+        session_id, boundary, 1, "done", "", boundary, begin + timedelta(seconds=9), 137.0, None,
+        None, None,
+    )  # fmt: skip
+    platform.doors.sessions.record_cycle(epoch, cycle)
+    rows = minute_rows(session_id, begin.replace(second=0) + timedelta(minutes=1), 1)
+    told = [first]
+    for minutes in (1, 10, 14, 25, 61, 400):
+        if minutes == 14:
+            late = replace(cycle, boundary=boundary + timedelta(seconds=1), number=2)
+            platform.doors.sessions.record_cycle(epoch, late)
+            ResultsRepository(platform.databases[1]).store_minutes([(rows, {})])
+        told.append(later(platform, seconds=day_s + 60 * minutes))
+    done = [each.value("aifap_cycles_ended_total", outcome="done") for each in told]
+    assert done == [0, 1, 1, 1, 2, 2, 2]
+    measured = [each.value("aifap_finwatcher_measured_total", market="futures") for each in told]
+    assert measured == [0, 0, 0, 0, 0, 1, 1]
 
 
 def test_E1_without_postgres_metrics_say_so_and_tell_the_rest(

@@ -26,6 +26,7 @@ from module.model.results import (
     WatchedSession,
 )
 from tests.simulation.memory_postgres.server import Connection, Transaction
+from tests.simulation.memory_postgres.session_rows import SessionRows
 
 QUOTE_ASSET = "USDT"
 MinuteKey = tuple[str, datetime]
@@ -35,11 +36,13 @@ MinuteKey = tuple[str, datetime]
 class ResultTables:
     """The rows by their keys. `minutes` holds portfolio rows with their parts."""
 
-    minutes: dict[MinuteKey, MinuteRows] = field(default_factory=dict)
-    gaps: dict[MinuteKey, GapRow] = field(default_factory=dict)
+    minutes: SessionRows[MinuteKey, MinuteRows] = field(default_factory=SessionRows)
+    gaps: SessionRows[MinuteKey, GapRow] = field(default_factory=SessionRows)
     states: dict[str, tuple[datetime, Mapping[str, object]]] = field(default_factory=dict)
-    transactions: dict[tuple[str, str, str], TransactionRow] = field(default_factory=dict)
-    positions: dict[tuple[str, str], ClosedPositionRow] = field(default_factory=dict)
+    transactions: SessionRows[tuple[str, str, str], TransactionRow] = field(
+        default_factory=SessionRows
+    )
+    positions: SessionRows[tuple[str, str], ClosedPositionRow] = field(default_factory=SessionRows)
 
 
 class MemoryResults:
@@ -66,7 +69,7 @@ class MemoryResults:
                 owns = True
                 transaction.remove(tables.gaps, key)
             transaction.put(tables.minutes, key, _merged(known, rows, owns=owns))
-            if rows.indicators is not None and state is not None and owns:
+            if rows.indicators is not None and state is not None:
                 before = tables.states.get(rows.session_id)
                 if before is None or before[0] <= rows.minute:
                     transaction.put(tables.states, rows.session_id, (rows.minute, dict(state)))
@@ -131,10 +134,10 @@ class MemoryResults:
         self._connection.read()
         ends = [
             minute
-            for (owner, minute), rows in self._tables.minutes.items()
-            if owner == session.session_id and rows.portfolio is not None
+            for (_, minute), rows in self._tables.minutes.of(session.session_id)
+            if rows.portfolio is not None
         ]
-        ends += [minute for owner, minute in self._tables.gaps if owner == session.session_id]
+        ends += [minute for (_, minute), _ in self._tables.gaps.of(session.session_id)]
         return max(ends, default=None)
 
     def kept_minutes(
@@ -162,26 +165,35 @@ class MemoryResults:
         """The stored curve after a minute (None: all of it), oldest first."""
         self._connection.read()
         points: list[CurvePoint] = []
-        for (owner, minute), rows in self._tables.minutes.items():
+        for (_, minute), rows in self._tables.minutes.of(session.session_id):
             row = rows.portfolio
-            if owner != session.session_id or row is None or (after and minute <= after):
+            if row is None or (after and minute <= after):
                 continue
             points.append(
                 CurvePoint(minute, row.current_pv, row.net_transfers, row.initial_balance)
             )
         return sorted(points, key=lambda point: point.minute)
 
+    def trade_sums_at(
+        self, session: WatchedSession, moments: Sequence[datetime]
+    ) -> list[TradeSums]:
+        """What the stored trades and fills up to each of these moments add up to."""
+        self._connection.read()
+        mine = [row for _, row in self._tables.transactions.of(session.session_id)]
+        closed = [row for _, row in self._tables.positions.of(session.session_id)]
+        return [
+            _trade_sums(
+                [row for row in mine if row.at <= moment],
+                [row for row in closed if row.closed_at <= moment],
+            )
+            for moment in moments
+        ]
+
     def history(self, session: WatchedSession, overlap: timedelta) -> StoredHistory:
         """The stored history's sums, newest times, and the ids within twice `overlap` of them."""
         self._connection.read()
-        mine = [
-            row
-            for (owner, _, _), row in self._tables.transactions.items()
-            if owner == session.session_id
-        ]
-        closed = [
-            row for (owner, _), row in self._tables.positions.items() if owner == session.session_id
-        ]
+        mine = [row for _, row in self._tables.transactions.of(session.session_id)]
+        closed = [row for _, row in self._tables.positions.of(session.session_id)]
         newest = {
             source: max((row.at for row in mine if row.source == source), default=None)
             for source in ("fill", "bill")
@@ -204,6 +216,7 @@ class MemoryResults:
             position_closed_at=closed_at,
             recent=frozenset(recent),
             open_fills=_open_fills(mine, closed) if session.market is MarketType.SPOT else (),
+            ended=_last_closed(closed) if session.market is MarketType.SPOT else {},
         )
 
 
@@ -253,12 +266,17 @@ def _trade_sums(rows: Sequence[TransactionRow], closed: Sequence[ClosedPositionR
     return TradeSums(len(closed), len(won), sum(won, ZERO), sum(lost, ZERO), traded, cost, notional)
 
 
-def _open_fills(
-    rows: Sequence[TransactionRow], closed: Sequence[ClosedPositionRow]
-) -> tuple[TransactionRow, ...]:
+def _last_closed(closed: Sequence[ClosedPositionRow]) -> dict[str, datetime]:
     ends: dict[str, datetime] = {}
     for item in closed:
         ends[item.symbol] = max(item.closed_at, ends.get(item.symbol, item.closed_at))
+    return ends
+
+
+def _open_fills(
+    rows: Sequence[TransactionRow], closed: Sequence[ClosedPositionRow]
+) -> tuple[TransactionRow, ...]:
+    ends = _last_closed(closed)
     items = [
         row
         for row in rows

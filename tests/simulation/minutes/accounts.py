@@ -29,6 +29,8 @@ from module.ports import Clock
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 PUBLISHED_LATE_S = 90.0
+STIRRED = timedelta(minutes=10)
+"""Items are written down almost in the order of their times: none is this much out of place."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -70,7 +72,10 @@ class LivingAccount:
     slow_s: float = 0.0
     held: dict[str, tuple[Decimal, Decimal]] = field(default_factory=dict)
     items: list[Item] = field(default_factory=list)
-    said: dict[datetime, Answer] = field(default_factory=dict)
+    sums: list[tuple[Decimal, Decimal]] = field(default_factory=lambda: [(Decimal(0), Decimal(0))])
+    """Transfers and fees of the first so many items."""
+    said: dict[datetime, list[Answer]] = field(default_factory=dict)
+    """What it said at each time of the machine's clock; set back, it reads a time twice."""
     refused: list[datetime] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
@@ -124,7 +129,7 @@ class LivingAccount:
             is_taker=True,
             at=at,
         )
-        self.items.append(Item("fill", fill.trade_id, at, shown, fill))
+        self._write_down(Item("fill", fill.trade_id, at, shown, fill))
         if size:
             closed = ClosedPosition(
                 position_id=f"p{number}",
@@ -141,7 +146,7 @@ class LivingAccount:
                 opened_at=at - timedelta(minutes=1),
                 closed_at=at,
             )
-            self.items.append(Item("position", closed.position_id, at, shown, closed))
+            self._write_down(Item("position", closed.position_id, at, shown, closed))
 
     def _move(
         self,
@@ -164,7 +169,18 @@ class LivingAccount:
             balance=self.wallet,
             at=at,
         )
-        self.items.append(Item("bill", bill.bill_id, at, shown, bill))
+        self._write_down(Item("bill", bill.bill_id, at, shown, bill))
+
+    def _write_down(self, item: Item) -> None:
+        self.items.append(item)
+        self.sums.append(_plus(self.sums[-1], item.what))
+
+    def _since(self, at: datetime) -> int:
+        """The number of items that are certainly all before `at`."""
+        number = len(self.items)
+        while number and self.items[number - 1].at > at - STIRRED:
+            number -= 1
+        return number
 
     def _mark(self, symbol: str, at: datetime) -> Decimal:
         seconds = (at - EPOCH).total_seconds()
@@ -184,23 +200,20 @@ class LivingAccount:
         self._answer()
         positions = tuple(self._position(symbol, at) for symbol in sorted(self.held))
         pnl = sum((item.unrealized_pnl for item in positions), Decimal(0))
-        happened = [item for item in self.items if item.at <= at]
-        bills = [item.what for item in happened if isinstance(item.what, Bill)]
+        older = self._since(at)
+        transfers, fees = self.sums[older]
+        for item in self.items[older:]:
+            if item.at <= at:
+                transfers, fees = _plus((transfers, fees), item.what)
         recent = timedelta(seconds=PUBLISHED_LATE_S) + timedelta(minutes=6)
-        self.said[at] = Answer(
-            equity=self.wallet + pnl,
-            positions={item.symbol: item.size for item in positions},
-            transfers=sum(
-                (bill.amount for bill in bills if bill.kind is BillKind.TRANSFER), Decimal(0)
-            ),
-            fees=sum((i.what.fee for i in happened if isinstance(i.what, Fill)), Decimal(0)),
-            settled=at == self.exchange_now()
-            and all(
-                item.published_at == item.at or at - item.published_at > recent
-                for item in self.items
-                if at - item.at < 2 * recent
-            ),
+        settled = at == self.exchange_now() and all(
+            item.published_at == item.at or at - item.published_at > recent
+            for item in self.items[self._since(at - 2 * recent) :]
+            if at - item.at < 2 * recent
         )
+        sizes = {item.symbol: item.size for item in positions}
+        answer = Answer(self.wallet + pnl, sizes, transfers, fees, settled)
+        self.said.setdefault(at, []).append(answer)
         return AccountSnapshot(
             account_id=self.account_id,
             at=at,
@@ -258,7 +271,11 @@ class LivingAccount:
         self._answer()
         now = self.exchange_now()
         self.asked.append("history")
-        return [item.what for item in self.items if item.at >= since and item.published_at <= now]
+        return [
+            item.what
+            for item in self.items[self._since(since) :]
+            if item.at >= since and item.published_at <= now
+        ]
 
     def _answer(self) -> None:
         now = self.clock.now()
@@ -269,3 +286,14 @@ class LivingAccount:
         if self.hangs or (self.down_until is not None and now < self.down_until):
             self.refused.append(now)
             raise Unavailable("the exchange is down for maintenance")
+
+
+def _plus(
+    sums: tuple[Decimal, Decimal], what: Fill | Bill | ClosedPosition
+) -> tuple[Decimal, Decimal]:
+    """Transfers and fees with this item's."""
+    if isinstance(what, Fill):
+        return sums[0], sums[1] + what.fee
+    if isinstance(what, Bill) and what.kind is BillKind.TRANSFER:
+        return sums[0] + what.amount, sums[1]
+    return sums

@@ -97,10 +97,11 @@ def judge_row(
     if row is None:
         return
     key = (rows.session_id, rows.minute)
-    said = account.said.get(row.measured_at)
-    if said is None:
+    answers = account.said.get(row.measured_at)
+    if answers is None:
         yield Violation("invented-row", *key, f"nobody looked at {row.measured_at}")
         return
+    said = next((one for one in answers if one.equity == row.current_pv), answers[-1])
     if row.current_pv != said.equity:
         yield Violation("wrong-value", *key, f"{row.current_pv}, the account had {said.equity}")
     if rows.symbols is not None:

@@ -65,7 +65,8 @@ def _history_is_never_asked_again(patch: Patch) -> None:
 
 
 def _changes_are_not_seen(patch: Patch) -> None:
-    patch.replace("monitoring.fleet:mark_of", lambda _snapshot: "the same")
+    for place in ("monitoring.fleet:mark_of", "monitoring.fleet_storing:mark_of"):
+        patch.replace(place, lambda _snapshot: "the same")
 
 
 def _every_gap_has_one_cause(patch: Patch) -> None:

@@ -160,9 +160,15 @@ class MemoryStore:
         return StoredProgress(last, sure, frozenset(kept), state, tuple(curve))
 
     def _last_minute(self, session: WatchedSession) -> datetime | None:
-        """From an hour ahead of now backwards: a clock may have been set back."""
+        """From the last one that there ever was backwards: it may have been forgotten."""
         first = boundary_at_or_after(session.started_at, MINUTE)
-        minute = boundary_at_or_after(self.clock.now(), MINUTE) + 60 * MINUTE
+        name = session.session_id
+        highest = [
+            table.highest[name][1]
+            for table in (self.tables.minutes, self.tables.gaps)
+            if name in table.highest
+        ]
+        minute = max(highest, default=first - MINUTE)
         while minute >= first:
             if self._has(session, minute):
                 return minute

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from api.preview_page import render_execution, render_preview
-from api.preview_view import SKIP_WORDS, words_for
+from api.skip_words import SKIP_WORDS, words_for
 from trading.rebalance.legs import SkipReason
 
 LEG: dict[str, object] = {

@@ -12,11 +12,20 @@ from hypothesis import strategies as st
 
 from api.places import Places
 from api.problems import InvalidFields
-from api.results_queries import Form, accepted_form, read_columns, read_cursor, spell_cursor
+from api.results_queries import (
+    Form,
+    accepted_form,
+    key_instant,
+    read_columns,
+    read_cursor,
+    read_instant,
+    spell_cursor,
+)
 from module.model.errors import InvalidInput, RateLimited
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 QUESTION = "0123456789abcdef"
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +61,7 @@ def test_an_unknown_column_is_refused_with_the_known_ones(text: str) -> None:
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     age_us=st.integers(0, 10**15),
-    key=st.lists(st.one_of(st.text(max_size=20), st.integers(0, 2**63 - 1)), min_size=1),
+    key=st.lists(st.one_of(TEXTS, st.integers(0, 2**63 - 1)), min_size=1),
 )
 def test_a_cursor_comes_back_as_it_went(age_us: int, key: list[str | int]) -> None:
     since = NOON - timedelta(microseconds=age_us)
@@ -77,6 +86,8 @@ def test_a_cursor_of_another_question_or_of_another_shape_is_refused() -> None:
         [QUESTION, NOON.isoformat(), NOON.isoformat()],
         [QUESTION, NOON.isoformat(), NOON.isoformat(), {"a": 1}],
         [QUESTION, 7, NOON.isoformat(), "x"],
+        [QUESTION, NOON.isoformat(), NOON.isoformat(), "a\0b"],
+        [QUESTION, NOON.isoformat(), NOON.isoformat(), "\ud800"],
         {"question": QUESTION},
         7,
     ):
@@ -85,11 +96,20 @@ def test_a_cursor_of_another_question_or_of_another_shape_is_refused() -> None:
             read_cursor(forged, QUESTION)
 
 
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_times_at_the_calendars_ends_leave_room_for_arithmetic(text: str) -> None:
+    end = datetime.fromisoformat(text)
+    for when in (read_instant("start", text), key_instant(text)):
+        assert abs(when - end) > timedelta(days=365)
+    forged = spell_cursor(QUESTION, end, end, ("x",))
+    assert read_cursor(forged, QUESTION)[:2] == (when, when)
+
+
 def test_places_are_bounded_for_one_and_for_all() -> None:
     places = Places("long questions", each_max=2, all_max=3)
     places.take("ann")
     places.take("ann")
-    with pytest.raises(RateLimited, match="2 of yours long questions are under way"):
+    with pytest.raises(RateLimited, match="2 long questions of yours are under way"):
         places.take("ann")
     with places.one("ben"), pytest.raises(RateLimited) as refused:
         places.take("eve")

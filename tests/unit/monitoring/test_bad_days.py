@@ -13,9 +13,12 @@ from module.model.accounts import BillKind, Position
 from module.model.errors import Rejected, Unavailable
 from module.model.market import MarketType
 from module.model.orders import Fill, Side
-from module.model.results import GapCause, IndicatorRow, PlannedOrder, TradeSums
-from monitoring.indicators import replay
+from module.model.results import GapCause, IndicatorRow, MinuteRows, PlannedOrder, TradeSums
+from monitoring.indicators import DAYS_PER_YEAR, IndicatorState, replay
+from monitoring.ledger import OVERLAP
 from monitoring.minute import Finwatcher
+from monitoring.resuming import resume_curve
+from monitoring.spool import record_line, record_of_line
 from tests.fakes.watched_account import (
     MINUTE,
     START,
@@ -90,6 +93,36 @@ def test_a_fill_that_is_published_after_newer_ones_counts_once(watched: Watched)
     assert watched.portfolio(5).realized_pnl == Decimal(2)
     assert watched.portfolio(6).realized_pnl == watched.portfolio(8).realized_pnl == Decimal(42)
     assert set(watched.results.transactions) == {("fill", "trade-1"), ("fill", "trade-2")}
+
+
+def test_a_fill_that_is_published_long_after_newer_ones_is_found_within_the_hour(
+    watched: Watched,
+) -> None:
+    watched.exchange.all_fills.append(fill(2, minute(40), pnl="2"))
+    watched.run_minutes(0, 45)
+    watched.exchange.all_fills.insert(0, fill(1, minute(1), pnl="40"))  # far behind the overlap
+    watched.run_minutes(46, 47)
+    assert watched.portfolio(47).realized_pnl == Decimal(2)
+    watched.run_minutes(48, 61)
+    assert watched.portfolio(60).realized_pnl == watched.portfolio(61).realized_pnl == Decimal(42)
+    assert set(watched.results.transactions) == {("fill", "trade-1"), ("fill", "trade-2")}
+    ledger = watched.watcher.ledger
+    assert ledger is not None
+    assert ledger.since("fill") == minute(40) - OVERLAP  # an ordinary minute asks for little
+
+
+@pytest.mark.parametrize("look", ["as the process starts", "once the session is over"])
+def test_a_fill_that_is_published_very_late_is_found(watched: Watched, look: str) -> None:
+    watched.exchange.all_fills.append(fill(2, minute(20), pnl="2"))
+    watched.run_minutes(0, 25)
+    watched.exchange.all_fills.insert(0, fill(1, minute(1), pnl="40"))
+    if look == "as the process starts":
+        watched.new_process()
+    else:
+        ended_at = minute(25) + MINUTE / 2
+        watched.sessions.current = replace(session(), is_over=True, ended_at=ended_at)
+    watched.run_minutes(26, 26)
+    assert watched.portfolio(26).realized_pnl == Decimal(42)
 
 
 def test_a_transfer_whose_bill_comes_late_leaves_the_return_as_it_was(watched: Watched) -> None:
@@ -205,6 +238,89 @@ def test_a_state_of_an_older_version_is_built_again_from_the_rows(watched: Watch
     assert whole.to_document() == watched.results.state
 
 
+def assert_every_row_has_its_indicators(watched: Watched) -> None:
+    """As one curve without any trouble would have told them."""
+    curve = watched.results.curve(session(), None)
+    for number, point in enumerate(curve):
+        state = replay(None, curve[: number + 1])
+        row = watched.results.minutes[point.minute].indicators
+        assert state is not None
+        assert row is not None, point.minute
+        assert row == state.read(TradeSums(trades=row.trades))
+
+
+def test_E1_minutes_of_a_process_that_began_without_postgres_get_their_indicators(
+    watched: Watched,
+) -> None:
+    watched.run_minutes(0, 2)
+    watched.new_process()
+    watched.results.away = True
+    for number in range(3, 8):
+        watched.exchange.wallet += number
+        watched.run_minutes(number, number)
+    watched.results.away = False
+    watched.run_minutes(8, 9)
+    assert watched.results.measured() == {minute(number) for number in range(10)}
+    assert_every_row_has_its_indicators(watched)
+
+
+def test_E12_minutes_of_a_full_spool_get_their_indicators_later(watched: Watched) -> None:
+    watched.run_minutes(0, 2)
+    watched.results.away = True
+    watched.run_minutes(3, 4)
+    spool = watched.folder / "finwatcher.spool"
+    shed = [_without_detail(line) for line in spool.read_text().splitlines()]
+    spool.write_text("".join(shed))
+    watched.run_minutes(5, 5)
+    watched.results.away = False
+    watched.run_minutes(6, 7)
+    assert_every_row_has_its_indicators(watched)
+
+
+def _without_detail(line: str) -> str:
+    record = record_of_line(line)
+    assert isinstance(record, MinuteRows)
+    return record_line(replace(record, symbols=None, indicators=None))
+
+
+def test_a_minute_whose_indicators_failed_gets_them_with_the_next(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.run_minutes(0, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(IndicatorState, "read", _failing)
+        watched.run_minutes(3, 3)
+        assert watched.results.minutes[minute(3)].indicators is None
+    watched.run_minutes(4, 5)
+    assert_every_row_has_its_indicators(watched)
+
+
+def _failing(*_arguments: object) -> None:
+    raise ArithmeticError("broken")
+
+
+def test_a_long_backlog_of_indicators_is_filled_in_in_bounded_steps(watched: Watched) -> None:
+    watched.run_minutes(0, 30)
+    kept, rows = watched.results.state, watched.results.minutes
+    for at in [minute(number) for number in range(10, 31)]:
+        rows[at] = replace(rows[at], indicators=None)
+    early = replay(None, watched.results.curve(session(), None)[:10])
+    assert early is not None
+    watched.results.state = early.to_document()
+    told = []
+    while True:
+        found = resume_curve(
+            watched.results, session(), "w", lambda *_: None, DAYS_PER_YEAR, rows_max=8
+        )
+        told.append(sum(row.indicators is not None for row in rows.values()))
+        if found[1]:
+            break
+    assert told == [18, 26, 31]
+    assert found[0] is not None
+    assert found[0].to_document() == kept
+    assert_every_row_has_its_indicators(watched)
+
+
 # --- two of them ----------------------------------------------------------------------------------
 
 
@@ -243,7 +359,7 @@ def test_a_fill_knows_what_its_leg_was_decided_at(watched: Watched) -> None:
     watched.run_minutes(0, 1)
     stored = watched.results.transactions
     assert [
-        (stored["fill", f"trade-{n}"].client_id, stored["fill", f"trade-{n}"].decision_price)  # type: ignore[attr-defined]
+        (stored["fill", f"trade-{n}"].client_id, stored["fill", f"trade-{n}"].decision_price)
         for n in (1, 2, 3)
     ] == [("af-1", Decimal(60_900)), ("af-2", Decimal(61_050)), (None, None)]
     row = indicators(watched, 1)

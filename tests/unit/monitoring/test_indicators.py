@@ -209,6 +209,31 @@ def test_E11_a_curve_at_zero_has_no_return_and_goes_on() -> None:
     )
 
 
+def test_E11_a_day_in_which_no_return_exists_is_no_day() -> None:
+    """All money leaves on the second day; the only point of the third is what came again."""
+    import pandas as pd
+
+    points = [
+        CurvePoint(minute(day * 24 * 60 + at), Decimal(value), Decimal(moved), Decimal(10_000))
+        for day, at, value, moved in [
+            (0, 0, 10_100, 0),
+            (1, 0, 0, -10_100),
+            (2, 0, 5_000, -5_100),
+            (3, 0, 5_500, -5_100),
+            (3, 1, 5_390, -5_100),
+            (4, 0, 5_929, -5_100),
+        ]
+    ]
+    whole = replay(None, points)
+    assert whole is not None
+    row = whole.read(NO_TRADES)
+    assert (row.returns_1min, row.returns_1day, row.flags) == (5, 4, "return-undefined")
+    assert_equals_empyrical(row, pd.Series([0.01, 0.0, 1.1 * 0.98 - 1, 0.1]), "1day", 365)
+    early = replay(None, points[:3])
+    assert early is not None
+    assert early.read(NO_TRADES).returns_1day == 2  # nor is it one while it runs
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
@@ -242,7 +267,7 @@ def test_E11_every_curve_gives_finite_numbers_and_survives_a_restart(
 
 
 @pytest.mark.parametrize(
-    "document", [{}, {"version": 1, "pv": "1"}, {"version": 2}, {"version": 2, "minute": "x"}]
+    "document", [{}, {"version": 2, "pv": "1"}, {"version": 3}, {"version": 3, "minute": "x"}]
 )
 def test_a_state_that_cannot_be_read_is_rebuilt_from_rows(document: dict[str, object]) -> None:
     assert IndicatorState.from_document(document) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from module.model.accounts import BillKind
 from module.model.orders import Fill, Side
-from module.model.results import StoredHistory
+from module.model.results import ClosedPositionRow, StoredHistory, TransactionRow
+from monitoring.fleet_notes import Notes, from_document, to_document
 from monitoring.ledger import HistoryLedger
 from monitoring.lots import CoinTrade, LotCost, SpotBook
 from tests.fakes.watched_account import START, bill, fill, minute
@@ -213,6 +215,59 @@ def test_a_restart_goes_on_from_the_open_trip() -> None:
     )
     again = HistoryLedger.resume(START, stored, SpotBook())
     assert again.totals_at(minute(1)).costs == ledger.totals_at(minute(1)).costs
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.integers(1, 9), st.integers(900, 1_100)),
+        min_size=1,
+        max_size=40,
+    ),
+    st.lists(st.integers(1, 40), max_size=4),
+)
+def test_a_checkpoint_of_the_lots_goes_on_as_the_whole_book(
+    trades: list[tuple[bool, int, int]], cuts: list[int]
+) -> None:
+    """Passes that each begin from what the last one left, beside one that reads all fills."""
+    whole, passing = HistoryLedger(START, SpotBook()), HistoryLedger(START, SpotBook())
+    trips: list[ClosedPositionRow] = []
+    all_trips: list[ClosedPositionRow] = []
+    rows: list[TransactionRow] = []
+    for number, (is_buy, size, price) in enumerate(trades, start=1):
+        side = Side.BUY if is_buy else Side.SELL
+        traded = coin_fill(number, side, f"0.{size}", str(price), "-0.01", "USDT")
+        if number in cuts:
+            notes = Notes(passing.stored(), "mark", START, START)
+            kept = from_document(json.loads(json.dumps(to_document(notes))))
+            assert kept is not None
+            assert kept.history is not None
+            assert kept.history.open_fills == ()
+            passing = HistoryLedger.resume(START, kept.history, SpotBook())
+        rows += whole.book_fills([traded])
+        passing.book_fills([traded])
+        all_trips += whole.round_trips()
+        trips += passing.round_trips()
+    assert trips == all_trips
+    assert whole.book is not None
+    assert passing.book is not None
+    assert (passing.book.lots, passing.book.ended) == (whole.book.lots, whole.book.ended)
+    end = minute(len(trades))
+    assert passing.totals_at(end) == whole.totals_at(end)
+    stored = replace(
+        passing.stored(),
+        lots=None,  # from the rows, as when there is no checkpoint
+        open_fills=tuple(row for row in rows if row.at > whole.book.ended.get(BTC, START)),
+    )
+    rebuilt = HistoryLedger.resume(START, stored, SpotBook())
+    assert rebuilt.totals_at(end) == whole.totals_at(end)
+
+
+def test_notes_of_another_shape_are_not_gone_on_from() -> None:
+    ledger = HistoryLedger(START, SpotBook())
+    document = to_document(Notes(ledger.stored(), "mark", START, START))
+    assert from_document(document) is not None
+    assert from_document(document | {"shape": "older"}) is None
 
 
 def test_coins_that_are_sent_in_are_a_transfer_at_their_price_then() -> None:

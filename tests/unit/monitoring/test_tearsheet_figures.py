@@ -1,4 +1,4 @@
-"""The numbers of a tear sheet are the finwatcher's, of a year of 365 days; what lacks is said."""
+"""The numbers of a tear sheet are the finwatcher's, of the same year; what lacks is said."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def indicators_of(document: CurveDocument) -> IndicatorRow:
     moved = curve.net_transfers or [Decimal(0)] * len(curve.at)
     for at, pv, transfers in zip(curve.at, curve.pv, moved, strict=True):
         state = state.advance(at, pv, transfers)
-    return state.read(TradeSums())
+    return state.read(TradeSums(), document.days_per_year)
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +54,16 @@ def ninety_days() -> tuple[Frames, Figures]:
     return sheet_of(backtest_document(symbols=3))
 
 
-def test_ratios_of_days_equal_the_finwatchers(ninety_days: tuple[Frames, Figures]) -> None:
+@pytest.mark.parametrize("days_per_year", [365, 251])
+def test_ratios_of_days_equal_the_finwatchers(
+    ninety_days: tuple[Frames, Figures], days_per_year: int
+) -> None:
     frames, figures = ninety_days
-    assert frames.basis == Basis(DAY)
+    if days_per_year != frames.document.days_per_year:
+        update = {"days_per_year": days_per_year}
+        frames = build_frames(frames.document.model_copy(update=update))
+        figures = measure(frames)
+    assert frames.basis == Basis(DAY, days_per_year)
     row = indicators_of(frames.document)
     assert value(figures, "total_return") == pytest.approx(row.cumulative_return, abs=1e-9)
     assert value(figures, "max_drawdown") == pytest.approx(row.max_drawdown, abs=1e-9)
@@ -214,6 +221,8 @@ def test_turnover_and_exposures_are_what_the_fills_and_positions_say(
         ({"at": ["2026-06-01T00:00:00", "2026-06-01T00:01:00Z"]}, "offset"),
         ({"at": ["2026-06-01T00:01:00Z", "2026-06-01T00:01:00Z"]}, "rise"),
         ({"secret": ["1", "1"]}, "secret"),
+        ({"at": ["1500-06-01T00:00:00Z", "2026-06-01T00:01:00Z"]}, "years 1900 to 2200"),
+        ({"at": ["2026-06-01T00:00:00Z", "9999-12-31T23:59:59Z"]}, "years 1900 to 2200"),
         ({"at": ["2026-06-01T00:00:00Z"] * (POINTS_MAX + 1)}, "at"),
     ],
 )

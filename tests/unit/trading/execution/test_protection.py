@@ -9,12 +9,14 @@ from decimal import Decimal
 import pytest
 
 from module.model.accounts import MarginMode, SymbolSettings
-from module.model.errors import Conflict, Rejected
+from module.model.errors import Conflict, Rejected, Unavailable
 from module.model.orders import NO_STOPS, StopPrices
+from module.wire.model_codec import to_document
 from tests.fakes.exchange import Fails
 from tests.unit.trading.execution.desk import Desk, wanted
 from trading.execution.auto_trade import auto_trade
 from trading.execution.protection import STOP_ON_WRONG_SIDE
+from trading.rebalance.decision import AccountInputs
 from trading.rebalance.order_info import CycleStage, OrderInfo
 from trading.rebalance.plan import SkipReason
 
@@ -91,3 +93,44 @@ def test_B10_what_a_session_adopts_is_protected_before_anything_is_sent() -> Non
     desk.trade(wanted({"BTCUSDT": "0.1", "ETHUSDT": "0.3"}, stops))
     calls = desk.exchange.calls
     assert calls.index("set_stops") < calls.index("submit")
+
+
+def later_letter(desk: Desk, weights: Mapping[str, str]) -> OrderInfo:
+    """Of the seventh cycle, planned from what the exchange shows, with it in its inputs."""
+    stops: Mapping[str, tuple[str | None, str | None]] = {"BTCUSDT": ("55000", None)}
+    letter = desk.planned(wanted(weights, stops))
+    account = to_document(AccountInputs.of(desk.exchange.snapshot()))
+    desk.exchange.calls.clear()
+    return replace(letter, number=7, inputs={"account": account})
+
+
+def test_A10_I2_what_was_found_bare_is_protected_though_nothing_but_stops_is_answered() -> None:
+    """A resting order of an older run has opened it since the last cycle: nobody has told the
+    gateway of a stop. Orders leave, then the account cannot be read for long."""
+    desk = Desk()
+    desk.exchange.hold("BTCUSDT", "0.0009")
+    desk.exchange.hold("ETHUSDT", "-0.5")
+    letter = later_letter(desk, {"BTCUSDT": "0.1"})
+    away = Fails(Unavailable("connection reset"))
+    desk.exchange.script["snapshot"].extend([away] * 4)
+    with pytest.raises(Unavailable):
+        auto_trade(letter, desk.ports(), desk.rules())
+    assert desk.exchange.stops_of("BTCUSDT") == StopPrices(Decimal("55000.0"))
+    assert "submit" not in desk.exchange.calls[: desk.exchange.calls.index("set_stops")]
+
+
+@pytest.mark.parametrize(
+    ("size", "stops"),
+    [("0.0009", StopPrices(Decimal("54000.0"))), ("-0.0009", NO_STOPS)],
+    ids=["its stop stands until the cycle's end", "it is the other side's"],
+)
+def test_I2_a_cycle_asks_for_nothing_more_where_nothing_was_found_bare(
+    size: str, stops: StopPrices
+) -> None:
+    desk = Desk()
+    desk.exchange.hold("BTCUSDT", size, stops)
+    desk.exchange.hold("ETHUSDT", "-0.5")
+    letter = later_letter(desk, {"BTCUSDT": "0.1"})
+    auto_trade(letter, desk.ports(), desk.rules())
+    calls = desk.exchange.calls
+    assert "set_stops" not in calls[: calls.index("submit")]
