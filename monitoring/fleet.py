@@ -149,6 +149,8 @@ class Fleet:
             open_tasks = {one.session.session_id for one in looked}
             for session_id, one in list(watched.items()):
                 if self._is_complete(one):
+                    if one.progress is not None and self._minute in one.progress.kept:
+                        self._storing.kept_already.add(session_id)
                     del watched[session_id]
                 elif session_id not in open_tasks:
                     one.look = Look(None, Unavailable("the session is over"))

@@ -36,9 +36,10 @@ _log = get_logger("monitoring.fleet")
 
 @dataclass(slots=True)
 class Remembered:
-    """What the last passes knew. `measured`: who had a row handed to Postgres, by minute; `notes`
-    are those of `monitoring.fleet_notes`, spelled; `told`: when a cause was last alerted;
-    `complete`: sessions that are over and whose whole history is there."""
+    """What the last passes knew. `measured`: who had a row handed to Postgres, or was found to have
+    the minute already, by minute; `notes` are those of `monitoring.fleet_notes`, spelled; `told`:
+    when a cause was last alerted; `complete`: sessions that are over and whose whole history is
+    there."""
 
     sessions: tuple[WatchedSession, ...] = ()
     notes: dict[str, object] = field(default_factory=dict)

@@ -100,7 +100,8 @@ class Watched:
 
 class FleetStoring:
     """The storing half of one pass. `away`: Postgres was found away, rows go to the folder;
-    `known`: what the last pass remembered; `sessions`: all that the pass has heard of."""
+    `known`: what the last pass remembered; `sessions`: all that the pass has heard of;
+    `kept_already`: those of which another had stored this minute before."""
 
     def __init__(
         self, wiring: FleetWiring, folder: FleetFolder, report: PassReport, writer: str
@@ -113,6 +114,7 @@ class FleetStoring:
         self._writer = writer
         self.known = Remembered()
         self.sessions: dict[str, WatchedSession] = {}
+        self.kept_already: set[str] = set()
         self.away = False
 
     def flush(self, ready: Sequence[Watched]) -> None:
@@ -306,6 +308,15 @@ class FleetStoring:
             [(known[gap.session_id], gap) for gap in gaps if gap.session_id in known]
         )
 
+    def _tells_this_minute(self, one: Watched) -> bool:
+        """Whether the pass has handed over this minute's row, or its gap."""
+        if one.batch is None:
+            return False
+        row = one.batch.minute
+        if row is not None and row.portfolio is not None:
+            return True
+        return any(gap.minute == self._minute for gap in one.batch.gaps)
+
     def remember(self, sessions: Sequence[WatchedSession], watched: Mapping[str, Watched]) -> None:
         """Leave to the next pass what it needs without Postgres, and who was measured."""
         before = self.known
@@ -326,13 +337,13 @@ class FleetStoring:
             for minute, ids in before.measured.items()
             if timedelta(0) <= self._minute - minute <= REMEMBERED_MINUTES * MINUTE
         }
-        measured[self._minute] = frozenset(
-            session_id
-            for session_id, one in watched.items()
-            if one.batch is not None
-            and one.batch.minute is not None
-            and one.batch.minute.portfolio is not None
-        ) | measured.get(self._minute, frozenset())
+        measured[self._minute] = (
+            frozenset(
+                session_id for session_id, one in watched.items() if self._tells_this_minute(one)
+            )
+            | self.kept_already
+            | measured.get(self._minute, frozenset())
+        )
         now = self._clock.now()
         told = {cause: at for cause, at in self.known.told.items() if now - at < ALERT_AGAIN_AFTER}
         self.folder.remember(

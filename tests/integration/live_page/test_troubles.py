@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,7 +92,7 @@ def test_a_stream_that_is_not_let_in_is_tried_again(
         page.go(f"{person.address}/dashboard/")
         page.type("#token", person.token)
         page.press("Enter")
-        page.wait_text("#trouble", "live streams are under way")
+        page.wait_text("#trouble", "live streams of yours are under way")
         assert "trying again in" in page.text("#line-text")
         places.give_back(person.user.user_id)
         page.run("window.dispatchEvent(new Event('online'))")
@@ -104,11 +105,21 @@ def test_a_page_that_is_left_gives_its_stream_back(
 ) -> None:
     person = visitor()
     tell(platform, person.user)
+    open_of = platform.app.state.stream_places._taken
     person.sign_in(page)
     for _ in range(STREAMS_PER_USER_MAX + 2):
         page.go("about:blank#left")
+        until(lambda: not open_of[person.user.user_id])
         page.run("history.back()")
         page.wait("document.querySelector('#line-text')?.innerText === 'live'")
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for what a server thread is about to do."""
+    give_up_at = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < give_up_at, "not within a minute"
+        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -362,6 +362,38 @@ def test_a_session_that_ended_between_two_passes_gets_its_missing_minutes(
     )
 
 
+def test_a_minute_of_a_sessions_own_finwatcher_that_a_fail_over_forgot_is_lost_by_the_store(
+    place: Installation,
+) -> None:
+    account = place.open("aaaa")
+    name = "2603031200-aaaa"
+    place.step()
+    place.next_minute()
+    Finwatcher(
+        FinwatcherWiring(
+            session_id=name,
+            clock=place.clock,
+            exchange=account,
+            sessions=place.sessions,
+            results=place.results,
+            alerts=KeptAlerts(),
+            folder=place.folder / name,
+        )
+    ).step()  # before the pass, which then has nothing to do
+    assert place.step(second=9).sessions == 0
+    assert place.rows("aaaa") == [NOON, NOON + MINUTE]
+    with place.finwatcher.transaction() as db:
+        for table in ("futures_portfolio_result_1min", "futures_result_1min"):
+            db.execute(
+                text(f"DELETE FROM {table} WHERE session_id = :name AND minute > :noon"),
+                {"name": name, "noon": NOON},
+            )
+    place.next_minute()
+    place.step()
+    assert place.rows("aaaa") == [NOON, NOON + 2 * MINUTE]
+    assert place.gaps("aaaa") == {NOON + MINUTE: GapCause.STORE_LOST}
+
+
 def test_what_a_killed_own_finwatcher_spooled_is_taken_over_an_hour_after_the_end(
     place: Installation,
 ) -> None:

@@ -28,12 +28,16 @@ class Violation:
 @dataclass
 class Facts:
     """What happened to the machine, by minute of its clock. `whole`: a pass (or the session's own
-    watcher) that nothing disturbed went through that minute."""
+    watcher) that nothing disturbed went through that minute. `held_up`: the session's own watcher
+    came too late for it, because here one steps after the other. `ended`: when each session truly
+    ended, whatever the machine's clock said."""
 
     begun: set[tuple[str, datetime]] = field(default_factory=set)
     killed: set[tuple[str, datetime]] = field(default_factory=set)
     whole: set[datetime] = field(default_factory=set)
     overran: set[datetime] = field(default_factory=set)
+    held_up: set[tuple[str, datetime]] = field(default_factory=set)
+    ended: dict[str, datetime] = field(default_factory=dict)
     unreachable: set[tuple[str, datetime]] = field(default_factory=set)
     no_room: set[datetime] = field(default_factory=set)
     forgotten: set[datetime] = field(default_factory=set)
@@ -75,7 +79,7 @@ def _is_true(cause: GapCause, key: tuple[str, datetime], facts: Facts) -> bool:
                 or minute in facts.clock_moved
             )
         case GapCause.OVERRUN:
-            return minute in facts.overran or minute in facts.clock_moved
+            return minute in facts.overran or key in facts.held_up or minute in facts.clock_moved
         case GapCause.EXCHANGE_UNREACHABLE:
             return key in facts.unreachable
         case GapCause.STORE_LOST:
@@ -118,11 +122,17 @@ def judge_row(
 
 
 def judge_history(
-    session: WatchedSession, tables: ResultTables, account: LivingAccount, told: datetime
+    session: WatchedSession,
+    tables: ResultTables,
+    account: LivingAccount,
+    told: datetime,
+    ended: datetime | None,
 ) -> Iterator[Violation]:
     """Everything that happened within the session, and that the exchange had told of by `told`, is
-    there once."""
-    end = session.ended_at or datetime.max.replace(tzinfo=session.started_at.tzinfo)
+    there once. `ended` is when it truly ended: by a clock that ran ahead it ended later, and what
+    happened in between was not its own. (Nothing happens in an account before its session.)"""
+    never = datetime.max.replace(tzinfo=session.started_at.tzinfo)
+    end = min(session.ended_at or never, ended or never)
     wanted = Counter(
         (item.source, item.item_id)
         for item in account.items

@@ -261,7 +261,7 @@ class MinutesWorld:
                 orders.append(self._later_pass)
         for session_id in sorted(self.watchers):
             orders.insert(
-                rng.randrange(len(orders) + 1), partial(self._watch, session_id, troubles)
+                rng.randrange(len(orders) + 1), partial(self._watch, session_id, troubles, minute)
             )
         refused = len(self.store.moods.refused)
         fine = [order() for order in orders]
@@ -309,9 +309,12 @@ class MinutesWorld:
         self.clock.sleep(self.rng.uniform(0.5, 15))
         return self._pass(set())
 
-    def _watch(self, session_id: str, troubles: set[str]) -> bool:
-        """A step of a session's own watcher."""
+    def _watch(self, session_id: str, troubles: set[str], due: datetime) -> bool:
+        """A step of a session's own watcher, meant for the minute `due`."""
         minute = boundary_at_or_before(self.clock.now(), MINUTE)
+        while due < minute:  # whatever stepped before it here would have stepped beside it
+            self.facts.held_up.add((session_id, due))
+            due += MINUTE
         self.facts.begun.add((session_id, minute))
         asked = {name: len(account.refused) for name, account in self.accounts.items()}
         try:
@@ -488,6 +491,7 @@ class MinutesWorld:
             self.store.registry.rows[session_id] = replace(
                 row, is_over=True, ended_at=self.clock.now()
             )
+            self.facts.ended[session_id] = self.clock.true
             self._open_session()
 
     # --- judging ----------------------------------------------------------------------------------
@@ -519,7 +523,9 @@ class MinutesWorld:
         told = self.clock.true - 8 * MINUTE
         for session_id, session in self.store.registry.rows.items():
             lived.violations.extend(judge_minutes(session, tables, self.facts, self._latest))
-            lived.violations.extend(judge_history(session, tables, self.accounts[session_id], told))
+            ended = self.facts.ended.get(session_id)
+            account = self.accounts[session_id]
+            lived.violations.extend(judge_history(session, tables, account, told, ended))
         lived.rows = sum(rows.portfolio is not None for rows in tables.minutes.values())
         lived.gaps = len(tables.gaps)
         lived.session_minutes = lived.rows + lived.gaps
