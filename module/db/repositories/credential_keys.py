@@ -56,18 +56,10 @@ class CredentialKeyRepository:
     @contextmanager
     def rotating(self) -> Iterator[None]:
         """Be the only rotation of the installation; Conflict while another one runs."""
-        connection = self._database.engine().connect()
-        try:
-            free = connection.scalar(
-                text("SELECT pg_try_advisory_lock(:key)"), {"key": _ROTATION_LOCK}
-            )
-            connection.commit()
+        with self._database.hold_lock(_ROTATION_LOCK) as free:
             if not free:
                 raise Conflict("another rotation of the keys is under way; wait for its end")
             yield
-        finally:
-            connection.invalidate()  # the server frees the lock with the connection
-            connection.close()
 
     def counts(self) -> dict[int, int]:
         """Key version → how many rows need it; registered versions that none needs are 0."""
