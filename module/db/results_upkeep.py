@@ -39,6 +39,7 @@ from module.db.results_partitions import (
 )
 from module.db.results_rollups import day_of, roll_up
 from module.db.results_tables import positions_table, transactions_table
+from module.model.accounts import TradeEnv
 from module.model.errors import Unavailable
 from module.model.market import MarketType
 
@@ -181,7 +182,7 @@ class ResultsUpkeep:
         paper = {
             row.session_id: row.ended_at
             for row in rows
-            if row.trade_env == "paper" and row.session_id not in living
+            if row.trade_env == TradeEnv.PAPER and row.session_id not in living
         }
         return living, paper
 

@@ -145,7 +145,7 @@ class OrderPath:
         answered = [results[order.client_id] for order in orders]
         reach("gateway: answered")
         if not self._record(batch, answered):
-            answered = [_known_to_all(result) for result in answered]
+            answered = [_as_recorded(result) for result in answered]
         reach("gateway: recorded")
         self._after(batch, answered)
         return answered
@@ -238,7 +238,7 @@ class OrderPath:
             if self._record_unsent(batch, error):
                 self._settle_in_flight(owned, orders, [])
                 raise
-            results = _nobody_knows(orders, error)
+            results = [_nobody_knows(order.client_id, error.message) for order in orders]
             self._settle_in_flight(owned, orders, results)
             return results
         reach("gateway: sent")
@@ -467,20 +467,16 @@ def _refused(order: OrderRequest, refusal: Refusal) -> SubmitResult:
     return SubmitResult(order.client_id, Outcome.REJECTED, None, refusal.code, refusal.message)
 
 
-def _nobody_knows(orders: Sequence[OrderRequest], error: Retryable) -> list[SubmitResult]:
-    return [
-        SubmitResult(order.client_id, Outcome.UNKNOWN, message=f"{error.message}; {UNRECORDED}")
-        for order in orders
-    ]
+def _nobody_knows(client_id: str, message: str | None) -> SubmitResult:
+    return SubmitResult(client_id, Outcome.UNKNOWN, message=f"{message}; {UNRECORDED}")
 
 
-def _known_to_all(result: SubmitResult) -> SubmitResult:
-    """That an order was not sent counts only once it is on record: a gateway that takes over finds
-    its client id taken, by an order that may have left."""
-    if result.outcome is not Outcome.REJECTED or result.code != NOT_SENT:
-        return result
-    message = f"{result.message}; {UNRECORDED}"
-    return SubmitResult(result.client_id, Outcome.UNKNOWN, message=message)
+def _as_recorded(result: SubmitResult) -> SubmitResult:
+    """A result that could not be put on record. That an order was not sent counts only there: a
+    gateway that takes over finds its client id taken, by an order that may have left."""
+    if result.outcome is Outcome.REJECTED and result.code == NOT_SENT:
+        return _nobody_knows(result.client_id, result.message)
+    return result
 
 
 def _outcome(result: SubmitResult) -> WriteOutcome:
