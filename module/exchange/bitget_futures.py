@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 
 from module.exchange import bitget_rows as rows
 from module.exchange.bitget_account import BitgetAccount
-from module.exchange.bitget_orders import by_symbol, place, requests_for
+from module.exchange.bitget_orders import by_symbol, place, requests_for, tell_answers
 from module.exchange.bitget_requests import (
     Listing,
     at_once,
@@ -32,10 +32,12 @@ from module.exchange.bitget_wire import (
 from module.exchange.venue import (
     Ability,
     KeyReport,
+    OnAnswer,
     PlacedStop,
     Priority,
     TradingMode,
     VenueAccess,
+    nobody_listens,
 )
 from module.model.accounts import (
     AccountSnapshot,
@@ -290,12 +292,14 @@ class BitgetFutures(BitgetAccount):
             self._margin_mode(symbol, priority)
         self._wire.admit(requests_for(orders), priority)
 
-    def submit(self, orders: Sequence[OrderRequest]) -> list[SubmitResult]:
+    def submit(
+        self, orders: Sequence[OrderRequest], *, on_answer: OnAnswer = nobody_listens
+    ) -> list[SubmitResult]:
         """Send admitted orders: one request per symbol, all at once."""
         answers = at_once(
             self._threads,
             *(
-                partial(place, self._wire, self._common(symbol), group, self.look_up)
+                partial(self._place, self._common(symbol), group, on_answer)
                 for symbol, group in by_symbol(orders).items()
             ),
         )
@@ -303,6 +307,13 @@ class BitgetFutures(BitgetAccount):
         for answer in answers:
             by_id.update(answer)
         return self._settle([by_id[order.client_id] for order in orders], orders)
+
+    def _place(
+        self, common: Mapping[str, object], group: Sequence[OrderRequest], on_answer: OnAnswer
+    ) -> dict[str, SubmitResult | Retryable]:
+        answers = place(self._wire, common, group, self.look_up)
+        tell_answers(answers.values(), on_answer)
+        return answers
 
     def _common(self, symbol: str) -> dict[str, object]:
         return {

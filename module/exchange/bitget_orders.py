@@ -6,7 +6,7 @@ success and failure lists are matched by exact client id. Everything that proves
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from module.exchange import bitget_rows as rows
@@ -18,7 +18,7 @@ from module.exchange.bitget_wire import (
     Endpoint,
     endpoint,
 )
-from module.exchange.venue import CLIENT_ID_CLASH
+from module.exchange.venue import CLIENT_ID_CLASH, OnAnswer
 from module.model.errors import AifapError, OutcomeUnknown, Rejected, Retryable
 from module.model.money import plain
 from module.model.orders import NOT_SENT, OrderRequest, OrderType, Outcome, SubmitResult
@@ -142,6 +142,13 @@ def settle(
         else answer
         for answer, order in zip(answers, orders, strict=True)
     ]
+
+
+def tell_answers(answers: Iterable[SubmitResult | Retryable], on_answer: OnAnswer) -> None:
+    """Let whoever listens hear what the exchange said; a Retryable is no word of its."""
+    for answer in answers:
+        if not isinstance(answer, Retryable):
+            on_answer(answer)
 
 
 def order_params(order: OrderRequest) -> dict[str, object]:

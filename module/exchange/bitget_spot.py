@@ -21,7 +21,7 @@ from typing import Final
 
 from module.exchange import bitget_rows as rows
 from module.exchange.bitget_account import BitgetAccount
-from module.exchange.bitget_orders import place_one
+from module.exchange.bitget_orders import place_one, tell_answers
 from module.exchange.bitget_public import read_spot_symbols
 from module.exchange.bitget_requests import (
     Listing,
@@ -39,12 +39,14 @@ from module.exchange.venue import (
     Ability,
     KeyReport,
     NoPosition,
+    OnAnswer,
     PlacedStop,
     Priority,
     StopReading,
     TradingMode,
     VenueAccess,
     WrongSideOfPrice,
+    nobody_listens,
     read_stops,
 )
 from module.model.accounts import (
@@ -242,14 +244,17 @@ class BitgetSpot(BitgetAccount):
         needs_price = any(_in_quote(order) for order in orders)
         self._wire.admit([PLACE] * len(orders) + [TICKERS] * needs_price, priority)
 
-    def submit(self, orders: Sequence[OrderRequest]) -> list[SubmitResult]:
+    def submit(
+        self, orders: Sequence[OrderRequest], *, on_answer: OnAnswer = nobody_listens
+    ) -> list[SubmitResult]:
         """Send admitted orders, one request each, all at once."""
         quotes: Mapping[str, Quote] = {}
         if any(_in_quote(order) for order in orders):
             data = self._wire.send(TICKERS, {})
             quotes = pick_quotes(data, sorted({o.symbol for o in orders if _in_quote(o)}))
         answers = at_once(
-            self._threads, *(partial(self._submit_one, order, quotes) for order in orders)
+            self._threads,
+            *(partial(self._submit_one, order, quotes, on_answer) for order in orders),
         )
         return self._settle(answers, orders)
 
@@ -293,8 +298,13 @@ class BitgetSpot(BitgetAccount):
     # --- inside --------------------------------------------------------------------------------
 
     def _submit_one(
-        self, order: OrderRequest, quotes: Mapping[str, Quote]
+        self, order: OrderRequest, quotes: Mapping[str, Quote], on_answer: OnAnswer
     ) -> SubmitResult | Retryable:
+        answer = self._place(order, quotes)
+        tell_answers([answer], on_answer)
+        return answer
+
+    def _place(self, order: OrderRequest, quotes: Mapping[str, Quote]) -> SubmitResult | Retryable:
         params: dict[str, object] = {
             "symbol": order.symbol,
             "side": order.side.value,

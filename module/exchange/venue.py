@@ -13,7 +13,7 @@ What an adapter promises:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -242,6 +242,13 @@ class NoPosition(NotFound):
     code = "no-position"
 
 
+OnAnswer = Callable[[SubmitResult], None]
+
+
+def nobody_listens(_result: SubmitResult) -> None:
+    """Of a submit whose results are wanted all together."""
+
+
 class Venue(Protocol):
     """One account on one exchange."""
 
@@ -328,9 +335,13 @@ class Venue(Protocol):
         """Take the request budget that submitting `orders` needs, all or nothing: RateLimited."""
         ...
 
-    def submit(self, orders: Sequence[OrderRequest]) -> list[SubmitResult]:
+    def submit(
+        self, orders: Sequence[OrderRequest], *, on_answer: OnAnswer = nobody_listens
+    ) -> list[SubmitResult]:
         """Send orders that were admitted, concurrently; one result per order, in the order given.
 
+        `on_answer` hears each result as it comes, from any thread, so that what is filled need not
+        wait for an order that the exchange is silent about.
         RateLimited or Unavailable only when certainly none of them reached the exchange. A result
         with the code `CLIENT_ID_CLASH` means that another order lives under that client id.
         """

@@ -281,13 +281,15 @@ class AccountDesk:
 
     def want_stops(self, owned: OwnedAccount, wanted: WantedStops) -> None:
         """Keep these stops from now on: in Postgres, or in the spool until Postgres is back."""
-        with owned.lock:
-            current = owned.wanted.get(wanted.symbol)
-            if current is not None and current.epoch > wanted.epoch:
-                return
-            owned.wanted[wanted.symbol] = wanted
+        if not self._keep_wish(owned, wanted):
+            return
         self.audit.want(wanted)
         self.on_write(owned.account_id)
+
+    def expect_stops(self, owned: OwnedAccount, wanted: WantedStops) -> None:
+        """The guard shall know these stops now; `record` is about to put them where they last."""
+        if self._keep_wish(owned, wanted):
+            self.on_write(owned.account_id)
 
     def unwant_stops(self, owned: OwnedAccount, symbol: str) -> None:
         """Nothing is wanted for this symbol any more."""
@@ -304,13 +306,18 @@ class AccountDesk:
         """Write outcomes down, in Postgres or the spool, with the stops that are kept from now on
         (the caller says `on_write`); False when Postgres does not have them yet."""
         with owned.lock:
-            kept = []
-            for wish in wanted:
-                current = owned.wanted.get(wish.symbol)
-                if current is None or current.epoch <= wish.epoch:
-                    owned.wanted[wish.symbol] = wish
-                    kept.append(wish)
+            kept = [wish for wish in wanted if self._keep_wish(owned, wish)]
         return self.audit.record(outcomes, kept)
+
+    @staticmethod
+    def _keep_wish(owned: OwnedAccount, wanted: WantedStops) -> bool:
+        """What is wanted of a symbol from now on; False: a later leader wished before."""
+        with owned.lock:
+            current = owned.wanted.get(wanted.symbol)
+            if current is not None and current.epoch > wanted.epoch:
+                return False
+            owned.wanted[wanted.symbol] = wanted
+            return True
 
     # --- readings ----------------------------------------------------------------------------
 

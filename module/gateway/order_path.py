@@ -16,6 +16,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from module.db.repositories.accounts import LEASE_LOST
 from module.db.repositories.gateway_writes import (
@@ -232,7 +233,7 @@ class OrderPath:
             self._check_pace(batch)
             reach("gateway: sending")
             with leaving_by(batch.stamp.not_after):
-                results = owned.venue.submit(orders)
+                results = owned.venue.submit(orders, on_answer=partial(self._answered, batch))
         except Retryable as error:
             owned.forget_sent(order.client_id for order in orders)
             if self._record_unsent(batch, error):
@@ -251,6 +252,15 @@ class OrderPath:
         ]
         self._settle_in_flight(owned, orders, resolved)
         return resolved
+
+    def _answered(self, batch: _Batch, result: SubmitResult) -> None:
+        """The exchange took one order, others of its batch may be silent for ten seconds: the guard
+        knows its stops from now on. They get on record with the batch; a gateway that dies before
+        asks for the order and wishes them then (`resolve`)."""
+        order = next(order for order in batch.orders if order.client_id == result.client_id)
+        if result.outcome is Outcome.ACCEPTED and _brings_stops(order):
+            owned = batch.owned
+            self._desk.expect_stops(owned, self._wish(owned, order, batch.permission.author.epoch))
 
     def _check_pace(self, batch: _Batch) -> None:
         """A process that stood still between record and sending, or while the record was written,

@@ -14,6 +14,7 @@ from module.exchange.venue import (
     Ability,
     KeyReport,
     NoPosition,
+    OnAnswer,
     PlacedStop,
     Priority,
     PublicMarket,
@@ -23,6 +24,7 @@ from module.exchange.venue import (
     VenueAccess,
     WrongSideOfPrice,
     difference,
+    nobody_listens,
 )
 from module.model.accounts import (
     AccountSnapshot,
@@ -211,11 +213,17 @@ class MemoryVenue:
     ) -> None:
         self._happens("admit_orders")
 
-    def submit(self, orders: Sequence[OrderRequest]) -> list[SubmitResult]:
+    def submit(
+        self, orders: Sequence[OrderRequest], *, on_answer: OnAnswer = nobody_listens
+    ) -> list[SubmitResult]:
         lost_all = self._happens("submit")
-        results = [self._submit_one(order) for order in orders]
-        if lost_all:
-            return [SubmitResult(o.client_id, Outcome.UNKNOWN, message="lost") for o in orders]
+        results: list[SubmitResult] = []
+        for order in orders:
+            result = self._submit_one(order)
+            if lost_all:
+                result = SubmitResult(order.client_id, Outcome.UNKNOWN, message="lost")
+            on_answer(result)
+            results.append(result)
         return results
 
     def _submit_one(self, order: OrderRequest) -> SubmitResult:

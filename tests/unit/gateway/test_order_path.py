@@ -37,9 +37,9 @@ def test_an_order_is_on_record_before_it_is_sent_and_its_outcome_after(rig: Gate
     seen_when_sent: list[WriteOutcome | None] = []
     submit = rig.venue.submit
 
-    def watching(orders):  # type: ignore[no-untyped-def]
+    def watching(orders, **listening):  # type: ignore[no-untyped-def]
         seen_when_sent.extend(write.outcome for write in rig.postgres.orders())
-        return submit(orders)
+        return submit(orders, **listening)
 
     rig.venue.submit = watching  # type: ignore[method-assign]
     (result,) = rig.gateway.submit("acc", rig.stamp(), [buy(stops=STOPS)])
@@ -450,7 +450,7 @@ def test_E1_what_was_not_sent_is_unknown_until_the_record_says_that_its_ids_are_
     rig.gateway.protect_now("acc")
     rig.clock.advance(61)  # it has owned the account since before the order could leave
 
-    def refuse(_orders: object) -> None:
+    def refuse(_orders: object, **_listening: object) -> None:
         rig.postgres.away = True
         raise RateLimited("429", retry_after_s=7)
 

@@ -20,7 +20,7 @@ from module.model.errors import (
     Rejected,
     Unavailable,
 )
-from module.model.orders import OrderType, Outcome, Side, StopPrices
+from module.model.orders import OrderRequest, OrderType, Outcome, Side, StopPrices, SubmitResult
 from tests.fakes.gateway_rig import GatewayRig, buy, sell
 from tests.fakes.gateway_stores import MemoryWrites
 
@@ -46,6 +46,27 @@ def test_a_preset_that_the_exchange_lost_is_placed_at_the_next_look(rig: Gateway
     assert stops_of(rig).empty
     assert rig.gateway.protect_now("acc") == ()
     assert stops_of(rig) == STOPS
+
+
+def test_A1_what_is_filled_gets_its_stop_while_the_exchange_is_silent_about_the_batch_s_other_order(
+    rig: GatewayRig,
+) -> None:
+    found: list[tuple[str, StopPrices]] = []
+    submit_one, rig.venue.presets_lost = rig.venue._submit_one, True
+
+    def silent_about_the_second(order: OrderRequest) -> SubmitResult:
+        if order.symbol == "ETHUSDT":  # its answer takes ten seconds: the guard looks meanwhile
+            rig.gateway.protect_now("acc")
+            found.append(("BTCUSDT", stops_of(rig)))
+            return SubmitResult(order.client_id, Outcome.UNKNOWN, message="timed out")
+        return submit_one(order)
+
+    rig.venue._submit_one = silent_about_the_second  # type: ignore[method-assign]
+    silent = buy("af-2", "0.5", symbol="ETHUSDT", stops=StopPrices(Decimal("2000.5")))
+    filled, unknown = rig.gateway.submit("acc", rig.stamp(), [buy(stops=STOPS), silent])
+    assert (filled.outcome, unknown.outcome) == (Outcome.ACCEPTED, Outcome.UNKNOWN)
+    assert found == [("BTCUSDT", STOPS)]
+    assert set(rig.postgres.wanted) == {("acc", "BTCUSDT")}  # nobody knows of the other one
 
 
 def test_a_stop_that_somebody_moved_or_removed_is_put_back(rig: GatewayRig) -> None:
