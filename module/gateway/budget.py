@@ -3,7 +3,7 @@
 One `RequestBudget` per gateway process; sessions of all accounts share it. A request counts
 against its endpoint (per key where it is private, per address where it is public) and against the
 address's total per minute. Windows slide, so that no second anywhere holds more than its limit,
-however the exchange cuts its own. Times are world time that never goes back (`steady_time.py`).
+however the exchange cuts its own. Times have no steps (`steady_time.py`).
 Nobody waits here: RateLimited says when there is room, and the caller sleeps on its own clock.
 
 Priorities keep parts of the address's total free: market data may fill half of it, protection all.
@@ -62,9 +62,12 @@ class _Window:
 class RequestBudget:
     """All sliding windows of one process. Thread safe."""
 
-    def __init__(self, clock: Clock, counts: GatewayCounts | None = None) -> None:
+    def __init__(
+        self, clock: Clock, counts: GatewayCounts | None = None, *, is_stepped: bool = False
+    ) -> None:
+        """`is_stepped`: the clock is a stepped world's (see `SteadyTime`)."""
         self.counts = counts or GatewayCounts()
-        self._time = SteadyTime(clock)
+        self._time = SteadyTime(clock, is_stepped=is_stepped)
         self._lock = threading.Lock()
         self._windows: dict[tuple[str, str], _Window] = {}
         self._totals: dict[str, _Window] = {}

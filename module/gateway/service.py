@@ -133,7 +133,7 @@ class Gateway:
         `module.gateway.protection.PARTICIPANT`.
         """
         self._counts = GatewayCounts()
-        budget = self._budget = RequestBudget(clock, self._counts)
+        budget = self._budget = RequestBudget(clock, self._counts, is_stepped=rules.is_stepped)
         self._clock = clock
         self._moment = clock.moment if isinstance(clock, MomentClock) else nullcontext
         self._alarms = Alarms(alerts, clock)

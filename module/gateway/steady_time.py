@@ -1,20 +1,23 @@
-"""Time for waits and windows that goes on when the machine's clock is set back.
+"""Time for waits and windows that goes on whatever somebody does to the machine's clock.
 
     clock ─► SteadyTime ─► request budget, circuit breaker
 
-Whatever was to end at a time would last longer by the whole step (C7): five minutes back are five
-minutes in which no request has room. Here time goes on from where it was; only differences mean
-anything.
+A wait that ends at a time would last longer by a whole step back, and would be over at once with a
+step forward (C7): five minutes back are five minutes in which no request has room, an hour forward
+ends the silence that an exchange has just asked for. Real time has no steps. A stepped world runs
+faster than that, so its own time counts there, and goes on from where it was when it is set back.
+Only differences mean anything.
 """
 
 from __future__ import annotations
 
 import threading
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 STEP_MIN: Final = timedelta(seconds=2)
 """Less is no step: requests hold a moment of their own, and threads come in any order."""
+_START: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Time(Protocol):
@@ -25,17 +28,29 @@ class Time(Protocol):
         ...
 
 
-class SteadyTime:
-    """`clock`, without the steps back of more than STEP_MIN. Thread safe."""
+class MachineTime(Time, Protocol):
+    """It also knows real seconds."""
 
-    def __init__(self, clock: Time) -> None:
+    def monotonic(self) -> float:
+        """Real seconds from an arbitrary start."""
+        ...
+
+
+class SteadyTime:
+    """`clock` without its steps. Thread safe."""
+
+    def __init__(self, clock: MachineTime, *, is_stepped: bool = False) -> None:
+        """`is_stepped`: the clock is a stepped world's."""
         self._clock = clock
+        self._is_stepped = is_stepped
         self._lock = threading.Lock()
         self._latest: datetime | None = None
         self._set_back = timedelta(0)
 
     def now(self) -> datetime:
-        """World time, plus all that it was ever set back by."""
+        """Real time from an arbitrary start; a stepped world's, plus all it was ever set back."""
+        if not self._is_stepped:
+            return _START + timedelta(seconds=self._clock.monotonic())
         asked = self._clock.now()
         with self._lock:
             now = asked + self._set_back

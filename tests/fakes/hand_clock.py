@@ -10,10 +10,12 @@ START = datetime(2026, 11, 21, 11, 30, 7, tzinfo=UTC)
 
 
 class HandClock:
-    """Fits `module.ports.Clock`. World, real and wall time are one."""
+    """Fits `module.ports.Clock`. World and wall time are one; who sets `current` steps the clock,
+    and real time goes on."""
 
     def __init__(self, now: datetime = START) -> None:
         self.current = now
+        self.real_s = (now - START).total_seconds()
         self.woken: list[str] = []
         self.slept: list[float] = []
         self.paused: list[float] = []
@@ -22,20 +24,21 @@ class HandClock:
         return self.current
 
     def monotonic(self) -> float:
-        return (self.current - START).total_seconds()
+        return self.real_s
 
     def wall(self) -> datetime:
         return self.current
 
     def advance(self, seconds: float) -> None:
         self.current += timedelta(seconds=seconds)
+        self.real_s += seconds
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.advance(seconds)
 
     def sleep_until(self, when: datetime) -> None:
-        self.current = max(self.current, when)
+        self.advance(max(0.0, (when - self.current).total_seconds()))
 
     def pause(self, seconds: float) -> None:
         self.paused.append(seconds)

@@ -135,3 +135,32 @@ def test_C7_a_clock_that_is_set_back_five_minutes_closes_no_window(clock: HandCl
     assert caught.value.retry_after_s < 2
     clock.advance(caught.value.retry_after_s)
     budget.admit([PLACE] * 10, Priority.ORDER)
+
+
+def test_C7_a_clock_that_is_set_an_hour_ahead_ends_no_silence_and_no_window(
+    clock: HandClock,
+) -> None:
+    budget = RequestBudget(clock).for_account("http://x", "k1")
+    budget.admit([PLACE] * 10, Priority.ORDER)
+    budget.penalise(3, whole_address=False)
+    clock.current += timedelta(hours=1)
+    for waited_s in (0.0, 2.9):
+        clock.advance(waited_s)
+        with pytest.raises(RateLimited):
+            budget.admit([PLACE], Priority.PROTECTION)
+    clock.advance(0.2)
+    budget.admit([PLACE] * 10, Priority.ORDER)
+
+
+def test_C7_time_of_a_stepped_world_is_its_own_and_goes_on_when_it_is_set_back(
+    clock: HandClock,
+) -> None:
+    budget = RequestBudget(clock, is_stepped=True).for_account("http://x", "k1")
+    budget.admit([PLACE] * 10, Priority.ORDER)
+    clock.current += timedelta(seconds=2)  # two seconds of the world, in no real time
+    budget.admit([PLACE] * 10, Priority.ORDER)
+    clock.current -= timedelta(seconds=300)
+    with pytest.raises(RateLimited):
+        budget.admit([PLACE], Priority.ORDER)
+    clock.current += timedelta(seconds=2)
+    budget.admit([PLACE] * 10, Priority.ORDER)

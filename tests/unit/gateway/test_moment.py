@@ -13,14 +13,9 @@ from tests.fakes.hand_clock import HandClock
 class CountingClock(HandClock):
     """World time moves on by a second whenever it is asked; `real_s` is moved by hand."""
 
-    real_s = 100.0
-
-    def monotonic(self) -> float:
-        return self.real_s
-
     def now(self) -> datetime:
         found = super().now()
-        self.advance(1)
+        self.current += timedelta(seconds=1)
         return found
 
 
