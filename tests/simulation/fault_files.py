@@ -295,8 +295,7 @@ class SimulatedDisk:
 
     def break_lock(self, lock: Path, kind: str) -> None:
         """The lock's file has become a "folder", a "link" or a "fifo" (D9), until `mend_lock`."""
-        with contextlib.suppress(FileNotFoundError):
-            self._unlink(lock)
+        self.mend_lock(lock)
         if kind == "folder":
             lock.mkdir()
         elif kind == "link":

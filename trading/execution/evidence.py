@@ -18,6 +18,7 @@ from module.model.errors import Conflict, NotFound, OutcomeUnknown, Retryable, T
 from module.model.orders import MissingOrder, OrderReport, OrderStatus, OrderTrace, Passage
 from module.points import reach
 from trading.execution.scribe import Scribe
+from trading.ledger.ledger import filled_by_order
 from trading.rebalance.leg_state import LegState
 from trading.rebalance.order_info import LegRecord, OrderInfo, with_current, with_report
 
@@ -29,10 +30,22 @@ SETTLE_LIMIT_S = 30.0
 POLL_FIRST_S = 0.06
 POLL_MAX_S = 1.0
 POLLS_MAX = 400
+END_BELIEVED_S = 30.0
+"""World seconds after which a cancelled order is believed without the list of fills."""
+FILLS_MARGIN_S = 5.0
+"""The list of fills is asked for from so long before the order was made."""
 ABSENCES = 2
 """So many looks, once it is too late to arrive, must not find an order before it is absent."""
 
 Chosen = Callable[[LegRecord], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """So much of an order that was canceled was filled, said first at that time."""
+
+    filled_size: Decimal
+    said_at: datetime
 
 
 @dataclass(slots=True)
@@ -41,7 +54,7 @@ class Evidence:
 
     scribe: Scribe
     absences: dict[str, int] = field(default_factory=dict)
-    ended_at: dict[str, Decimal] = field(default_factory=dict)
+    ends: dict[str, _End] = field(default_factory=dict)
     canceled: set[str] = field(default_factory=set)
 
     def settle(self, info: OrderInfo, waits_for: Chosen) -> OrderInfo:
@@ -120,12 +133,27 @@ class Evidence:
             return None
 
     def _is_proof(self, report: OrderReport) -> bool:
-        """A cancelled order must say twice how much of it was filled (B4)."""
+        """A cancelled order must say twice how much of it was filled (B4), and the list of fills
+        must agree: two looks can be wrong in the same way. A list that never agrees (B2, B3) is
+        overruled by an order that has said the same for long."""
         if report.status is not OrderStatus.CANCELED:
             return True
-        before = self.ended_at.get(report.client_id)
-        self.ended_at[report.client_id] = report.filled_size
-        return before == report.filled_size
+        said, now = self.ends.get(report.client_id), self.scribe.now()
+        if said is None or said.filled_size != report.filled_size:
+            self.ends[report.client_id] = _End(report.filled_size, now)
+            return False
+        if now - said.said_at > timedelta(seconds=END_BELIEVED_S):
+            return True
+        return self._executed(report) == report.filled_size
+
+    def _executed(self, report: OrderReport) -> Decimal | None:
+        """What the list of fills says of an order; None: it cannot be had now."""
+        since = report.created_at - timedelta(seconds=FILLS_MARGIN_S)
+        try:
+            fills = self.scribe.ports.exchange.fills(since)
+        except (OutcomeUnknown, Retryable):
+            return None
+        return filled_by_order(fills).get(report.order_id, Decimal(0))
 
     def _is_absent(self, record: LegRecord, arrives_by: datetime) -> bool:
         """Too late to arrive, and not found twice since."""

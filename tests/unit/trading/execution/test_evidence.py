@@ -30,6 +30,7 @@ from tests.fakes.exchange import Fails, FakeExchange, FillsPart, ShowsCanceled
 from tests.unit.trading.execution.desk import Desk, wanted
 from trading.execution.evidence import (
     ABSENCES,
+    END_BELIEVED_S,
     POLL_FIRST_S,
     POLL_MAX_S,
     POLLS_MAX,
@@ -43,6 +44,7 @@ from trading.rebalance.order_info import LegRecord, OrderInfo, Slice, from_json
 
 ZERO = Decimal(0)
 BTC, SOL = "BTCUSDT-open", "SOLUSDT-open"
+PART = Decimal("0.0123")
 
 
 class TracingExchange(FakeExchange):
@@ -217,7 +219,9 @@ def test_B1_what_rests_too_long_is_canceled_once_and_its_end_asked_for() -> None
     took_s = (case.desk.clock.now() - began).total_seconds()
     assert SETTLE_LIMIT_S + POLL_MAX_S < took_s < SETTLE_LIMIT_S + 4 * POLL_MAX_S
     cancel = case.desk.exchange.calls.index("cancel")
-    assert case.desk.exchange.calls[cancel:] == ["cancel", "order", "order"], "said twice (B4)"
+    assert case.desk.exchange.calls[cancel:] == [
+        "cancel", "order", "order", "fills",
+    ], "said twice, and by the fills (B4)"  # fmt: skip
 
 
 def test_what_is_over_in_time_is_not_canceled() -> None:
@@ -267,20 +271,55 @@ def test_I8_a_cancel_that_is_refused_for_good_ends_it(error: AifapError) -> None
         case.settle()
 
 
+def half_filled(desk: Desk) -> Case:
+    """An order that is over, canceled with a part of it filled; nobody has looked yet."""
+    case = sent(desk, LegState.ACKNOWLEDGED, known=False)
+    desk.exchange.script["submit"].append(FillsPart("BTCUSDT", PART))
+    order = OrderRequest("af-btcusdt-0", "BTCUSDT", Side.BUY, case.info.leg(BTC).size, False)
+    desk.exchange.submit(case.scribe.stamp(case.info), [order])
+    return case
+
+
 def test_B4_a_cancelled_order_must_say_the_same_twice() -> None:
     """The first look shows it cancelled with nothing filled: its fills are still on their way."""
     desk = Desk()
-    case = sent(desk, LegState.ACKNOWLEDGED, known=False)
-    size, part = case.info.leg(BTC).size, Decimal("0.0123")
-    desk.exchange.script["submit"].append(FillsPart("BTCUSDT", part))
-    order = OrderRequest("af-btcusdt-0", "BTCUSDT", Side.BUY, size, False)
-    desk.exchange.submit(case.scribe.stamp(case.info), [order])
+    case = half_filled(desk)
     desk.exchange.script["order"].append(ShowsCanceled())
     looks = [case.evidence.look(case.info) for _ in range(3)]
     assert [state_of(info) for info in looks] == [
         LegState.ACKNOWLEDGED, LegState.ACKNOWLEDGED, LegState.ABANDONED,
     ]  # fmt: skip
-    assert part_of(looks[-1]).filled_size == part
+    assert part_of(looks[-1]).filled_size == PART
+
+
+def test_B4_two_looks_that_are_wrong_in_the_same_way_are_no_proof_against_the_fills() -> None:
+    case = half_filled(Desk())
+    case.desk.exchange.script["order"].extend([ShowsCanceled()] * 3)
+    done = case.settle()
+    assert state_of(done) is LegState.ABANDONED
+    assert part_of(done).filled_size == PART
+
+
+@pytest.mark.parametrize("hidden_s", [3.0, 1000.0])
+def test_B2_an_order_is_believed_without_its_fills_once_it_has_said_the_same_for_long(
+    hidden_s: float,
+) -> None:
+    desk = Desk()
+    case = half_filled(desk)
+    began = desk.clock.now()
+    desk.exchange.fills_hidden_until = began + timedelta(seconds=hidden_s)
+    done = case.settle()
+    assert part_of(done).filled_size == PART
+    took_s = (desk.clock.now() - began).total_seconds()
+    believed_s = min(hidden_s, END_BELIEVED_S)
+    assert believed_s <= took_s <= believed_s + 3 * POLL_MAX_S
+
+
+def test_a_list_of_fills_that_cannot_be_had_is_asked_for_again() -> None:
+    case = half_filled(Desk())
+    case.desk.exchange.script["fills"].extend([Fails(Unavailable("away"))] * 2)
+    assert part_of(case.settle()).filled_size == PART
+    assert case.desk.exchange.calls.count("fills") == 3
 
 
 # --- one look -------------------------------------------------------------------------------------
