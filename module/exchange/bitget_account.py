@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import ClassVar, Final, TypeVar
 
+from module.exchange.agreement import difference
 from module.exchange.bitget_orders import settle
 from module.exchange.bitget_requests import (
     BATCH_THREADS,
@@ -24,7 +25,7 @@ from module.exchange.bitget_requests import (
 )
 from module.exchange.bitget_rows import Row
 from module.exchange.bitget_wire import AgainstRules, BitgetWire, Endpoint
-from module.exchange.venue import CLIENT_ID_CLASH, Priority, VenueAccess, difference
+from module.exchange.venue import CLIENT_ID_CLASH, Priority, VenueAccess
 from module.model.errors import NotFound, OutcomeUnknown, RateLimited, Retryable
 from module.model.market import Instrument, MarketType, Quote
 from module.model.orders import OrderReport, OrderRequest, Outcome, SubmitResult

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Final
 
 from module.exchange import bitget_rows as rows
+from module.exchange.agreement import StopReading, read_stops
 from module.exchange.bitget_account import BitgetAccount
 from module.exchange.bitget_orders import place_one, tell_answers
 from module.exchange.bitget_public import read_spot_symbols
@@ -42,12 +43,10 @@ from module.exchange.venue import (
     OnAnswer,
     PlacedStop,
     Priority,
-    StopReading,
     TradingMode,
     VenueAccess,
     WrongSideOfPrice,
     nobody_listens,
-    read_stops,
 )
 from module.model.accounts import (
     AccountSnapshot,

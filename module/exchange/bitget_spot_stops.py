@@ -16,10 +16,11 @@ from typing import Final
 
 from module.clock import to_epoch_ms
 from module.exchange import bitget_rows as rows
+from module.exchange.agreement import passed
 from module.exchange.bitget_requests import Listing, read_pages
 from module.exchange.bitget_spot_rows import STOP_PREFIX, spot_stop
 from module.exchange.bitget_wire import BitgetWire, endpoint
-from module.exchange.venue import PlacedStop, Priority, WrongSideOfPrice, passed
+from module.exchange.venue import PlacedStop, Priority, WrongSideOfPrice
 from module.model.accounts import Position
 from module.model.errors import NotFound, OutcomeUnknown, Unavailable
 from module.model.money import plain

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from module.exchange.bitget_codes import SUCCESS, Verdict, verdict_of
 from module.exchange.venue import (
+    KeysRefused,
     NoPosition,
     Priority,
     RequestGate,
@@ -30,6 +31,7 @@ from module.exchange.venue import (
     UnifiedAccount,
     WrongSideOfPrice,
     leave_by,
+    patience_s,
 )
 from module.exchange.venue_clock import VenueClock
 from module.model.canonical import instant_text
@@ -128,12 +130,13 @@ class RawAnswer:
 
 @dataclass(slots=True)
 class WireState:
-    """What the last answers taught: penalties, refused credentials."""
+    """What the last answers taught: penalties, refused credentials, who is silent how often."""
 
     rate_limits_in_a_row: int = 0
     refused_until: datetime | None = None
     refused_why: str = ""
     idle: list[Any] = field(default_factory=list)
+    silences: dict[str, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -208,26 +211,39 @@ class BitgetWire:
     def _ask(self, target: Endpoint, params: Mapping[str, object]) -> RawAnswer:
         """One HTTP answer; a request without one counts against the address's circuit."""
         began_s = self._clock.monotonic()
+        silences, endpoint = self._state.silences, target.kind.endpoint
         try:
-            answer = self._exchange(target, params)
+            answer = self._exchange(target, params, self._timeout_ms_of(endpoint))
         except _DidNotLeave:
             raise
         except AifapError:
+            silences[endpoint] = silences.get(endpoint, 0) + 1
             self._gate.took(target.kind, "lost", self._clock.monotonic() - began_s)
             self._gate.report(target.kind, failed=True)
             raise
+        silences.pop(endpoint, None)
         outcome = "failed" if answer.status >= 500 else "answered"
         outcome = "limited" if answer.status == 429 else outcome
         self._gate.took(target.kind, outcome, self._clock.monotonic() - began_s)
         return answer
 
-    def _exchange(self, target: Endpoint, params: Mapping[str, object]) -> RawAnswer:
+    def _timeout_ms_of(self, endpoint: str) -> int:
+        """How long this call waits for its answer; see `answered_within`."""
+        patience = patience_s()
+        if patience is None:
+            return self._timeout_ms
+        doubled = patience * 2 ** min(self._state.silences.get(endpoint, 0), 8)
+        return min(self._timeout_ms, int(doubled * 1000))
+
+    def _exchange(
+        self, target: Endpoint, params: Mapping[str, object], timeout_ms: int
+    ) -> RawAnswer:
         import ccxt
         from requests.exceptions import ConnectionError as RequestsConnectionError
         from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
         connector = self._borrow()
-        connector.last_answer = None
+        connector.last_answer, connector.timeout = None, timeout_ms
         connector.before_it_leaves = self.require_in_time if target.is_write else None
         failure: BaseException | None = None
         try:
@@ -385,14 +401,17 @@ class BitgetWire:
             return Forbidden(text, code=code)
         self._state.refused_until = self._clock.now() + CREDENTIALS_PAUSE
         self._state.refused_why = f"{text}; save working keys (tried again in five minutes)"
-        return Forbidden(self._state.refused_why, code=code)
+        return KeysRefused(
+            self._state.refused_why, code=code, again_in_s=CREDENTIALS_PAUSE.total_seconds()
+        )
 
     def _check_credentials_pause(self, target: Endpoint) -> None:
         """After a refusal of the keys at most one try in five minutes (A16)."""
         until = self._state.refused_until
         if target.kind.private and until is not None:
-            if self._clock.now() < until:
-                raise Forbidden(self._state.refused_why)
+            left = until - self._clock.now()
+            if timedelta(0) < left <= CREDENTIALS_PAUSE:  # more: the clock was set back (C7)
+                raise KeysRefused(self._state.refused_why, again_in_s=left.total_seconds())
             self._state.refused_until = None
 
     def _correct_clock(self) -> None:

@@ -27,7 +27,8 @@ from module.db.repositories.gateway_writes import (
     WriteOutcome,
 )
 from module.db.repositories.wanted_stops import WantedStops
-from module.exchange.venue import CLIENT_ID_CLASH, Priority, difference, leaving_by
+from module.exchange.agreement import difference
+from module.exchange.venue import CLIENT_ID_CLASH, Priority, leaving_by
 from module.gateway.account_desk import AccountDesk, Permission
 from module.gateway.account_view import held_back, read_view
 from module.gateway.alarms import Alarms

@@ -25,6 +25,7 @@ from module.exchange.venue import (
     PlacedStop,
     Priority,
     WrongSideOfPrice,
+    answered_within,
 )
 from module.gateway.account_desk import AccountDesk, Permission
 from module.gateway.alarms import Alarms
@@ -62,8 +63,12 @@ log = logging.getLogger(__name__)
 PARTICIPANT: Final = "gateway:protection"
 WANTED_GRACE = timedelta(seconds=10)
 BARE_MAX = timedelta(seconds=30)
+PATIENCE_S = 3.0
+"""So long a look waits for one answer: what is unknown then is seen by the next look."""
 _Bare = tuple[str, str, bool]
 """Account, symbol, whether it is long: a coin has no opening time, its wish is said again."""
+_Closing = tuple[Position, str]
+"""What cannot be protected, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +164,10 @@ class PositionGuard:
         return found
 
     def _look(self, owned: OwnedAccount, *, thorough: bool) -> Look:
+        with answered_within(PATIENCE_S):
+            return self._look_and_mend(owned, thorough=thorough)
+
+    def _look_and_mend(self, owned: OwnedAccount, *, thorough: bool) -> Look:
         abilities = owned.venue.abilities
         pending = self._unresolved.resolve(owned)
         self._desk.audit.try_flush()
@@ -191,25 +200,37 @@ class PositionGuard:
     ) -> tuple[list[str], float | None]:
         """Symbols whose stops are not as they should be, though it was tried; see `Look`.
 
-        Stop losses that are missing come first, of all positions; then everything else. Once the
+        Stop losses that are missing come first, of all positions; then everything else; closes of
+        what cannot be protected last, so that others do not wait bare for their answers. Once the
         request budget has no room nothing more is tried.
         """
+        closing: list[_Closing] = []
+        try:
+            return self._place_all(owned, holdings, closing)
+        finally:
+            for position, why in closing:
+                self._close(owned, position, why)
+
+    def _place_all(
+        self, owned: OwnedAccount, holdings: Mapping[str, Held], closing: list[_Closing]
+    ) -> tuple[list[str], float | None]:
+        """`_mend_all` but for the closes, which it leaves in `closing`."""
         first = [held for held in holdings.values() if self._lacks_loss(owned, held)]
         bare = {held.symbol: held for held in first}
         left = dict(holdings)
         try:
             for held in first:
                 wanted = self._wanted(owned, left.pop(held.symbol))
-                if self._mend(owned, held, only_loss=True):
+                if self._mend(owned, held, closing, only_loss=True):
                     del bare[held.symbol]
                     if wanted is not None:
                         left[held.symbol] = held.with_stop_loss(wanted.stops.stop_loss)
             for held in left.values():
-                if not self._mend(owned, held):
+                if not self._mend(owned, held, closing):
                     bare[held.symbol] = held
         except RateLimited as error:
             for held in bare.values():
-                self._bare(owned, held.position, error)
+                self._bare(owned, held.position, error, closing)
             return list(bare), error.retry_after_s
         return list(bare), None
 
@@ -230,7 +251,14 @@ class PositionGuard:
             wanted = owned.wanted.get(held.symbol)
         return wanted if wanted is not None and wanted.is_long == held.is_long else None
 
-    def _mend(self, owned: OwnedAccount, held: Held, *, only_loss: bool = False) -> bool:
+    def _mend(
+        self,
+        owned: OwnedAccount,
+        held: Held,
+        closing: list[_Closing],
+        *,
+        only_loss: bool = False,
+    ) -> bool:
         """Whether the position has exactly the stops it should have, mending them if not.
 
         `only_loss`: of what is wrong just the stop loss is mended. RateLimited is raised on.
@@ -248,12 +276,18 @@ class PositionGuard:
             wanted = self._wanted(owned, held)  # as it is by now: an older wish is never written
             if wanted is None:
                 return True
-            return self._write(owned, held, wanted, only_loss=only_loss)
+            return self._write(owned, held, wanted, closing, only_loss=only_loss)
         finally:
             gate.release()
 
     def _write(
-        self, owned: OwnedAccount, held: Held, wanted: WantedStops, *, only_loss: bool
+        self,
+        owned: OwnedAccount,
+        held: Held,
+        wanted: WantedStops,
+        closing: list[_Closing],
+        *,
+        only_loss: bool,
     ) -> bool:
         """Make the stops what is wanted; see `_mend`."""
         position = held.position
@@ -272,7 +306,7 @@ class PositionGuard:
             with AuditedWrite(self._desk, owned, author, entry, audited=True):
                 self._keeper.apply(owned, held, wanted.stops, only_loss=only_loss)
         except WrongSideOfPrice as error:
-            self._close(owned, position, error.message)
+            closing.append((position, error.message))
             return False
         except NoPosition:
             return True
@@ -283,7 +317,7 @@ class PositionGuard:
             )
             if isinstance(error, RateLimited):
                 raise
-            self._bare(owned, position, error)
+            self._bare(owned, position, error, closing)
             return False
         self._protected(owned, position)
         return True
@@ -312,6 +346,7 @@ class PositionGuard:
         owned: OwnedAccount,
         position: Position,
         error: Retryable | Rejected | OutcomeUnknown,
+        closing: list[_Closing],
     ) -> None:
         """Unprotected: after half a minute the position is closed; where the exchange takes
         nothing at all the symbol opens nothing and people are told (I2)."""
@@ -320,7 +355,7 @@ class PositionGuard:
         if self._desk.clock.now() - since <= BARE_MAX:
             return
         if not isinstance(error, Retryable):
-            self._close(owned, position, f"no stop for {BARE_MAX}: {error.message}")
+            closing.append((position, f"no stop for {BARE_MAX}: {error.message}"))
             return
         with owned.lock:
             owned.bare[position.symbol] = f"{position.symbol} has no stop: {error.message}"

@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from module.exchange.venue import KeysRefused
 from module.gateway.account_desk import AccountDesk
 from module.gateway.alarms import Alarms, position_lines
 from module.gateway.numbers import GatewayCounts, ProtectionNumbers
@@ -352,6 +353,8 @@ class ProtectionLoop:
         except Forbidden as error:
             log.error("account %s: %s", account_id, error.message)
             watch.last_error, pause = error.message, CREDENTIALS_PAUSE
+            if isinstance(error, KeysRefused):
+                pause = timedelta(seconds=error.again_in_s)
             if owned is not None:
                 self._tell_unmanaged(owned, error.message)
         except AifapError as error:

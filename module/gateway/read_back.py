@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from module.exchange.venue import filled_max
+from module.exchange.agreement import filled_max
 from module.model.market import MarketType
 from module.model.money import plain
 from module.model.orders import Fill, OrderRequest

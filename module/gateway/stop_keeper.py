@@ -12,14 +12,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from module.db.repositories.gateway_writes import WriteEntry, WriteKind
-from module.exchange.venue import (
-    Ability,
-    PlacedStop,
-    Priority,
-    StopExists,
-    StopsFull,
-    read_stops,
-)
+from module.exchange.agreement import read_stops
+from module.exchange.venue import Ability, PlacedStop, Priority, StopExists, StopsFull
 from module.gateway.account_desk import AccountDesk
 from module.gateway.guard_writes import GUARD_SESSION, AuditedWrite
 from module.gateway.owned_account import OwnedAccount

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from module.exchange.agreement import passed
 from module.exchange.venue import (
     Ability,
     NoPosition,
@@ -14,7 +15,6 @@ from module.exchange.venue import (
     Priority,
     TradingMode,
     WrongSideOfPrice,
-    passed,
 )
 from module.model.accounts import AccountSnapshot, MarginMode, Position, PositionMode, SpotBalance
 from module.model.errors import InvalidInput, OutcomeUnknown

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
+from module.exchange.agreement import difference
 from module.exchange.venue import (
     CLIENT_ID_CLASH,
     Ability,
@@ -23,7 +24,6 @@ from module.exchange.venue import (
     Venue,
     VenueAccess,
     WrongSideOfPrice,
-    difference,
     nobody_listens,
 )
 from module.model.accounts import (

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +19,7 @@ from urllib.parse import urlsplit
 @dataclass(frozen=True)
 class Scripted:
     """One answer. `hang_up` resets the connection after the request was read; `cut` announces
-    more bytes than are sent.
+    more bytes than are sent; `after_s` real seconds it comes late.
     """
 
     body: str = ""
@@ -25,6 +27,7 @@ class Scripted:
     headers: Mapping[str, str] = field(default_factory=dict)
     hang_up: bool = False
     cut: bool = False
+    after_s: float = 0.0
 
 
 def ok(data: object) -> Scripted:
@@ -89,6 +92,8 @@ class ScriptedExchange:
             self.headers.append(dict(handler.headers))
             queue = self.script.get(path) or deque([refused("40404", 404)])
             answer = queue.popleft() if len(queue) > 1 else queue[0]
+        if answer.after_s:
+            time.sleep(answer.after_s)
         if answer.hang_up:
             linger = struct.pack("ii", 1, 0)
             handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -96,6 +101,11 @@ class ScriptedExchange:
             handler.connection.close()
             return
         body = answer.body.encode()
+        with contextlib.suppress(ConnectionError):  # whoever asked may have given it up
+            self._send(handler, answer, body)
+
+    @staticmethod
+    def _send(handler: BaseHTTPRequestHandler, answer: Scripted, body: bytes) -> None:
         handler.send_response(answer.status)
         for name, value in answer.headers.items():
             handler.send_header(name, value)

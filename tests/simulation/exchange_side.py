@@ -55,11 +55,13 @@ class Carried:
     path: str
     params: Mapping[str, object]
     reply: Reply
+    timeout_ms: int = TIMEOUT_MS
 
     @property
     def arrives(self) -> bool:
         """Whether the client reads a whole answer."""
-        return self.reply.ending is Ending.ANSWERED and self.reply.delay_s * 1000 < TIMEOUT_MS
+        in_time = self.reply.delay_s * 1000 < self.timeout_ms
+        return self.reply.ending is Ending.ANSWERED and in_time
 
 
 class Exchange:
@@ -220,8 +222,10 @@ class Exchange:
         path: str,
         params: Mapping[str, object],
         headers: Mapping[str, str],
+        timeout_ms: int,
     ) -> Carried:
-        """A request goes there, is served, and its answer comes back, in world time.
+        """A request goes there, is served, and its answer comes back, in world time; without one
+        the client waits for `timeout_ms`.
 
         Once it has left it arrives, whatever becomes of the process that sent it.
         """
@@ -240,14 +244,15 @@ class Exchange:
             if self.broken:
                 raise self.broken[0]
             self.requests += 1
-            served.append(Carried(sent_ms, self._hub.now_ms, process, method, path, params, reply))
+            at_ms = self._hub.now_ms
+            served.append(Carried(sent_ms, at_ms, process, method, path, params, reply, timeout_ms))
             if spoilers:
                 self.truth.spoiled(served[0], spoilers)
             else:
                 self.truth.answered(served[0])
             self.on_request(served[0])
             self._moved(surely=method != "GET")
-            waiting.due_ms = self._back_ms(reply)
+            waiting.due_ms = self._back_ms(served[0])
 
         waiting = self._hub.running
         self._hub.at(arrives_ms, serve)
@@ -257,12 +262,12 @@ class Exchange:
             self.on_answer(carried)
         return carried
 
-    def _back_ms(self, reply: Reply) -> int:
+    def _back_ms(self, carried: Carried) -> int:
         """When the client has the answer that leaves now, or gives it up."""
-        now_ms = self._hub.now_ms
+        now_ms, reply = self._hub.now_ms, carried.reply
         back_ms = now_ms + self.latency_ms() + int(reply.delay_s * 1000)
-        if reply.ending is Ending.SILENT or reply.delay_s * 1000 >= TIMEOUT_MS:
-            back_ms = now_ms + TIMEOUT_MS
+        if reply.ending is Ending.SILENT or reply.delay_s * 1000 >= carried.timeout_ms:
+            back_ms = now_ms + carried.timeout_ms
         return back_ms
 
     def _time(self) -> datetime:

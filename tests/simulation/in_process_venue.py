@@ -64,7 +64,9 @@ class InProcessWire(BitgetWire):
         self.clock_looked_ms = now_ms
         return found
 
-    def _exchange(self, target: Endpoint, params: Mapping[str, object]) -> RawAnswer:
+    def _exchange(
+        self, target: Endpoint, params: Mapping[str, object], timeout_ms: int
+    ) -> RawAnswer:
         self.process.require_alive()
         method, path = route_of(target.method)
         stamp = str(self.timestamp_ms())
@@ -78,7 +80,7 @@ class InProcessWire(BitgetWire):
                 "access-timestamp": stamp,
                 "access-passphrase": self._credentials.passphrase,
             }
-        carried = self.exchange.carry(self.process, method, path, params, headers)
+        carried = self.exchange.carry(self.process, method, path, params, headers, timeout_ms)
         if carried.arrives:
             return _heard(carried.reply.answer)
         if target.is_write:

@@ -41,7 +41,6 @@ NEEDED: Final = (
 )
 """The last parts of the paths by which stops are seen and placed, and positions closed."""
 ON_THE_WAY_MS: Final = 64
-TIMEOUT_MS: Final = 10_000
 PENALTY_MS: Final = 1_000
 KEPT_MS: Final = 900_000
 KEYS_REFUSED: Final = "A16"
@@ -87,8 +86,8 @@ class TrueAnswers:
         reply, served_ms = carried.reply, carried.served_ms
         symbol = str(carried.params.get("symbol") or "")
         delay_ms = int(reply.delay_s * 1000)
-        if reply.ending is Ending.SILENT or delay_ms >= TIMEOUT_MS:
-            delay_ms = TIMEOUT_MS
+        if reply.ending is Ending.SILENT or delay_ms >= carried.timeout_ms:
+            delay_ms = carried.timeout_ms
         if names(",".join(NEEDED), carried.path):
             self._spans.append((carried.sent_ms, served_ms + delay_ms + ON_THE_WAY_MS, symbol))
         self._punished(carried)

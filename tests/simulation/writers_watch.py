@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from module.files.order_info_file import NOTHING_SENT
 from module.model.canonical import parse_instant
 from tests.simulation.exchange_side import Carried
 from tests.simulation.hub import Process
@@ -55,7 +54,7 @@ class WritersWatch:
         self._epoch = (0, 0)
         self._newest: dict[str, tuple[int, int]] = {}
         self._checked_ms: dict[Process, int] = {}
-        self._mirrored: set[str] = set()
+        self._sent_from: set[str] = set()
         self._cycles: dict[str, tuple[str, str]] = {}
 
     def saw_read(self, document: Document | None) -> None:
@@ -72,8 +71,8 @@ class WritersWatch:
         if newest is None:
             return
         if document is None:
-            if world.kit.letters_lost and session_id not in self._mirrored:
-                return  # nothing of it had been sent: such letters are not mirrored
+            if world.kit.letters_lost and session_id not in self._sent_from:
+                return  # the mirror need not have it, or could not be reached: nothing has left
             world.judge.violate("I13", f"the letter of {session_id} is gone, {newest} was there")
         elif document["session_id"] == session_id and not world.kit.letters_lost:
             found = (document["epoch"], document["revision"])
@@ -89,8 +88,8 @@ class WritersWatch:
                 "I8", f"a letter of epoch {stamp[0]} was written after epoch {newest[0]}"
             )
         self._newest[session_id] = max(stamp, newest)
-        if document["stage"] not in NOTHING_SENT:
-            self._mirrored.add(session_id)
+        if any(record["slices"] for record in document["legs"]):
+            self._sent_from.add(session_id)
         self._check_left_open(document)
         if not document["legs"]:
             return

@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 
-from module.exchange.venue import Ability, NoPosition, WrongSideOfPrice, read_stops
+from module.exchange.agreement import read_stops
+from module.exchange.venue import Ability, NoPosition, WrongSideOfPrice
 from module.model.errors import InvalidInput, OutcomeUnknown
 from module.model.orders import Outcome, Side, StopPrices
 from tests.contract.exchange.harness import Failure, Operation, Stage

@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 
 from module.db.repositories.gateway_writes import Author, Reservation, WriteEntry
-from module.exchange.venue import StopExists, StopsFull
+from module.exchange.venue import KeysRefused, StopExists, StopsFull
 from module.model.errors import (
     AifapError,
     Conflict,
@@ -284,6 +284,19 @@ def test_A16_a_refused_key_is_tried_at_most_once_in_five_minutes(rig: GatewayRig
     assert rig.venue.calls.count("positions") == before
     look(rig, 15)
     assert rig.venue.calls.count("positions") == before + 1
+
+
+def test_A16_the_guard_is_back_when_the_keys_may_be_tried_again(rig: GatewayRig) -> None:
+    """Somebody else's try was refused meanwhile: the guard's own five minutes would add to it."""
+    rig.gateway.submit("acc", rig.stamp(), [buy(stops=STOPS)])
+    look(rig)
+    rig.venue.script["positions"].append(KeysRefused("revoked", again_in_s=0.02))
+    look(rig)
+    rig.venue.stops.clear()
+    look(rig, 1)
+    assert {stop.trigger_price for stop in rig.venue.stops.values()} == {
+        STOPS.stop_loss, STOPS.take_profit,
+    }  # fmt: skip
 
 
 # --- modes ---

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -14,9 +15,11 @@ from module.exchange.bitget_codes import CODES, Verdict, verdict_of
 from module.exchange.bitget_venue import CcxtVenues
 from module.exchange.venue import (
     CLIENT_ID_CLASH,
+    KeysRefused,
     UnifiedAccount,
     Venue,
     VenueAccess,
+    answered_within,
     leaving_by,
 )
 from module.exchange.venue_clock import VenueClock
@@ -393,6 +396,36 @@ def test_A14_maintenance_of_an_order_is_proven_not_to_have_happened(
     exchange.then(PLACE, refused("40200", 503))
     with pytest.raises(Unavailable):
         venue.submit([buy()])
+
+
+def test_A1_who_has_little_patience_gives_a_silent_endpoint_twice_as_long_each_time(
+    exchange: ScriptedExchange, venue: Venue, clock: HandClock
+) -> None:
+    exchange.then(POSITIONS, replace(ok([]), after_s=0.4))
+    silent = 0
+    with answered_within(0.05):
+        for _ in range(10):
+            try:
+                assert venue.positions() == ()
+                break
+            except Unavailable:
+                silent += 1
+                clock.advance(5)  # there is room for the next request, and no open circuit
+    assert 1 <= silent < 10
+    assert venue.positions() == ()  # without hurry it is waited for
+
+
+def test_A16_a_clock_that_is_set_back_does_not_shut_the_keys_out_for_longer(
+    exchange: ScriptedExchange, venue: Venue, clock: HandClock
+) -> None:
+    exchange.then(POSITIONS, refused("40037"), ok([]))
+    with pytest.raises(KeysRefused):
+        venue.positions()
+    with pytest.raises(KeysRefused) as caught:
+        venue.positions()
+    assert caught.value.again_in_s == 300
+    clock.current -= timedelta(hours=1)
+    assert venue.positions() == ()
 
 
 @pytest.mark.parametrize("code", ["40037", "40036", "40038", "40009", "40006"])

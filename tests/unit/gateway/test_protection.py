@@ -25,6 +25,7 @@ from tests.fakes.gateway_rig import GatewayRig, buy, sell
 from tests.fakes.gateway_stores import MemoryWrites
 
 STOPS = StopPrices(Decimal("55000.5"), Decimal("66000.1"))
+ETH_STOPS = StopPrices(Decimal("2000.5"))
 
 
 @pytest.fixture
@@ -62,11 +63,29 @@ def test_A1_what_is_filled_gets_its_stop_while_the_exchange_is_silent_about_the_
         return submit_one(order)
 
     rig.venue._submit_one = silent_about_the_second  # type: ignore[method-assign]
-    silent = buy("af-2", "0.5", symbol="ETHUSDT", stops=StopPrices(Decimal("2000.5")))
+    silent = buy("af-2", "0.5", symbol="ETHUSDT", stops=ETH_STOPS)
     filled, unknown = rig.gateway.submit("acc", rig.stamp(), [buy(stops=STOPS), silent])
     assert (filled.outcome, unknown.outcome) == (Outcome.ACCEPTED, Outcome.UNKNOWN)
     assert found == [("BTCUSDT", STOPS)]
     assert set(rig.postgres.wanted) == {("acc", "BTCUSDT")}  # nobody knows of the other one
+
+
+def test_B6_a_position_that_must_be_closed_keeps_no_other_one_waiting_for_its_stop(
+    rig: GatewayRig,
+) -> None:
+    """The answer to the close may take seconds."""
+    both = [buy(stops=STOPS), buy("af-2", "0.5", symbol="ETHUSDT", stops=ETH_STOPS)]
+    rig.gateway.submit("acc", rig.stamp(), both)
+    rig.venue.stops.clear()
+    rig.venue.script["set_stop"].append(WrongSideOfPrice("the mark is below"))
+    before = len(rig.venue.calls)
+    rig.gateway.protect_now("acc")
+    calls = rig.venue.calls[before:]
+    assert [call for call in calls if call in ("set_stop", "submit")] == [
+        *["set_stop"] * (calls.count("set_stop")), "submit",
+    ]  # fmt: skip
+    assert stops_of(rig, "ETHUSDT") == ETH_STOPS
+    assert all(position.symbol != "BTCUSDT" for position in rig.venue._positions())
 
 
 def test_a_stop_that_somebody_moved_or_removed_is_put_back(rig: GatewayRig) -> None:
