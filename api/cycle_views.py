@@ -28,6 +28,12 @@ _ORDER_FACTS = (
     *("basis", "held_before", "held_after", "noted", "corrections"),
 )
 
+_NEWEST_FACTS = ("filled_size", "average_price", "message")
+_ROW_FACTS = (
+    *("symbol", "side", "case", "size", "reduce_only", "state", "abandoned"),
+    *_NEWEST_FACTS,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class CycleRow:
@@ -117,7 +123,7 @@ def cycle_plan(letter: JsonObject, *, with_inputs: bool = False) -> dict[str, ob
     """The cycle in detail: targets, each leg with its orders, what was skipped and why, stops, what
     was held. `inputs` (what the plan was made of) only when asked for: they are long."""
     document: dict[str, object] = {name: letter.get(name) for name in _ORDER_FACTS}
-    document["legs"] = [_leg(item) for item in _objects(letter.get("legs"))]
+    document["legs"] = [leg_view(item) for item in _objects(letter.get("legs"))]
     skipped = (*_objects(letter.get("skipped")), *_objects(letter.get("skipped_later")))
     document["skipped"] = _skipped(skipped)
     if with_inputs:
@@ -198,14 +204,24 @@ def _price_off_bps(
     return float(sign * (average - reference) / reference * 10_000)
 
 
-def _leg(record: JsonObject) -> dict[str, object]:
-    """A leg with what execution made of it, flat, and its orders."""
+def letter_rows(letter: JsonObject, rows_max: int) -> list[dict[str, object]]:
+    """The first legs of a letter that may be under way, in a row's worth of facts each; what the
+    letter does not say is None."""
+    legs = _objects(letter.get("legs"))[:rows_max]
+    return [{name: leg.get(name) for name in _ROW_FACTS} for leg in map(leg_view, legs)]
+
+
+def leg_view(record: JsonObject) -> dict[str, object]:
+    """A leg with what execution made of it, flat: its orders, and what the newest of them says."""
+    orders = _objects(record.get("slices"))
+    newest = orders[-1] if orders else {}
     return {
         **_object(record.get("leg")),
         "state": record.get("state"),
         "abandoned": record.get("abandoned"),
         "sized": record.get("sized"),
-        "orders": _objects(record.get("slices")),
+        "orders": orders,
+        **{name: newest.get(name) for name in _NEWEST_FACTS},
     }
 
 

@@ -158,14 +158,12 @@ def cycle(
     console.print(f"[bold]{found['cycle']}[/]  #{found['number']}  {found['stage']}{reason}")
     legs = Table("leg", "case", "side", "size", "filled", "price", "state", "", box=None)
     for leg in map(mapping, items(found["legs"])):
-        orders = [mapping(item) for item in items(leg["orders"])]
-        newest = orders[-1] if orders else {}
-        why = leg["abandoned"] or newest.get("message") or ""
+        why = leg["abandoned"] or leg["message"] or ""
         names = ("leg_id", "case", "side", "size")
         legs.add_row(
             *(str(leg[name]) for name in names),
-            str(newest.get("filled_size") or "-"),
-            price(newest.get("average_price")),
+            str(leg["filled_size"] or "-"),
+            price(leg["average_price"]),
             str(leg["state"]),
             str(why),
         )

@@ -15,6 +15,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -390,14 +391,10 @@ def csv_answer(
 ) -> Response:
     """The pages as a download. The first one is read before the answer begins: what is wrong with
     the question is a problem document, not half a file. Takes a place until the last byte."""
-    user_id = question.user.user_id
-    downloads = question.places.downloads
-    downloads.take(user_id)
-    try:
+    with ExitStack() as place:
+        place.enter_context(question.places.downloads.one(question.user.user_id))
         first = next(pages, [])
-    except BaseException:
-        downloads.give_back(user_id)
-        raise
+        held = place.pop_all()
 
     def all_pages() -> Iterator[Sequence[Sequence[object]]]:
         yield first
@@ -407,7 +404,7 @@ def csv_answer(
         csv_parts(columns, all_pages()),
         name=f"aifap-{title}.csv",
         squeeze=takes_gzip(question.request),
-        closed=lambda: downloads.give_back(user_id),
+        closed=held.close,
         headers=headers,
     )
 

@@ -117,7 +117,7 @@ def _summary(
     portfolio = None if latest is None else latest[0].row
     indicators = None if latest is None else latest[2]
     line: dict[str, object] = {
-        "cycles": record.cycle,
+        "cycles": 0 if newest is None else newest.number,
         "orders": len(sent),
         "fills": len(fills),
         "weights": {} if newest is None else _weights(reader, record, newest),

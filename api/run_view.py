@@ -86,7 +86,10 @@ def _head(
     line.append(f"  {state}", style="green" if state == "running" else "yellow")
     second = Text(" world ", style="dim")
     second.append(clock_text(document.get("now")), style="bold cyan")
-    second.append(f"   cycle {session.get('cycle')}/{facts.cycles}", style="bold")
+    cycle = session.get("cycle")
+    if isinstance(cycle, int):
+        cycle = min(cycle, facts.cycles)  # the one that closes everything comes on top
+    second.append(f"   cycle {cycle}/{facts.cycles}", style="bold")
     second.append(f"   {facts.dashboard_url}", style="underline blue")
     return Group(line, second)
 

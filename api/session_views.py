@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 from api.answers import spelled_object
+from api.cycle_views import letter_rows
 from api.dependencies import Doors
 from module.db.repositories.accounts import AccountRecord
 from module.db.repositories.alerts import StoredAlert
@@ -147,7 +148,6 @@ def letter_view(doors: Doors, record: SessionRecord) -> dict[str, object] | None
     document = doors.sessions.read_order_info(record.session_id)
     if document is None:
         return None
-    legs = document.get("legs")
     return {
         "cycle": document.get("cycle"),
         "number": document.get("number"),
@@ -155,26 +155,5 @@ def letter_view(doors: Doors, record: SessionRecord) -> dict[str, object] | None
         "reason": document.get("reason"),
         "targets": document.get("targets"),
         "skipped": document.get("skipped"),
-        "orders": [_order(item) for item in legs[:ORDERS_MAX]] if isinstance(legs, list) else [],
-    }
-
-
-def _order(item: object) -> dict[str, object]:
-    """One leg in a row's worth of facts; what the letter does not say is null."""
-    record = item if isinstance(item, Mapping) else {}
-    leg = record.get("leg")
-    slices = record.get("slices")
-    newest = slices[-1] if isinstance(slices, list) and slices else {}
-    leg = leg if isinstance(leg, Mapping) else {}
-    return {
-        "symbol": leg.get("symbol"),
-        "side": leg.get("side"),
-        "case": leg.get("case"),
-        "size": leg.get("size"),
-        "reduce_only": leg.get("reduce_only"),
-        "state": record.get("state"),
-        "abandoned": record.get("abandoned"),
-        "filled_size": newest.get("filled_size"),
-        "average_price": newest.get("average_price"),
-        "message": newest.get("message"),
+        "orders": letter_rows(document, ORDERS_MAX),
     }

@@ -43,7 +43,7 @@ from benchmarks.installation import (
     symbol_names,
 )
 from module.db.database import Database
-from module.market.market_client import MarketServiceClient
+from module.market.market_client import HELD_S, MarketServiceClient
 from module.model.errors import NotYet
 from module.model.market import Frequency, MarketType
 from module.security.tokens import mint_grant, service_grant
@@ -123,6 +123,7 @@ def measure(trading: Trading, session_id: str, count: int) -> list[Cycle]:
         MarketType.FUTURES,
         token,
         clock,
+        held_s=HELD_S,
     )
     database = Database(trading.settings, "finplatform", 1)
     cycles: list[Cycle] = []

@@ -103,7 +103,7 @@ def results_databases() -> Iterator[tuple[Database, Database]]:
     settings = Settings(data_dir=folder)
     server = EmbeddedPostgres(settings)
     finwatcher = Database(settings, "finwatcher", 3, statement_timeout_ms=STATEMENT_TIMEOUT_MS)
-    finplatform = Database(settings, "finplatform", 1)
+    finplatform = Database(settings, "finplatform", 1, statement_timeout_ms=STATEMENT_TIMEOUT_MS)
     try:
         server.start(ends_with_parent=True)
         migrate_all(settings)

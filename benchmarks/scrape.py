@@ -87,7 +87,6 @@ def _fill(
         "until": BEGIN + timedelta(minutes=minutes),
     }
     with finplatform.transaction() as session:
-        session.execute(text("SET LOCAL statement_timeout = 0"))
         for statement in _FILL:
             session.execute(text(statement), values)
     store = ResultsRepository(finwatcher)

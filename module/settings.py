@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     database_port: int = 5432
     database_user: str = "aifap"
     database_pool_size: int = 5
-    database_statement_timeout_ms: int = 5000
+    database_statement_timeout_ms: int = Field(5000, ge=100)
 
     order_info_store: Literal["file", "postgres"] = Field(
         "file",

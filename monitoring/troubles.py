@@ -54,6 +54,14 @@ class Troubles:
             self.part_failed(name, f"{type(error).__name__}: {error}")
         return None
 
+    def load(self, name: str, work: Callable[[], T]) -> T | None:
+        """The result of `work`; None while Postgres is away (said once) or when it failed."""
+        try:
+            return self.guard_unless_unavailable(name, work)
+        except Unavailable as error:
+            self.say_spooling(error)
+            return None
+
     def part_failed(self, name: str, error: str) -> None:
         """Record it and, unless it has just been told, alert."""
         self.failed.append(name)
@@ -93,4 +101,5 @@ class Troubles:
 
 
 def _subject(session: WatchedSession) -> messages.Subject:
-    return messages.Subject(session.session_id, session.owner_id, session.owner_id, session.market)
+    user = session.owner_name or session.owner_id
+    return messages.Subject(session.session_id, session.owner_id, user, session.market)

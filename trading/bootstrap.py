@@ -37,7 +37,7 @@ from module.launch.host_protocol import (
 )
 from module.launch.processes import ProcessIdentity, identify
 from module.logs import configure_logs
-from module.market.market_client import MarketServiceClient
+from module.market.market_client import HELD_S, MarketServiceClient
 from module.model.errors import AifapError, InvariantViolated, Unavailable
 from module.model.market import Frequency, Instrument, MarketType
 from module.model.results import WatchedSession
@@ -93,7 +93,12 @@ class World:
         """Closed bars, through the market service."""
         spec = self.spec
         return MarketServiceClient(
-            self.settings.market_url, spec.market_id, spec.market, self._token(), self.clock
+            self.settings.market_url,
+            spec.market_id,
+            spec.market,
+            self._token(),
+            self.clock,
+            held_s=0.0 if self.settings.world_clock else HELD_S,
         )
 
     def store(self) -> FileOrderInfoStore | PostgresOrderInfoStore:
@@ -433,7 +438,9 @@ def build_host(settings: Settings) -> SessionHost:
         clock = SystemClock()
         try:
             alerts = build_alerts(settings, database, clock)
-            give_up(SessionRepository(database), alerts, session_id, reason, clock.wall())
+            rows, users = SessionRepository(database), UserRepository(database)
+            now = clock.wall()
+            give_up(rows, lambda owner: users.get(owner).name, alerts, session_id, reason, now)
         finally:
             database.close()
 

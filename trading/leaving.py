@@ -7,6 +7,7 @@ end: protected, failed ─► what is held, in words, for the owner
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -54,9 +55,11 @@ class WayOut:
     def flatten(self, number: int, epoch: int, build: str) -> None:
         """Cancel what waits, close everything, confirm it, do it again if something is left.
 
-        Conflict names what is left after FLAT_TRIES.
+        `number`: the first closing letter's; each further one has the next. Conflict names what
+        is left after FLAT_TRIES.
         """
         self.clear_orders()
+        numbers = itertools.count(number)
         tries = 0
         while tries < FLAT_TRIES:
             snapshot = self._look_well()
@@ -68,7 +71,7 @@ class WayOut:
                 if not snapshot.closable:
                     return
             instruments = self.vigil.outlast(self.exchange.instruments)
-            letter = self.letters.request(self._cycle(), number, epoch)
+            letter = self.letters.request(self._cycle(), next(numbers), epoch)
             inputs = closing_inputs(
                 self.spec.session_id,
                 letter.cycle,

@@ -175,7 +175,6 @@ class _Leader:
             self._vigil.await_watching()
         log.info("processes ready", at_monotonic_s=round(self._clock.monotonic(), 3))
         row = self._vigil.once_postgres_answers(lambda: registry.get(spec.session_id))
-        self._cycles_done = row.cycle
         if row.desired is DesiredState.STOPPED or row.state is SessionState.STOPPING:
             self._vigil.stop_wanted = row.end_state
         first = row.initial_balance is None
@@ -195,6 +194,7 @@ class _Leader:
         self._boundaries.recall(archived)
         self._opening.recall(self._letters.recent())
         self._journal.find_unstored(archived, row.cycle, row.last_boundary)
+        self._cycles_done = max([row.cycle, *(info.number for info in archived)])
         self._watch().at_start()
         log.info("account compared", at_monotonic_s=round(self._clock.monotonic(), 3))
         self._recover(archived)
@@ -316,7 +316,7 @@ class _Leader:
             end_state = wish.end_state
         way_out = self._way_out()
         if end_state is EndState.FLAT:
-            way_out.flatten(self._cycles_done, self._epoch, self._wiring.build)
+            way_out.flatten(self._cycles_done + 1, self._epoch, self._wiring.build)
         held = way_out.what_is_held()
         how = "flat" if held == "nothing" else f"{end_state.value}; held: {held}"
         self._set_state(SessionState.ENDED, f"{reason}; {how}")

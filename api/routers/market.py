@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query, Response
+from starlette.concurrency import run_in_threadpool
 
+from module.market.market_client import HELD_S
 from module.market.service import BarsRequest, MarketService
 from module.model.canonical import instant_text, parse_instant
-from module.model.errors import InvalidInput, InvariantViolated, NotFound
+from module.model.errors import InvalidInput, InvariantViolated, NotFound, NotYet, RateLimited
 from module.model.market import Candle, Frequency, MarketType
 from module.model.money import plain
 from module.security.tokens import bearer_token, read_grant
@@ -29,16 +32,20 @@ def build_router(service: MarketService, token_key: str) -> APIRouter:
     router = APIRouter(prefix="/market", tags=["market"])
 
     @router.get("/bars")
-    def bars(
+    async def bars(
         market_id: str,
         symbols: Annotated[str, Query(max_length=8_000)],
         frequency: str,
         window: int,
         end: str,
         market: str = "futures",
+        wait_s: Annotated[float, Query(ge=0, le=HELD_S)] = 0.0,
         authorization: Annotated[str | None, Header()] = None,
     ) -> Response:
-        """The last `window` closed bars of each symbol that close at or before `end`."""
+        """The last `window` closed bars of each symbol that close at or before `end`.
+
+        While one of them is still to come the request is held, for at most `wait_s` real seconds.
+        """
         read_grant(bearer_token(authorization), token_key)
         _require_market(service, market_id)
         request = BarsRequest(
@@ -48,16 +55,7 @@ def build_router(service: MarketService, token_key: str) -> APIRouter:
             window,
             _instant(end),
         )
-        found = service.bars(request)
-        return _answer(
-            {
-                "market_id": market_id,
-                "market": request.market.value,
-                "frequency": request.frequency.value,
-                "end": instant_text(request.end),
-                "bars": {symbol: _rows(candles) for symbol, candles in found.items()},
-            }
-        )
+        return await _held(service, request, wait_s)
 
     @router.get("/symbols")
     def symbols(
@@ -92,6 +90,42 @@ def build_router(service: MarketService, token_key: str) -> APIRouter:
         )
 
     return router
+
+
+async def _held(service: MarketService, request: BarsRequest, wait_s: float) -> Response:
+    """The bars as soon as the last one is there; NotYet (or RateLimited) after `wait_s`.
+
+    A thread is had only while there is something to do, so that any number may wait.
+    """
+    monotonic = asyncio.get_running_loop().time
+    until_s = monotonic() + wait_s
+    waited = True
+    if wait_s:
+        service.check(request)
+        newest = service.newest(request)
+        if service.waits.are_looked_for(newest):  # a look of its own would find nothing
+            await service.waits.until_there(newest, wait_s)
+    while True:
+        try:
+            return await run_in_threadpool(_bars, service, request)
+        except (NotYet, RateLimited):
+            left_s = until_s - monotonic()
+            if left_s <= 0 or not waited:
+                raise  # what is missing is older: nobody can tell when it comes
+            waited = await service.waits.until_there(service.newest(request), left_s)
+
+
+def _bars(service: MarketService, request: BarsRequest) -> Response:
+    found = service.bars(request)
+    return _answer(
+        {
+            "market_id": service.market_id,
+            "market": request.market.value,
+            "frequency": request.frequency.value,
+            "end": instant_text(request.end),
+            "bars": {symbol: _rows(candles) for symbol, candles in found.items()},
+        }
+    )
 
 
 def _rows(candles: Sequence[Candle]) -> list[list[int | str]]:

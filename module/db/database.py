@@ -33,6 +33,12 @@ DATABASE_NAMES: Final[tuple[DatabaseName, ...]] = ("finplatform", "fin_crypto", 
 
 CONNECT_TIMEOUT_S: Final = 5
 POOL_TIMEOUT_S: Final = 5.0
+# Over TCP each end finds out within a minute that the other one is gone without a word: an idle
+# connection then fails at once, and a machine that vanished holds no lock for hours (leases).
+_KEEPALIVES: Final = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+_SERVERS_KEEPALIVES: Final = "-c tcp_user_timeout=60000 " + " ".join(
+    f"-c tcp_{name}={value}" for name, value in _KEEPALIVES.items()
+)
 TRANSACTION_ATTEMPTS_MAX: Final = 3
 # serialization_failure, deadlock_detected: Postgres undid the whole transaction (E6)
 RETRIED_SQLSTATES: Final = frozenset({"40001", "40P01"})
@@ -45,7 +51,8 @@ class Database:
     """One of the three databases, as one process uses it.
 
     `pool_size` connections at most (default: the setting). Give a path that must not wait for
-    others (orders) a `Database` of its own. `statement_timeout_ms` bounds every statement,
+    others (orders) a `Database` of its own. `statement_timeout_ms` bounds every statement (the
+    server keeps it; where it says nothing for a grace longer, `module.db.silence` ends the wait),
     `pool_timeout_s` (real) the wait for a connection.
     """
 
@@ -101,7 +108,7 @@ class Database:
         """
         session = Session(self.engine(), expire_on_commit=False)
         try:
-            with _translated(self.name):
+            with _translated(self.name, NOTHING_WRITTEN):
                 yield session
                 session.flush()
             self._commit(session)
@@ -116,7 +123,7 @@ class Database:
             expire_on_commit=False,
         )
         try:
-            with _translated(self.name):
+            with _translated(self.name, NOTHING_WRITTEN):
                 yield session
         finally:
             _close(session)
@@ -148,7 +155,7 @@ class Database:
         """
         for attempt in range(1, TRANSACTION_ATTEMPTS_MAX + 1):
             try:
-                with _translated(self.name), self.engine().connect() as connection:
+                with _translated(self.name, MAY_REPEAT), self.engine().connect() as connection:
                     alone = connection.execution_options(isolation_level="AUTOCOMMIT")
                     result = alone.execute(statement, values)
                     return result.all() if result.returns_rows else []
@@ -163,7 +170,7 @@ class Database:
 
         It lives on a connection of its own, which is in no transaction: the work may take long.
         """
-        with _translated(self.name), self.engine().connect() as connection:
+        with _translated(self.name, MAY_REPEAT), self.engine().connect() as connection:
             keeper = connection.execution_options(isolation_level="AUTOCOMMIT")
             values = {"key": key}
             taken = keeper.execute(text("SELECT pg_try_advisory_lock(:key)"), values).scalar_one()
@@ -185,6 +192,9 @@ class Database:
                 self._engine.dispose(close=self._engine_pid == os.getpid())
                 self._engine = None
         self._express.close()
+        from module.db.silence import rest
+
+        rest()
 
     def _commit(self, session: Session) -> None:
         try:
@@ -200,7 +210,7 @@ class Database:
                     f"the answer to a COMMIT in {self.name} was lost ({_first_line(error)}); "
                     "what it wrote may or may not be there: read it back by its key"
                 ) from error
-            raise _unavailable(self.name, error) from error
+            raise _unavailable(self.name, error, NOTHING_WRITTEN) from error
 
     def _connect(self) -> psycopg2.extensions.connection:
         """A connection beside the pool, whose every statement is committed by itself."""
@@ -219,12 +229,18 @@ class Database:
         return connection
 
     def _connect_words(self) -> dict[str, Any]:
+        from module.db.silence import ANSWER_GRACE_S, answered_within
+
+        limit_s = self._statement_timeout_ms / 1000 + ANSWER_GRACE_S
         return {
+            "connection_factory": answered_within(limit_s),
             "connect_timeout": CONNECT_TIMEOUT_S,
+            **_KEEPALIVES,
             "application_name": f"aifap-{os.getpid()}",
             "options": (
                 f"-c statement_timeout={self._statement_timeout_ms}"
                 " -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
+                f" {_SERVERS_KEEPALIVES}"
             ),
         }
 
@@ -260,10 +276,12 @@ class Database:
 
 
 UNDONE_CODE: Final = "transaction-undone"
+NOTHING_WRITTEN: Final = "nothing was written"
+MAY_REPEAT: Final = "what was to be written may be repeated"
 
 
 @contextmanager
-def _translated(name: str) -> Iterator[None]:
+def _translated(name: str, outcome: str) -> Iterator[None]:
     try:
         yield
     except PoolTimeout as error:
@@ -276,7 +294,7 @@ def _translated(name: str) -> Iterator[None]:
             raise
         if _is_undone(error):
             raise _undone(name, error) from error
-        raise _unavailable(name, error) from error
+        raise _unavailable(name, error, outcome) from error
 
 
 def is_about_connection(error: DBAPIError) -> bool:
@@ -306,9 +324,9 @@ def _is_undone(error: DBAPIError) -> bool:
 _ADDRESS = re.compile(r' (?:on socket|at) "[^"]*"(?: \([^)]*\))?(?:, port \d+)?')
 
 
-def _unavailable(name: str, error: DBAPIError) -> Unavailable:
+def _unavailable(name: str, error: DBAPIError, outcome: str) -> Unavailable:
     return Unavailable(
-        f"database {name} does not answer ({_first_line(error)}); nothing was written",
+        f"database {name} does not answer ({_first_line(error)}); {outcome}",
         retry_after_s=1.0,
     )
 

@@ -41,6 +41,7 @@ START_POLL_MS: Final = 50
 START_POLLS_MAX: Final = 1200  # a minute: recovery after a crash included
 STOP_WAIT_MS: Final = 30_000
 KILL_WAIT_MS: Final = 10_000
+SET_UP_ANSWER_S: Final = 120.0  # a copy of a database on a slow disk included
 SHARED_MEMORY_BUSY_TRIES_MAX: Final = 20
 
 SERVER_OPTIONS: Final = (
@@ -140,8 +141,11 @@ class EmbeddedPostgres:
         """A connection in autocommit mode as the cluster's owner; Unavailable if it fails."""
         import psycopg2
 
+        from module.db.silence import answered_within
+
         try:
-            connection = psycopg2.connect(
+            connection: Connection = psycopg2.connect(
+                connection_factory=answered_within(SET_UP_ANSWER_S),
                 host=str(self._socket_folder()),
                 port=self.port,
                 user=SUPERUSER,

@@ -2,14 +2,14 @@
 
 The collector and the request handlers both read here. For each series one caller at a time looks
 for what is missing and asks the source for exactly that; whoever comes second finds it done.
-Nothing is handed out that has not been stored.
+Nothing is handed out that has not been stored. `on_bars` hears what has come into memory.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -44,6 +44,10 @@ class _Shelf:
     edge_asked_until: datetime | None = None
 
 
+def _nobody(series: Series, opened_at: Collection[datetime]) -> None:
+    """Nobody waits for bars."""
+
+
 class CandleBook:
     """Native bars of all series, complete as far as the venue has them."""
 
@@ -57,6 +61,7 @@ class CandleBook:
         self._shelves: OrderedDict[Series, _Shelf] = OrderedDict()
         self._lock = threading.Lock()
         self.unsound_bars = 0
+        self.on_bars: Callable[[Series, Collection[datetime]], None] = _nobody
 
     def bars(self, series: Series, wanted: Stretch, now: datetime) -> list[Candle]:
         """The bars that open in `wanted` and are closed at `now`, oldest first.
@@ -70,6 +75,7 @@ class CandleBook:
             return []
         shelf = self._shelf(series)
         with shelf.lock:
+            held = len(shelf.bars)
             if shelf.known is not None and wanted.until < shelf.known.first:
                 shelf = _Shelf()  # old history passes through without pushing out the present
             if shelf.known is None or not shelf.known.covers(wanted):
@@ -77,8 +83,24 @@ class CandleBook:
             self._fill(series, shelf, wanted, now)
             found = _between(shelf, series, wanted)
             self._trim(series, shelf)
-        self._forget_oldest()
+            has_grown = len(shelf.bars) > held
+        if has_grown:  # counting all shelves costs more than a request that is answered from them
+            self._forget_oldest()
         return found
+
+    def has(self, series: Series, opens_at: datetime) -> bool:
+        """Whether memory holds the bar: it is handed out without asking anybody."""
+        with self._lock:
+            shelf = self._shelves.get(series)
+        return shelf is not None and opens_at in shelf.bars
+
+    def covers(self, series: Series, wanted: Stretch) -> bool:
+        """Whether memory knows all of `wanted`, its newest bar being there."""
+        with self._lock:
+            shelf = self._shelves.get(series)
+        known = None if shelf is None else shelf.known
+        newest = wanted.until - series.frequency.length
+        return known is not None and known.covers(wanted) and self.has(series, newest)
 
     def last_stored(self, series: Series) -> datetime | None:
         """The opening of the newest bar in the store."""
@@ -109,12 +131,15 @@ class CandleBook:
             if wanted.until > known.until:
                 parts.append(Stretch(known.until, wanted.until))
             grown = Stretch(min(wanted.first, known.first), max(wanted.until, known.until))
+        loaded: list[datetime] = []
         for part in parts:
             for candle in self._store.candles(series, part):
                 shelf.bars[candle.opens_at] = candle
+                loaded.append(candle.opens_at)
             for gap in self._store.gaps(series, part):
                 shelf.gaps[gap.stretch.first] = gap
         shelf.known = grown
+        self.on_bars(series, loaded)
 
     def _fill(self, series: Series, shelf: _Shelf, wanted: Stretch, now: datetime) -> None:
         settled_until = floor_to(series.frequency, now - SETTLED_AFTER)
@@ -162,6 +187,7 @@ class CandleBook:
             self._store.save(series, fresh)
             for candle in fresh:
                 shelf.bars[candle.opens_at] = candle
+            self.on_bars(series, [candle.opens_at for candle in fresh])
             oldest = min((candle.opens_at for candle in fresh), default=end)
             # An empty page is a hole as long as a page, or the time before the listing.
             end = oldest if oldest < end else end - limit * length

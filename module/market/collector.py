@@ -244,6 +244,10 @@ class CollectorThread:
         """Begin."""
         self._thread.start()
 
+    def is_alive(self) -> bool:
+        """Whether the thread runs; what it does not know how to mend ends it for good."""
+        return self._thread.is_alive()
+
     def stop(self, timeout_s: float = 10.0) -> None:
         """End the loop and wait for its thread."""
         self._ending.set()

@@ -1,7 +1,9 @@
 """Market data as the engine sees it: `ports.MarketData` over the market service's HTTP.
 
 Reads only, so everything is repeated, bounded: a bar that is not there yet is waited for in world
-time, a busy service too; a service that is restarting is waited for in real time.
+time, a busy service too; a service that is restarting is waited for in real time. Where world time
+is real time the service holds the request until the bar is there; in a stepped world, which stands
+still for as long as anybody is busy, the waiting is done here, on the clock.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ TRIES_MAX: Final = 8
 BACK_OFF_FIRST_S: Final = 0.1
 BACK_OFF_MAX_S: Final = 2.0
 ANSWER_TIMEOUT_S: Final = 60.0
+HELD_S: Final = 2.0
+"""What the service takes at most: short enough for one that is told to end."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -40,12 +44,16 @@ class MarketServiceClient:
         clock: Clock,
         *,
         not_yet_patience: timedelta = NOT_YET_PATIENCE,
+        held_s: float = 0.0,
     ) -> None:
-        """`token` is a session's or a service's grant; `not_yet_patience` is world time."""
+        """`token` is a session's or a service's grant; `not_yet_patience` is world time.
+        `held_s`: real seconds (HELD_S) for which the service may hold a request whose bars are
+        still to come; 0 in a stepped world."""
         self._market_id = market_id
         self._market = market
         self._clock = clock
         self._not_yet_patience = not_yet_patience
+        self._held_s = held_s
         self._http = ServiceHttp(base_url, token, answer_timeout_s=ANSWER_TIMEOUT_S)
 
     def __repr__(self) -> str:
@@ -70,6 +78,7 @@ class MarketServiceClient:
                 "window": str(window),
                 "end": instant_text(end),
             },
+            self._held_s,
         )
         bars = document.get("bars")
         if not isinstance(bars, dict) or set(bars) != set(symbols):
@@ -88,17 +97,24 @@ class MarketServiceClient:
         """Leave no connection open."""
         self._http.close()
 
-    def _read(self, path: str, query: dict[str, str]) -> Mapping[str, object]:
-        """One read, repeated as its errors say; each kind of repeating has its own bound."""
+    def _read(
+        self, path: str, query: dict[str, str], held_max_s: float = 0.0
+    ) -> Mapping[str, object]:
+        """One read, repeated as its errors say; each kind of repeating has its own bound. It may be
+        held by the service for `held_max_s`, within the patience for what is not there yet."""
         began = self._clock.now()
         failed = 0
         while True:
+            asked_s = self._clock.monotonic()
+            held_s = min(held_max_s, self._patience_left_s(began)) if held_max_s else 0.0
+            held = {"wait_s": f"{held_s:.3f}"} if held_s else {}
             try:
-                return _document(self._answer(path, query))
+                return _document(self._answer(path, {**query, **held}))
             except NotYet as error:
                 if self._clock.now() - began >= self._not_yet_patience:
                     raise
-                self._clock.sleep(max(NOT_YET_POLL_S, min(error.retry_after_s or 0.0, 1.0)))
+                if not held_s or self._clock.monotonic() - asked_s < held_s:
+                    self._clock.sleep(max(NOT_YET_POLL_S, min(error.retry_after_s or 0.0, 1.0)))
             except RateLimited as error:
                 wait_s = max(NOT_YET_POLL_S, error.retry_after_s or 1.0)
                 if self._clock.now() + timedelta(seconds=wait_s) - began > RATE_LIMIT_PATIENCE:
@@ -109,6 +125,10 @@ class MarketServiceClient:
                 if failed >= TRIES_MAX:
                     raise
                 self._clock.pause(min(BACK_OFF_MAX_S, BACK_OFF_FIRST_S * 2 ** (failed - 1)))
+
+    def _patience_left_s(self, began: datetime) -> float:
+        left = self._not_yet_patience - (self._clock.now() - began)
+        return max(0.0, left.total_seconds())
 
     def _answer(self, path: str, query: dict[str, str]) -> Answer:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Final
 
 from module.model.market import Candle, Frequency
@@ -29,6 +30,7 @@ def floor_to(frequency: Frequency, when: datetime) -> datetime:
     return when - (when - origin) % _LENGTHS[frequency]
 
 
+@cache
 def native_of(frequency: Frequency) -> Frequency:
     """The native bars that `frequency` is made of: the longest that fit its grid."""
     for native in reversed(NATIVE_FREQUENCIES):

@@ -1,13 +1,15 @@
 """The market service: closed bars of any frequency, made of native ones, never half a bar.
 
-Stands between the HTTP door (`api.routers.market`) and the book of candles. Requests never wait
-for time: what is not there yet is NotYet, and the caller asks again on its own clock.
+Stands between the HTTP door (`api.routers.market`) and the book of candles. No thread waits for
+time: what is not there yet is NotYet, and the caller asks again on its own clock, or is told by
+`waits` when it is there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -23,8 +25,17 @@ from module.market.series import (
     openings,
 )
 from module.market.store import CandleSource, CandleStore
+from module.market.waiting import Bar, BarWaits
 from module.model.canonical import instant_text
-from module.model.errors import InvalidInput, NotFound, NotYet, RateLimited, Unavailable
+from module.model.errors import (
+    InvalidInput,
+    NotFound,
+    NotYet,
+    RateLimited,
+    Rejected,
+    Retryable,
+    Unavailable,
+)
 from module.model.market import Candle, Frequency, MarketType
 from module.model.series import Series, Stretch
 from module.ports import Clock
@@ -88,6 +99,7 @@ class MarketService:
         self._source = PacedSource(source, clock)
         self._clock = clock
         self.book = CandleBook(store, self._source)
+        self.waits = BarWaits(self.book, self.look)
         self._made: dict[Series, dict[datetime, Candle]] = {}
         self._listings: dict[MarketType, _Listing] = {}
         self._watched_at: dict[tuple[MarketType, str], datetime] = {}
@@ -103,7 +115,7 @@ class MarketService:
         InvalidInput for a window that is too large. Retryable errors of gateway and Postgres pass;
         of a budget that is used up it is said to ask again soon, since others fetch the same bars.
         """
-        self._check(request)
+        self.check(request)
         now = self._clock.now()
         frequency = request.frequency
         until = floor_to(frequency, request.end)
@@ -121,7 +133,9 @@ class MarketService:
             return self._closed(line, wanted, now)
 
         try:
-            found = dict(zip(request.symbols, self._threads.map(one, request.symbols), strict=True))
+            others = [s for s in request.symbols if not self._is_at_hand(request, s, wanted)]
+            fetched = dict(zip(others, self._threads.map(one, others), strict=True))
+            found = {s: fetched[s] if s in fetched else one(s) for s in request.symbols}
         except RateLimited as error:
             wait_s = min(error.retry_after_s or RETRY_NO_ROOM_S, RETRY_NO_ROOM_S)
             raise RateLimited(error.message, retry_after_s=wait_s) from error
@@ -135,6 +149,31 @@ class MarketService:
                     retry_after_s=RETRY_NOT_YET_S,
                 )
         return found
+
+    def newest(self, request: BarsRequest) -> frozenset[Bar]:
+        """The native bars that the last bar of each symbol is made of: what `bars` says NotYet
+        for."""
+        frequency = request.frequency
+        until = floor_to(frequency, request.end)
+        native = native_of(frequency)
+        opened_at = openings(native, Stretch(until - frequency.length, until))
+        return frozenset(
+            (Series(self.market_id, request.market, symbol, native), opens_at)
+            for symbol in request.symbols
+            for opens_at in opened_at
+        )
+
+    def look(self, bars: Collection[Bar]) -> None:
+        """Ask for bars that somebody waits for; one that cannot be had now is left for later."""
+        now = self._clock.now()
+
+        def one(bar: Bar) -> None:
+            series, opens_at = bar
+            stretch = Stretch(opens_at, opens_at + series.frequency.length)
+            with contextlib.suppress(Retryable, Rejected):
+                self.book.bars(series, stretch, now)
+
+        list(self._threads.map(one, bars))
 
     def symbols(self, market: MarketType) -> list[str]:
         """Everything that the market lists, sorted; at most ten minutes old."""
@@ -187,6 +226,11 @@ class MarketService:
         self._bound_made(line, found)
         return found
 
+    def _is_at_hand(self, request: BarsRequest, symbol: str, wanted: Stretch) -> bool:
+        """Whether memory has the bars: a thread for them would cost more than it saves."""
+        native = native_of(request.frequency)
+        return self.book.covers(Series(self.market_id, request.market, symbol, native), wanted)
+
     def _bound_made(self, line: Series, just_served: list[Candle]) -> None:
         """Forget what was made long ago: of one line what was not just served, at worst all."""
         with self._lock:
@@ -196,7 +240,8 @@ class MarketService:
             if sum(map(len, self._made.values())) > MADE_BARS_KEPT_MAX:
                 self._made.clear()
 
-    def _check(self, request: BarsRequest) -> None:
+    def check(self, request: BarsRequest) -> None:
+        """InvalidInput for what is never answered: no symbols, too many of them or of bars."""
         if not 1 <= len(request.symbols) <= SYMBOLS_MAX:
             raise InvalidInput(f"symbols: 1 to {SYMBOLS_MAX}, got {len(request.symbols)}")
         if not 1 <= request.window <= WINDOW_MAX:

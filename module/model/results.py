@@ -29,7 +29,8 @@ class GapCause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WatchedSession:
-    """What the finwatcher must know of a session. `targets`: symbol → weight last asked for.
+    """What the finwatcher must know of a session. `targets`: symbol → weight last asked for;
+    `owner_name`: how people know the owner ("" where nobody is told of it).
 
     `base` rule: min(allocated, PV), or PV with `compounding`; `allocated` None: initial balance.
     """
@@ -47,6 +48,7 @@ class WatchedSession:
     is_over: bool
     ended_at: datetime | None
     targets: tuple[tuple[str, Decimal], ...] = ()
+    owner_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,8 +355,9 @@ class StoredProgress:
     """Where a session's stored rows stand: what a watcher that knows nothing of it goes on from.
 
     `kept`: the minutes after `sure_until` (after which it is not yet known for good that each
-    minute has its row or its gap) up to `last_minute` that have one. `curve` are the points after
-    the minute of `state`, the running indicators as last stored.
+    minute has its row or its gap) up to `last_minute` that have one. `unexplained`: those of them
+    whose gap only says that nobody was running. `curve` are the points after the minute of
+    `state`, the running indicators as last stored.
     """
 
     last_minute: datetime | None
@@ -362,3 +365,4 @@ class StoredProgress:
     kept: frozenset[datetime]
     state: Mapping[str, object] | None
     curve: tuple[CurvePoint, ...]
+    unexplained: frozenset[datetime] = frozenset()

@@ -153,6 +153,7 @@ class Host:
         try:
             give_up(
                 ground.postgres.sessions,
+                lambda _owner_id: "the trader",
                 ground.alerts(host),
                 ground.spec.session_id,
                 reason,

@@ -7,6 +7,7 @@ Told first: whoever finds the row failed does not look at the session again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
@@ -44,10 +45,19 @@ class SessionRows(Protocol):
 
 
 def give_up(
-    rows: SessionRows, alerts: AlertSink, session_id: str, reason: str, at: datetime
+    rows: SessionRows,
+    name_of: Callable[[str], str],
+    alerts: AlertSink,
+    session_id: str,
+    reason: str,
+    at: datetime,
 ) -> None:
-    """Tell the owner, and mark the session failed. Unavailable: to be done again later."""
+    """Tell the owner, whose name `name_of` knows by their id, and mark the session failed.
+
+    Unavailable: to be done again later.
+    """
     record = rows.get(session_id)
-    subject = messages.Subject(session_id, record.owner_id, record.owner_id, record.spec.market)
+    user = name_of(record.owner_id)
+    subject = messages.Subject(session_id, record.owner_id, user, record.spec.market)
     alerts.notify(messages.session_given_up(subject, reason, at))
     rows.set_state(session_id, SessionState.FAILED, at, reason=reason)

@@ -18,7 +18,7 @@ from sqlalchemy import select, text, true, tuple_
 from sqlalchemy.orm import Session
 
 from module.db.database import Database
-from module.db.platform_tables import ActiveSession, Cycle
+from module.db.platform_tables import ActiveSession, Cycle, User
 from module.db.repositories.results_writes import drop_gaps, insert_gaps
 from module.db.repositories.session_records import OVER, record_of, watched_session
 from module.db.repositories.unprotected_periods import UnprotectedPeriodRepository
@@ -27,7 +27,7 @@ from module.db.results_tables import portfolio_table
 from module.model.canonical import parse_instant
 from module.model.errors import InvariantViolated
 from module.model.market import MarketType
-from module.model.results import CurvePoint, GapRow, StoredProgress, WatchedSession
+from module.model.results import CurvePoint, GapCause, GapRow, StoredProgress, WatchedSession
 
 SURE_UNTIL: Final = "sure_until"
 """The member of a stored state that says up to which minute nothing is missing."""
@@ -43,14 +43,15 @@ LEFT JOIN LATERAL (SELECT minute FROM result_gaps_1min AS r WHERE r.session_id =
 LEFT JOIN finwatcher_state AS s ON s.session_id = a.session_id
 """
 _KEPT = """
-SELECT a.session_id, array_agg(k.minute)
+SELECT a.session_id, array_agg(k.minute),
+       coalesce(array_agg(k.minute) FILTER (WHERE k.unexplained), CAST(ARRAY[] AS timestamptz[]))
 FROM unnest(CAST(:ids AS text[]), CAST(:first AS timestamptz[]), CAST(:last AS timestamptz[]))
     AS a (session_id, after, until)
 CROSS JOIN LATERAL (
-    SELECT minute FROM {portfolio} AS r
+    SELECT minute, false AS unexplained FROM {portfolio} AS r
     WHERE r.session_id = a.session_id AND r.minute > a.after AND r.minute <= a.until
-    UNION
-    SELECT minute FROM result_gaps_1min AS r
+    UNION ALL
+    SELECT minute, cause = '{not_running}' FROM result_gaps_1min AS r
     WHERE r.session_id = a.session_id AND r.minute > a.after AND r.minute <= a.until
 ) AS k
 GROUP BY a.session_id
@@ -85,7 +86,8 @@ class FleetRepository:
             .lateral("newest")
         )
         query = (
-            select(ActiveSession, targets.c.targets)
+            select(ActiveSession, targets.c.targets, User.name)
+            .join(User, User.user_id == ActiveSession.owner_id)
             .join(targets, true(), isouter=True)
             .where(
                 ActiveSession.state.not_in(OVER) | (ActiveSession.ended_at >= ended_since),
@@ -93,7 +95,10 @@ class FleetRepository:
             .order_by(ActiveSession.started_at, ActiveSession.session_id)
         )
         with self._platform.read() as db:
-            return [watched_session(record_of(row), wanted) for row, wanted in db.execute(query)]
+            return [
+                watched_session(record_of(row), wanted, name)
+                for row, wanted, name in db.execute(query)
+            ]
 
     def unprotected_s(
         self, sessions: Sequence[WatchedSession], until: datetime
@@ -173,7 +178,8 @@ def _progress(
     portfolio = portfolio_table(market).name
 
     def ask(query: str, **values: object) -> Sequence[Any]:
-        return db.execute(text(query.format(portfolio=portfolio, point=_POINT)), values).all()
+        names = {"portfolio": portfolio, "point": _POINT, "not_running": GapCause.NOT_RUNNING.value}
+        return db.execute(text(query.format(**names)), values).all()
 
     ends = ask(_LAST, ids=[session.session_id for session in members])
     spans: dict[str, tuple[datetime, datetime]] = {}
@@ -187,27 +193,30 @@ def _progress(
         at = _instant(document, "minute")
         if at is not None:
             resumed[session_id] = at
-    kept = dict(
-        ask(
+    kept = {
+        session_id: (frozenset(minutes), frozenset(unexplained))
+        for session_id, minutes, unexplained in ask(
             _KEPT,
             ids=list(spans),
             first=[span[0] for span in spans.values()],
             last=[span[1] for span in spans.values()],
         )
-    )
+    }
     curves: dict[str, list[CurvePoint]] = defaultdict(list)
     for session_id, *point in ask(_CURVE, ids=list(resumed), first=list(resumed.values())):
         curves[session_id].append(CurvePoint(*point))
-    return {
-        session_id: StoredProgress(
+    progress = {}
+    for session_id, last, document in ends:
+        minutes, unexplained = kept.get(session_id, (frozenset(), frozenset()))
+        progress[session_id] = StoredProgress(
             last_minute=last,
             sure_until=sure[session_id],
-            kept=frozenset(kept.get(session_id, ())),
+            kept=minutes,
             state=document,
             curve=tuple(curves[session_id]),
+            unexplained=unexplained,
         )
-        for session_id, last, document in ends
-    }
+    return progress
 
 
 def _instant(document: Mapping[str, object] | None, name: str) -> datetime | None:

@@ -143,7 +143,9 @@ def cycle_of(row: Cycle) -> CycleRecord:
     )
 
 
-def watched_session(record: SessionRecord, targets: Mapping[str, Any] | None) -> WatchedSession:
+def watched_session(
+    record: SessionRecord, targets: Mapping[str, Any] | None, owner_name: str = ""
+) -> WatchedSession:
     """The session as the finwatcher sees it, with the targets of a cycle."""
     spec = record.spec
     return WatchedSession(
@@ -160,6 +162,7 @@ def watched_session(record: SessionRecord, targets: Mapping[str, Any] | None) ->
         is_over=record.state.is_over,
         ended_at=record.ended_at,
         targets=_weights(targets),
+        owner_name=owner_name,
     )
 
 

@@ -10,15 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import text
 
 from module.db.database import Database
-from module.db.platform_tables import Cycle, OrderInfoMirror
 from module.db.repositories.unprotected_periods import UnprotectedPeriodRepository
 from module.model.money import parse_decimal
 from module.model.results import PlannedOrder, WatchedSession
 
 CYCLES_MAX = 200
+# One statement, spelled out: a pass asks it of every session that has just traded.
+_LEGS = text(
+    """
+    (SELECT order_info -> 'legs' FROM cycles
+     WHERE session_id = :session AND boundary BETWEEN :since AND :until AND order_info IS NOT NULL
+     ORDER BY boundary DESC LIMIT :cycles)
+    UNION ALL
+    SELECT document -> 'legs' FROM order_info WHERE session_id = :session
+    """
+)
 
 
 def planned_orders(
@@ -26,22 +35,10 @@ def planned_orders(
 ) -> dict[str, PlannedOrder]:
     """The orders of the cycles of [since, until] (the newest 200), and of the one that is under
     way, by the exchange's order id."""
-    ended = (
-        select(Cycle.order_info["legs"])
-        .where(
-            Cycle.session_id == session.session_id,
-            Cycle.boundary.between(since, until),
-            Cycle.order_info.is_not(None),
-        )
-        .order_by(Cycle.boundary.desc())
-        .limit(CYCLES_MAX)
-    )
-    current = select(OrderInfoMirror.document["legs"]).where(
-        OrderInfoMirror.session_id == session.session_id
-    )
+    asked = {"session": session.session_id, "since": since, "until": until}
     found: dict[str, PlannedOrder] = {}
     with database.read() as db:
-        for legs in (*db.scalars(ended), *db.scalars(current)):
+        for legs in db.scalars(_LEGS, {**asked, "cycles": CYCLES_MAX}):
             found.update(orders_of_legs(legs))
     return found
 

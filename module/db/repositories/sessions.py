@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from module.db.database import Database
-from module.db.platform_tables import Account, ActiveSession, Cycle
+from module.db.platform_tables import Account, ActiveSession, Cycle, User
 from module.db.repositories import session_watch
 from module.db.repositories.audit import AuditEntry, add_audit
 from module.db.repositories.order_info import read_letter, write_letter
@@ -351,14 +351,17 @@ class SessionRepository:
         """The session as the finwatcher sees it; `targets` are those of the latest cycle that has
         any."""
         record = self.get(session_id)
+        targets = (
+            select(Cycle.targets)
+            .where(Cycle.session_id == session_id, Cycle.targets.is_not(None))
+            .order_by(Cycle.boundary.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
         with self._database.read() as session:
-            targets = session.scalars(
-                select(Cycle.targets)
-                .where(Cycle.session_id == session_id, Cycle.targets.is_not(None))
-                .order_by(Cycle.boundary.desc())
-                .limit(1)
-            ).first()
-        return watched_session(record, targets)
+            query = select(User.name, targets).where(User.user_id == record.owner_id)
+            name, wanted = session.execute(query).one()
+        return watched_session(record, wanted, name)
 
     def planned_orders(
         self, session: WatchedSession, since: datetime, until: datetime

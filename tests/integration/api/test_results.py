@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
 from api.session_views import live_document
 from module.db.repositories.users import UserRecord
+from module.db.results_upkeep import ResultsUpkeep, Retention
 from module.model.market import MarketType
 from module.model.results import GapCause, GapRow, MinuteRows
 from tests.fakes.asgi_client import AsgiClient
-from tests.fakes.measured_curves import NOON, indicator_row, portfolio_row, symbol_row
+from tests.fakes.measured_curves import (
+    MINUTE,
+    NOON,
+    indicator_row,
+    portfolio_row,
+    store_curve,
+    symbol_row,
+)
+from tests.fakes.measured_run import START, add_session, read_csv
 from tests.fakes.platform import FakePlatform
 
+DAYS = "portfolio?start=2025-03-01T00:00:00Z&end=2026-09-01T00:00:00Z&resolution=1d"
 SEED_FIELDS = {
     "tradeType": "futures",
     "strategy_name": "momentum",
@@ -145,3 +156,34 @@ def test_the_live_document_joins_session_result_and_letter(
         "filled",
         "61000.1",
     )
+
+
+def test_days_are_answered_after_their_minutes_are_gone(platform: FakePlatform) -> None:
+    _, client = platform.person("archivist")
+    old = add_session(platform, "archivist", over=True)
+    new = add_session(platform, "archivist", started_at=START + timedelta(days=500))
+    worth = (10_010, 10_020, 9_990, 10_400, 10_360)
+    store_curve(
+        platform.doors.results,
+        old,
+        [(START + n * MINUTE, Decimal(pv), Decimal(0)) for n, pv in enumerate(worth, start=1)],
+    )
+    store_curve(platform.doors.results, new, [(new.started_at, Decimal(10_000), Decimal(0))])
+    path = f"/results/{old.session_id}"
+    before = client.get(f"{path}/{DAYS}").json()["rows"]
+    assert [(row["minute"], row["minutes"], row["current_pv"]) for row in before] == [
+        ("2025-03-04T00:00:00Z", 3, "9990"),
+        ("2025-03-04T00:02:00Z", 2, "10360"),
+    ]
+    indicators = client.get(f"{path}/{DAYS.replace('portfolio', 'indicators')}").json()["rows"]
+
+    finplatform, finwatcher, *_ = platform.databases
+    report = ResultsUpkeep(finwatcher, finplatform, Retention()).run(new.started_at + MINUTE)
+
+    assert report.expired_sessions == 1
+    assert client.get(f"{path}/{DAYS.replace('1d', '1m')}").json()["rows"] == []
+    assert client.get(f"{path}/{DAYS}").json()["rows"] == before
+    found = client.get(f"{path}/{DAYS.replace('portfolio', 'indicators')}").json()["rows"]
+    assert found == indicators
+    table = read_csv(client.get(f"{path}/{DAYS}&format=csv&columns=current_pv"))
+    assert [row["current_pv"] for row in table] == ["9990", "10360"]

@@ -285,6 +285,7 @@ def test_one_cycle_in_detail_by_number_boundary_or_latest(run: Run) -> None:
     assert (leg["case"], leg["state"], leg["orders"][0]["average_price"]) == (
         "new", "filled", "61006.1",
     )  # fmt: skip
+    assert (leg["filled_size"], leg["average_price"]) == ("0.037", "61006.1")  # of its newest order
     assert "inputs" not in by_number
     full = run.client.get(f"{run.path}/cycles/1?inputs=true").json()["cycle"]
     assert full["inputs"] == {"much": "that is long"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -13,14 +13,15 @@ from sqlalchemy import text
 
 from api.problems import install_problems
 from api.routers.market import build_router
+from module.clock import SystemClock
 from module.db.database import Database
 from module.db.embedded import EmbeddedPostgres
 from module.db.repositories.candles import PostgresCandles
 from module.market.collector import Collector
 from module.market.gateway_source import GatewayCandles
-from module.market.market_client import MarketServiceClient
+from module.market.market_client import HELD_S, MarketServiceClient
 from module.market.service import MarketService
-from module.model.canonical import canonical_json, parse_instant
+from module.model.canonical import canonical_json, instant_text, parse_instant
 from module.model.errors import (
     InvalidInput,
     NotFound,
@@ -35,6 +36,7 @@ from module.model.series import Series, Stretch
 from module.security.tokens import mint_grant, service_grant, session_grant
 from module.settings import Settings
 from module.wire.model_codec import to_document
+from module.wire.service_http import ServiceHttp
 from tests.fakes.market_data import ArithmeticVenue, HandClock, at, made_candle
 from tests.fakes.serving import served
 
@@ -63,6 +65,32 @@ class Bench:
 
     def client_with(self, token: str, market_id: str = MARKET_ID) -> MarketServiceClient:
         return MarketServiceClient(self.url, market_id, MarketType.FUTURES, token, self.clock)
+
+    def patient_client(self, url: str = "") -> tuple[MarketServiceClient, SleeplessClock]:
+        """In real time, where the service holds what is still to come; and its clock."""
+        clock = SleeplessClock()
+        token = mint_grant(session_grant("a-1", "s-1", "u-1"), KEY)
+        client = MarketServiceClient(
+            url or self.url,
+            MARKET_ID,
+            MarketType.FUTURES,
+            token,
+            clock,
+            not_yet_patience=timedelta(seconds=60),
+            held_s=HELD_S,
+        )
+        return client, clock
+
+
+class SleeplessClock(SystemClock):
+    """Real time, which the client has no reason to let pass itself; `slept_s` says that it did."""
+
+    def __init__(self) -> None:
+        self.slept_s: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.slept_s.append(seconds)
+        super().sleep(seconds)
 
 
 def _gateway(venue: ArithmeticVenue) -> FastAPI:
@@ -140,6 +168,58 @@ def test_the_client_gives_up_after_five_world_seconds(bench: Bench) -> None:
     assert timedelta(seconds=5) <= waited < timedelta(seconds=5.2)
 
 
+def test_a_late_bar_ends_the_request_that_the_service_holds_for_it(bench: Bench) -> None:
+    bench.venue.late_by = timedelta(seconds=90)
+    client, clock = bench.patient_client()
+    found: list[datetime] = []
+
+    def ask() -> None:
+        bars = client.closed_bars(["BTCUSDT", "ETHUSDT"], Frequency.MINUTE_5, 2, NOW)
+        found.extend(candles[-1].closes_at for candles in bars.values())
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while not len(bench.service.waits):
+        threading.Event().wait(0.001)
+    bench.venue.late_by = timedelta(0)
+    bench.clock.sleep(1)
+    for thread in threads:
+        thread.join(timeout=60)
+    client.close()
+    assert found == [NOW, NOW] * 3
+    assert clock.slept_s == []
+
+
+def test_a_request_is_held_for_seconds_at_most(bench: Bench) -> None:
+    query = {"market_id": MARKET_ID, "symbols": "BTCUSDT", "frequency": "1m", "window": "1"}
+    token = mint_grant(session_grant("a-1", "s-1", "u-1"), KEY)
+    for wait_s in (str(HELD_S + 0.1), "nan", "-1"):
+        answer = ServiceHttp(bench.url, token).call(
+            "GET", "/market/bars", query={**query, "end": instant_text(NOW), "wait_s": wait_s}
+        )
+        assert answer.status == 422, wait_s
+
+
+def test_the_client_asks_again_when_the_service_ends_while_it_holds(bench: Bench) -> None:
+    calls: list[str] = []
+    app = FastAPI()
+
+    @app.get("/market/bars")
+    def bars(wait_s: float) -> Response:
+        calls.append("held" if wait_s else "not held")
+        if len(calls) == 1:
+            return Response(b"{", headers={"content-length": "99"})  # it ended in the middle
+        rows = {"BTCUSDT": [[0, "1", "1", "1", "1", "1"]]}
+        return Response(canonical_json({"bars": rows}), media_type="application/json")
+
+    with served() as serve:
+        client, _ = bench.patient_client(serve(app))
+        assert client.closed_bars(["BTCUSDT"], Frequency.MINUTE_1, 1, NOW)["BTCUSDT"]
+        client.close()
+    assert calls == ["held", "held"]
+
+
 def test_unknown_symbols_wrong_markets_and_bad_words_are_told_apart(bench: Bench) -> None:
     with pytest.raises(NotFound, match="NOPEUSDT"):
         bench.client.closed_bars(["NOPEUSDT"], Frequency.MINUTE_1, 2, NOW)
@@ -196,7 +276,8 @@ def test_E3_postgres_killed_in_the_middle_of_collecting_loses_no_bar(
 
     def collect() -> None:
         try:
-            while not stop.is_set():
+            # a restart is a few hundred minutes long, not the days after which nobody follows them
+            while not stop.wait(0.02):
                 bench.clock.sleep(60)
                 collector.collect()
                 started.set()

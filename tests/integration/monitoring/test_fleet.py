@@ -146,6 +146,8 @@ def test_one_pass_writes_what_each_sessions_own_finwatcher_would_have_written(
         account.all_closed.append(closed(1, NOON - timedelta(seconds=5), "3.25"))
     assert place.step().measured == 2
     own = place.watched("bbbb")
+    assert place.store.sessions(NOON) == [place.watched("aaaa"), own]
+    assert own.owner_name == "ada"
     theirs = place.results.latest(place.watched("aaaa"))
     with place.finwatcher.transaction() as db:
         for table in ("futures_portfolio_result_1min", "finwatcher_state"):

@@ -47,16 +47,18 @@ class Happened:
 
 def test_D17_the_owner_is_told_and_then_the_row_says_that_it_is_over() -> None:
     happened = Happened()
-    give_up(happened, happened, SESSION, "its leader ended 6 times within ten minutes", NOON)
+    why = "its leader ended 6 times within ten minutes"
+    give_up(happened, {"owner": "Ada"}.__getitem__, happened, SESSION, why, NOON)
     alert, state = happened.events
     assert isinstance(alert, Alert)
     assert (alert.severity, alert.session_id, alert.owner_id) == ("critical", SESSION, "owner")
-    assert "its leader ended 6 times within ten minutes" in dict(alert.lines).values()
-    assert state == (SESSION, SessionState.FAILED, "its leader ended 6 times within ten minutes")
+    assert why in dict(alert.lines).values()
+    assert dict(alert.lines)["User"] == "Ada"
+    assert state == (SESSION, SessionState.FAILED, why)
 
 
 def test_D17_without_postgres_nothing_is_told_twice_it_is_done_later() -> None:
     happened = Happened(away=True)
     with pytest.raises(Unavailable):
-        give_up(happened, happened, SESSION, "why", NOON)
+        give_up(happened, {"owner": "Ada"}.__getitem__, happened, SESSION, "why", NOON)
     assert happened.events == []

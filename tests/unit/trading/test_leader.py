@@ -146,6 +146,9 @@ def test_I21_a_close_that_was_refused_is_tried_again_under_another_id(session: S
     session.lead()
     assert session.exchange.snapshot().positions == ()
     assert session.registry.row.state is SessionState.ENDED
+    # each letter of the session is named by a number of its own, the closing ones too
+    assert [letter.number for letter in session.letters()] == [1, 2, 3]
+    assert session.registry.row.cycle == 3
 
 
 def test_I21_an_account_that_cannot_be_made_flat_says_what_is_left(session: Session) -> None:

@@ -537,6 +537,8 @@ def test_D16_a_close_all_that_was_killed_is_finished_by_the_next_leader(dies_at:
         session.crashes.forgive()
         assert session.exchange.snapshot().positions == ()
         assert session.registry.row.state is SessionState.ENDED
+        numbers = {letter.cycle: letter.number for letter in session.letters()}
+        assert sorted(numbers.values()) == list(range(1, len(numbers) + 1))
         session.exchange.require_exactly_once()
 
 
