@@ -14,7 +14,7 @@ RUN_OPTIONS := $(if $(CANDLES),--candles "$(CANDLES)") $(if $(CYCLES),--cycles $
 	$(if $(DATA),--data "$(DATA)") $(if $(MARKET),--market $(MARKET)) \
 	$(if $(MODE),--trade-mode $(MODE)) $(if $(VOLATILITY),--target-volatility $(VOLATILITY))
 
-.PHONY: run up test check contract panels bench simulate self-check minutes mutation clean install lock
+.PHONY: run up test check contract panels prometheus bench simulate self-check minutes mutation clean install lock
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
@@ -64,6 +64,12 @@ contract: $(STAMP)
 # PAGES=<folder>: the boards as plain pages, too.
 panels: $(STAMP)
 	@$(BIN)/python -m tests.integration.dashboards.report $(if $(PAGES),--pages "$(PAGES)")
+
+# A whole installation read by a real Prometheus for some minutes: every panel's query there, every
+# series, every alert rule. Skips, saying so, where no Prometheus is installed. MINUTES_READ=4
+MINUTES_READ ?= 4
+prometheus: $(STAMP)
+	@$(BIN)/python -m tests.integration.telemetry.report --minutes $(MINUTES_READ)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

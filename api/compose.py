@@ -46,10 +46,12 @@ def build_wiring(settings: Settings) -> ApiWiring:
     background: list[Background] = []
     gateway = market = platform = None
     probes: dict[str, Callable[[], bool | None]] = {"postgres": finplatform.ping}
+    neighbours: dict[str, Callable[[], bool | None]] = {}
+    vital: dict[str, Callable[[], bool]] = {}
     if "gateway" in settings.services:
         gateway = _gateway(settings, finplatform, clock)
         background.append(gateway)
-        probes["protection"] = gateway.is_alive
+        probes["protection"] = vital["protection"] = gateway.is_alive
     if "market" in settings.services:
         from module.db.repositories.candles import PostgresCandles
         from module.market.collector import PARTICIPANT, CollectorThread
@@ -61,12 +63,12 @@ def build_wiring(settings: Settings) -> ApiWiring:
         token = mint_grant(service_grant("market"), settings.secret("token_key"))
         source = GatewayCandles(settings.gateway_url, settings.market_id, token)
         market = MarketService(settings.market_id, store, source, clock)
-        background.append(
-            CollectorThread(market, store, lambda: build_clock(settings, PARTICIPANT))
-        )
+        collector = CollectorThread(market, store, lambda: build_clock(settings, PARTICIPANT))
+        background.append(collector)
         probes["market"] = market.ready
+        vital["collector"] = collector.is_alive
     if "platform" in settings.services:
-        platform = _platform(settings, finplatform, clock, probes, background)
+        platform = _platform(settings, finplatform, clock, neighbours, background)
     return ApiWiring(
         settings=settings,
         clock=clock,
@@ -74,6 +76,8 @@ def build_wiring(settings: Settings) -> ApiWiring:
         services=Services(gateway=gateway, market=market),
         token_key=settings.secret("token_key"),
         probes=probes,
+        neighbours=neighbours,
+        vital=vital,
         background=tuple(background),
     )
 
@@ -96,7 +100,7 @@ def _platform(
     settings: Settings,
     finplatform: Database,
     clock: SystemClock,
-    probes: dict[str, Callable[[], bool | None]],
+    neighbours: dict[str, Callable[[], bool | None]],
     background: list[Background],
 ) -> Platform:
     from api.preview_wiring import GatewayPreviews
@@ -115,8 +119,9 @@ def _platform(
     admin = GatewayAdmin(settings.gateway_url, token)
     alerts = build_alerts(settings, finplatform, clock)
     background.append(build_dispatcher(settings, AlertRepository(finplatform), RealClock(), alerts))
-    probes["gateway"] = admin.ready
-    probes["session-host"] = launcher.host_answers
+    # Without them much still works, the page and a wish to stop first of all.
+    neighbours["gateway"] = admin.ready
+    neighbours["session-host"] = launcher.host_answers
     return Platform(
         finplatform=finplatform,
         finwatcher=Database(settings, "finwatcher"),

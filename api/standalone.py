@@ -14,11 +14,12 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
@@ -95,9 +96,9 @@ class Standalone:
         require_free(HOST, self._options.port, "--port")
         # What a killed installation left: its host and sessions know the old addresses.
         LocalLauncher(self.settings, self._clock).shut_down()
+        gateway, market = self._port_again("gateway_url"), self._port_again("market_url")
         self._start_postgres()
         self._start_simulator()
-        gateway, market = free_port(), free_port()
         self._save(
             gateway_url=f"http://{HOST}:{gateway}",
             market_url=f"http://{HOST}:{market}",
@@ -187,6 +188,18 @@ class Standalone:
             EmbeddedPostgres(self.settings).start(ends_with_parent=True)
             self._postgres_runs = True
         migrate_all(self.settings)
+
+    def _port_again(self, name: str) -> int:
+        """The port of this service when the folder's installation last ran, so that whoever reads
+        its metrics finds it again; another one while somebody has that."""
+        path = self._data / "settings.json"
+        if path.exists():
+            port = urlsplit(str(json.loads(path.read_text()).get(name, ""))).port
+            with suppress(Unavailable):
+                if port:
+                    require_free(HOST, port, "--data")
+                    return port
+        return free_port()
 
     def _free_dashboard_port(self) -> int:
         """The port that was asked for; 0, said aloud, while somebody else has it."""

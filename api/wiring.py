@@ -108,7 +108,9 @@ class ApiWiring:
 
     `platform` is None in a process that opens no doors for people. `token_key` signs the grants
     that `services` ask for. `probes` are what `/health/ready` asks besides Postgres: each returns,
-    or raises or returns False. `background` starts with the application and ends with it.
+    or raises or returns False; `neighbours` are told there too, and decide nothing. `vital` is what
+    `/health/live` asks: whether the threads live without which the process is of no use.
+    `background` starts with the application and ends with it.
     """
 
     settings: Settings
@@ -117,4 +119,6 @@ class ApiWiring:
     services: Services = Services()
     token_key: str = field(default="", repr=False)
     probes: Mapping[str, Callable[[], bool | None]] = field(default_factory=dict)
+    neighbours: Mapping[str, Callable[[], bool | None]] = field(default_factory=dict)
+    vital: Mapping[str, Callable[[], bool]] = field(default_factory=dict)
     background: tuple[Background, ...] = ()

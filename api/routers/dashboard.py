@@ -53,6 +53,7 @@ _FILES: Final = _read_files()
 
 
 @router.get("/", include_in_schema=False)
+@router.get("/dashboard", include_in_schema=False)
 async def get_root() -> Response:
     """The page is elsewhere."""
     return RedirectResponse("/dashboard/")

@@ -23,21 +23,26 @@ class Board:
     def __init__(self, wiring: ApiWiring) -> None:
         self.requests = RequestMetrics(wiring.clock)
         self._wiring = wiring
-        self._began_s = wiring.clock.monotonic()
         self._installation: InstallationMetrics | None = None
         platform = wiring.platform
         if platform is not None:
+            from api.telemetry.finwatchers import WatchNotes
             from api.telemetry.installation import InstallationMetrics
             from api.telemetry.running_totals import RunningTotals
             from module.db.repositories.installation_counts import InstallationCounts
             from module.db.repositories.installation_numbers import InstallationNumbers
+            from module.files.watch_note import passes_folder
 
+            settings = wiring.settings
             databases = (platform.finplatform, platform.finwatcher)
             self._installation = InstallationMetrics(
                 InstallationNumbers(*databases),
                 InstallationCounts(*databases),
                 RunningTotals(shared_folder()),
                 wiring.clock,
+                WatchNotes(
+                    settings.data_dir, passes_folder(settings.data_dir, settings.finwatcher_dir)
+                ),
             )
 
     def spell(self) -> bytes:
@@ -60,11 +65,6 @@ class Board:
             "Which program this is.",
             {(version("aifap"), doors): 1},
             ("version", "services"),
-        )
-        yield gauge(
-            "aifap_uptime_seconds",
-            "Real time since this process was built.",
-            wiring.clock.monotonic() - self._began_s,
         )
         disk = shutil.disk_usage(wiring.settings.data_dir)
         yield gauge("aifap_data_free_bytes", "Free space of the data folder's disk.", disk.free)

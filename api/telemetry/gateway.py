@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from api.telemetry.samples import counter, gauge, histogram
 from module.exchange.venue import EndpointClass, Priority
 from module.gateway.numbers import REQUEST_BOUNDS_S, GatewayNumbers
 from module.gateway.spool import BYTES_MAX
 from module.model.orders import Outcome
+
+OUTCOMES: Final = ("answered", "limited", "failed", "lost")
+"""What may become of a request to an exchange. Each is told from the start: the first failure is
+then a step from zero, and not a line that begins with one, which no rate sees."""
 
 
 def gateway_metrics(numbers: GatewayNumbers) -> Iterator[object]:
@@ -69,6 +74,15 @@ def _protection(numbers: GatewayNumbers) -> Iterator[object]:
 
 
 def _exchange(numbers: GatewayNumbers) -> Iterator[object]:
+    ended = dict.fromkeys(OUTCOMES, 0)
+    for (_, outcome), spread in numbers.counts.requests.items():
+        ended[outcome] = ended.get(outcome, 0) + sum(spread.counts)
+    yield counter(
+        "aifap_exchange_requests",
+        "Requests to exchanges by what became of them.",
+        {(outcome,): count for outcome, count in ended.items()},
+        ("outcome",),
+    )
     yield histogram(
         "aifap_exchange_request_seconds",
         "Requests to exchanges, by endpoint and what became of them.",

@@ -28,6 +28,7 @@ from module.model.errors import Unavailable
 from module.model.results import GapCause
 
 if TYPE_CHECKING:
+    from api.telemetry.finwatchers import WatchNotes
     from module.ports import Clock
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ KEPT_S: Final = 5.0
 """So long an answer is repeated, whoever asks how often."""
 CYCLE_STATES: Final = ("done", "skipped", "dropped")
 OTHER: Final = "other"
+CHANNELS: Final = ("slack", "discord")
+NOT_ARRIVED: Final = ("pending", "sending", "dead")
 MARKETS: Final = ("futures", "spot")
 COUNTED_AFTER: Final = tuple(
     timedelta(seconds=seconds) for seconds in (5, 2 * 60, 20 * 60, 6 * 3600)
@@ -62,11 +65,14 @@ class InstallationMetrics:
         counts: InstallationCounts,
         totals: RunningTotals,
         clock: Clock,
+        notes: WatchNotes | None = None,
     ) -> None:
         self._numbers = numbers
         self._counts = counts
         self._totals = totals
         self._clock = clock
+        self._notes = notes
+        self._watched: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._kept: list[object] = []
         self._kept_until_s = float("-inf")
@@ -102,8 +108,9 @@ class InstallationMetrics:
         minutes = ask("finwatcher", lambda: self._numbers.minutes(running, now))
         cycles = ask("finplatform", lambda: self._cycles(now)) if platform is not None else None
         measured = None
+        if platform is not None:
+            self._watched = watched = platform.watched
         if platform is not None and minutes is not None:
-            watched = platform.watched
             measured = ask("finwatcher", lambda: self._measured(watched, now))
         labels = ("database",)
         yield gauge("aifap_postgres_up", "1 while a database answers.", answered, labels)
@@ -119,6 +126,8 @@ class InstallationMetrics:
             yield from _cycles(*cycles)
         if measured is not None:
             yield from _measured(*measured)
+        if self._notes is not None:
+            yield from self._notes.families(self._watched, now)
 
     def _cycles(self, now: datetime) -> tuple[Totals, Totals]:
         counts, totals = self._counts, self._totals
@@ -193,10 +202,14 @@ def _cycles(ended: Totals, timings: Totals) -> Iterator[object]:
 
 
 def _alerts(numbers: PlatformNumbers) -> Iterator[object]:
+    told: dict[tuple[str, ...], float] = {
+        (channel, state): 0 for channel in CHANNELS for state in NOT_ARRIVED
+    }
+    told.update(numbers.alerts)  # zeros are told too: the first dead message is then a change
     yield gauge(
         "aifap_alert_deliveries",
         "Messages to people that have not arrived: pending, sending, dead.",
-        numbers.alerts,
+        told,
         ("channel", "state"),
     )
     yield gauge(

@@ -10,6 +10,7 @@ them), so that whichever is asked answers for all; a worker that died stays coun
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from pathlib import Path
@@ -74,6 +75,13 @@ class RequestMetrics:
             registry=self._registry,
             multiprocess_mode="livesum",
         )
+        self.began = Gauge(
+            "aifap_start_time_seconds",
+            "When this service began, in seconds since 1970, real time.",
+            registry=self._registry,
+            multiprocess_mode="min",  # its first worker did
+        )
+        self.began.set(clock.wall().timestamp())
         self.lag = Histogram(
             "aifap_event_loop_lag_seconds",
             "How late the event loop of a worker was with what was due.",
@@ -93,9 +101,23 @@ class RequestMetrics:
         from prometheus_client import CollectorRegistry
         from prometheus_client.multiprocess import MultiProcessCollector
 
+        _forget_the_dead(Path(os.environ[SHARED_FOLDER]))
         whole = CollectorRegistry()
         MultiProcessCollector(whole)  # type: ignore[no-untyped-call]  # it registers itself
         return whole
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """What workers that are gone had under way ended with them. Their counters stay."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    for path in folder.glob("gauge_live*.db"):
+        pid = int(path.stem.rpartition("_")[2])
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            with contextlib.suppress(FileNotFoundError):  # another worker was asked, too
+                mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
 
 
 class Metered:
@@ -129,6 +151,7 @@ class Metered:
             route = str(getattr(scope.get("route"), "path", UNMATCHED))
             method = scope["method"] if scope["method"] in METHODS else "OTHER"
             metrics.answered.labels(route, method, f"{status // 100}xx").inc()
+            metrics.answered.labels(route, method, "5xx")  # told as 0: a first failure is a step
             elapsed_s = metrics.clock.monotonic() - began_s if took_s is None else took_s
             metrics.seconds.labels(route, method).observe(elapsed_s)
 

@@ -15,6 +15,7 @@ from dashboards.grafana.panels import (
     Panel,
     Query,
     Row,
+    bars,
     columns_in,
     lines,
     number,
@@ -188,7 +189,7 @@ def board() -> Board:
             Row(8, (_not_done(),)),
             Row(8, _writes(), "Orders and other writes"),
             Row(8, (_not_taken(), _unprotected())),
-            Row(8, _gaps(), "Measured minutes"),
+            Row(8, (_gaps(),), "Measured minutes"),
             Row(8, (_gap_table(), _silent())),
             Row(9, (_alerts(), _commands()), "Alerts and commands"),
             *services.rows(),
@@ -198,55 +199,62 @@ def board() -> Board:
 
 
 def _numbers() -> tuple[Panel, ...]:
-    def count(title: str, description: str, sql: str, width: int, *, bad: bool = True) -> Panel:
-        return number(
-            title,
-            description,
-            Query(sql, SESSIONS),
-            width,
-            decimals=0,
-            steps=BAD_ABOVE_ZERO if bad else ((BLUE, None),),
-        )
-
-    return (
-        count("Sessions", "By state, as the database has them now.", STATES, 7, bad=False),
-        count("Cycles", "In the time range.", CYCLES_COUNTED, 5, bad=False),
-        count("Writes", "That the exchange refused, or whose fate is open.", WRITES_COUNTED, 4),
-        count("Alerts", "In the time range, the platform's own among them.", ALERTS_COUNTED, 4),
-        number(
+    bad, plain = BAD_ABOVE_ZERO, ((BLUE, None),)
+    numbers = (
+        ("Sessions", "By state, as the database has them now.", Query(STATES, SESSIONS), 7, plain),
+        ("Cycles", "In the time range.", Query(CYCLES_COUNTED, SESSIONS), 5, plain),
+        (
+            "Writes",
+            "That the exchange refused, or whose fate is open.",
+            Query(WRITES_COUNTED, SESSIONS),
+            4,
+            bad,
+        ),
+        (
+            "Alerts",
+            "In the time range, the platform's own among them.",
+            Query(ALERTS_COUNTED, SESSIONS),
+            4,
+            bad,
+        ),
+        (
             "Missing minutes",
             "Minutes of sessions that nobody could measure; each has its cause.",
             Query(GAPS_COUNTED),
             4,
-            decimals=0,
-            steps=BAD_ABOVE_ZERO,
+            bad,
         ),
+    )
+    return tuple(
+        number(title, told, query, width, decimals=0, steps=steps)
+        for title, told, query, width, steps in numbers
     )
 
 
 def _cycles() -> tuple[Panel, ...]:
     return (
-        lines(
+        bars(
             "Cycles by state",
             "How many boundaries were traded, skipped or dropped.",
-            Query(CYCLES_BY_STATE, SESSIONS, "time_series"),
+            _over_time(CYCLES_BY_STATE),
             12,
-            decimals=0,
-            draw="bars",
-            stacked=True,
-            spans_holes=True,
         ),
-        lines(
+        _milliseconds(
             "Own time of a cycle",
             "From the boundary's bar to the end of trading, in real milliseconds: median, 99 of "
             "100, slowest.",
-            Query(CYCLE_TIMES, SESSIONS, "time_series"),
-            12,
-            unit="ms",
-            decimals=0,
-            spans_holes=True,
+            CYCLE_TIMES,
         ),
     )
+
+
+def _over_time(sql: str) -> Query:
+    return Query(sql, SESSIONS, "time_series")
+
+
+def _milliseconds(title: str, description: str, sql: str) -> Panel:
+    query = _over_time(sql)
+    return lines(title, description, query, 12, unit="ms", decimals=0, spans_holes=True)
 
 
 def _not_done() -> Panel:
@@ -261,24 +269,16 @@ def _not_done() -> Panel:
 
 def _writes() -> tuple[Panel, ...]:
     return (
-        lines(
+        bars(
             "Writes by outcome",
             "Orders, cancels, stops and settings that went to the exchange.",
-            Query(WRITES_BY_OUTCOME, SESSIONS, "time_series"),
+            _over_time(WRITES_BY_OUTCOME),
             12,
-            decimals=0,
-            draw="bars",
-            stacked=True,
-            spans_holes=True,
         ),
-        lines(
+        _milliseconds(
             "Time until the exchange answered",
             "In world time, in milliseconds: median and 99 of 100.",
-            Query(WRITE_TIMES, SESSIONS, "time_series"),
-            12,
-            unit="ms",
-            decimals=0,
-            spans_holes=True,
+            WRITE_TIMES,
         ),
     )
 
@@ -302,18 +302,12 @@ def _unprotected() -> Panel:
     )
 
 
-def _gaps() -> tuple[Panel, ...]:
-    return (
-        lines(
-            "Missing minutes by cause",
-            "Minutes of sessions without a row.",
-            Query(GAPS_BY_CAUSE, shape="time_series"),
-            24,
-            decimals=0,
-            draw="bars",
-            stacked=True,
-            spans_holes=True,
-        ),
+def _gaps() -> Panel:
+    return bars(
+        "Missing minutes by cause",
+        "Minutes of sessions without a row.",
+        Query(GAPS_BY_CAUSE, shape="time_series"),
+        24,
     )
 
 

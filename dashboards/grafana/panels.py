@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 Json = dict[str, object]
+Steps = Sequence[tuple[str, float | None]]
+"""Colours, each from which value on; the first from nowhere."""
 
 POSTGRES: Final = "grafana-postgresql-datasource"
 RESULTS: Final[Json] = {"type": POSTGRES, "uid": "aifap-results"}
@@ -58,7 +60,7 @@ class Panel:
     unit: str = "none"
     decimals: int | None = 2
     colour: Mapping[str, object] = field(default_factory=dict)
-    steps: Sequence[tuple[str, float | None]] = ((GREY, None),)
+    steps: Steps = ((GREY, None),)
     custom: Mapping[str, object] = field(default_factory=dict)
     options: Mapping[str, object] = field(default_factory=dict)
     overrides: Sequence[Json] = ()
@@ -101,7 +103,7 @@ def number(
     unit: str = "none",
     decimals: int | None = 2,
     colour: Mapping[str, object] | None = None,
-    steps: Sequence[tuple[str, float | None]] = ((GREY, None),),
+    steps: Steps = ((GREY, None),),
 ) -> Panel:
     """One or few numbers, large: the query gives one row, each column is a number."""
     return Panel(
@@ -170,6 +172,20 @@ def lines(
         },
         overrides=overrides,
         points_max=points_max,
+    )
+
+
+def bars(title: str, description: str, query: Query, width: int) -> Panel:
+    """How often something happened, by kind: stacked bars."""
+    return lines(
+        title,
+        description,
+        query,
+        width,
+        decimals=0,
+        draw="bars",
+        stacked=True,
+        spans_holes=True,
     )
 
 

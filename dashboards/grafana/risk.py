@@ -3,21 +3,26 @@
 # ruff: noqa: S608 - what is put into a query stands in these files; values come in quoted by Grafana
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from dashboards.grafana import queries
 from dashboards.grafana.panels import (
     BAD_ABOVE_ZERO,
     BLUE,
+    BY_NAME,
     GREEN,
+    GREY,
     ORANGE,
     RED,
     SESSIONS,
     SIGNED,
     Board,
+    Json,
     Panel,
     Query,
     Row,
+    Steps,
     column,
     columns_in,
     fixed,
@@ -86,19 +91,18 @@ def board() -> Board:
 
 def _numbers() -> tuple[Panel, ...]:
     return (
-        number(
+        _newest(
             "Leverage",
             "Gross position value ÷ portfolio value: how many times the account is at stake.",
-            Query(queries.newest_of(PORTFOLIO, {"Gross": "gross_exposure"})),
-            4,
-            unit="none",
+            PORTFOLIO,
+            {"Gross": "gross_exposure"},
             colour=fixed(BLUE),
         ),
-        number(
+        _newest(
             "Net exposure",
             "Long minus short position value ÷ portfolio value.",
-            Query(queries.newest_of(PORTFOLIO, {"Net": "net_exposure"})),
-            4,
+            PORTFOLIO,
+            {"Net": "net_exposure"},
             unit="percentunit",
             colour=fixed(BLUE),
         ),
@@ -121,31 +125,61 @@ def _numbers() -> tuple[Panel, ...]:
             decimals=0,
             steps=BAD_ABOVE_ZERO,
         ),
-        number(
+        _newest(
             "Slippage",
             "Cost against the decision price ÷ notional of those fills, in basis points, since the "
             "session's start; positive is worse than decided.",
-            Query(queries.newest_of(INDICATORS, {"bps": "slippage_bps"})),
-            4,
-            unit="none",
+            INDICATORS,
+            {"bps": "slippage_bps"},
             steps=((GREEN, None), (ORANGE, 5.0), (RED, 20.0)),
         ),
-        number(
+        _newest(
             "Fees and funding",
             "Since the session's start, in USDT; negative is paid.",
-            Query(
-                queries.newest_of(
-                    PORTFOLIO,
-                    {
-                        "Fees": "fees::double precision",
-                        "Funding": "funding::double precision",
-                    },
-                )
-            ),
-            4,
+            PORTFOLIO,
+            {"Fees": "fees::double precision", "Funding": "funding::double precision"},
             unit="currencyUSD",
             steps=SIGNED,
         ),
+    )
+
+
+def _newest(
+    title: str,
+    description: str,
+    source: str,
+    columns: Mapping[str, str],
+    *,
+    unit: str = "none",
+    colour: Json | None = None,
+    steps: Steps = ((GREY, None),),
+) -> Panel:
+    """Columns of the newest minute, large."""
+    query = Query(queries.newest_of(source, columns))
+    return number(title, description, query, 4, unit=unit, colour=colour, steps=steps)
+
+
+def _over_time(
+    title: str,
+    description: str,
+    sql: str | tuple[str, ...],
+    *,
+    unit: str = "none",
+    colour: Json | None = None,
+    fill: int = 0,
+    overrides: Sequence[Json] = (),
+) -> Panel:
+    """Lines on half a row."""
+    texts = (sql,) if isinstance(sql, str) else sql
+    return lines(
+        title,
+        description,
+        tuple(Query(text, shape="time_series") for text in texts),
+        12,
+        unit=unit,
+        colour=colour,
+        fill=fill,
+        overrides=overrides,
     )
 
 
@@ -184,59 +218,41 @@ def _weights() -> Panel:
 
 
 def _drift() -> Panel:
-    return lines(
+    drift = "coalesce(weight, 0) - coalesce(target, 0)"
+    return _over_time(
         "Drift from target",
         "Weight − target of each symbol; trading brings it under the session's threshold.",
-        Query(
-            queries.symbols_over_time(
-                "coalesce(weight, 0) - coalesce(target, 0)", "weight, target"
-            ),
-            shape="time_series",
-        ),
-        12,
+        queries.symbols_over_time(drift, "weight, target"),
         unit="percentunit",
-        colour={"mode": "palette-classic-by-name"},
+        colour=BY_NAME,
     )
 
 
 def _distance() -> Panel:
-    return lines(
+    prices = "mark_price, liquidation_price"
+    return _over_time(
         "Distance to liquidation",
         "How far each position's mark may move against it, as a fraction of the mark.",
-        Query(
-            queries.symbols_over_time(
-                TO_LIQUIDATION, "mark_price, liquidation_price", HAS_LIQUIDATION
-            ),
-            shape="time_series",
-        ),
-        12,
+        queries.symbols_over_time(TO_LIQUIDATION, prices, HAS_LIQUIDATION),
         unit="percentunit",
-        colour={"mode": "palette-classic-by-name"},
+        colour=BY_NAME,
     )
 
 
 def _exposure() -> Panel:
-    return lines(
+    return _over_time(
         "Exposure",
         "Position value ÷ portfolio value: gross (the leverage in use) and net.",
-        Query(
-            queries.curve(PORTFOLIO, {"Gross": "gross_exposure", "Net": "net_exposure"}),
-            shape="time_series",
-        ),
-        12,
+        queries.curve(PORTFOLIO, {"Gross": "gross_exposure", "Net": "net_exposure"}),
         unit="percentunit",
     )
 
 
 def _drawdown() -> Panel:
-    return lines(
+    return _over_time(
         "Drawdown",
         "Below the highest value so far: now, and the deepest yet.",
-        Query(
-            queries.curve(INDICATORS, {"Drawdown": "drawdown", "Deepest": "max_drawdown"}),
-            shape="time_series",
-        ),
-        12,
+        queries.curve(INDICATORS, {"Drawdown": "drawdown", "Deepest": "max_drawdown"}),
         unit="percentunit",
         colour=fixed(RED),
         fill=15,
@@ -244,35 +260,24 @@ def _drawdown() -> Panel:
 
 
 def _slippage() -> Panel:
-    return lines(
+    return _over_time(
         "Slippage and its cost",
         "Since the session's start: basis points against the decision price, and USDT (on the "
         "right); positive is worse than decided.",
-        Query(
-            queries.curve(INDICATORS, {"bps": "slippage_bps", "USDT": "slippage_cost"}),
-            shape="time_series",
-        ),
-        12,
+        queries.curve(INDICATORS, {"bps": "slippage_bps", "USDT": "slippage_cost"}),
         overrides=[column("USDT", unit="currencyUSD", custom__axisPlacement="right")],
     )
 
 
 def _costs() -> Panel:
-    return lines(
+    return _over_time(
         "Fees, funding, turnover",
         "Sums since the session's start in USDT, negative when paid, and the notional traded (on "
         "the right).",
         (
-            Query(
-                queries.curve(PORTFOLIO, {"Fees": "fees", "Funding": "funding"}),
-                shape="time_series",
-            ),
-            Query(
-                queries.curve(INDICATORS, {"Traded notional": "traded_notional"}),
-                shape="time_series",
-            ),
+            queries.curve(PORTFOLIO, {"Fees": "fees", "Funding": "funding"}),
+            queries.curve(INDICATORS, {"Traded notional": "traded_notional"}),
         ),
-        12,
         unit="currencyUSD",
         overrides=[column("Traded notional", custom__axisPlacement="right")],
     )
@@ -293,14 +298,10 @@ def _fills() -> Panel:
 
 
 def _unprotected_over_time() -> Panel:
-    return lines(
+    return _over_time(
         "Unprotected seconds",
         "Seconds × positions without their stop since the session's start.",
-        Query(
-            queries.curve(PORTFOLIO, {"Unprotected": "unprotected_s"}),
-            shape="time_series",
-        ),
-        12,
+        queries.curve(PORTFOLIO, {"Unprotected": "unprotected_s"}),
         unit="s",
         colour=fixed(ORANGE),
     )

@@ -143,7 +143,7 @@ def _exchange_errors() -> Panel:
         "Per second: limited (429), failed (5xx), lost (no answer).",
         _asked(
             "sum by (outcome)"
-            f' (rate(aifap_exchange_request_seconds_count{{outcome!="answered"}}[{RATE}]))',
+            f' (rate(aifap_exchange_requests_total{{outcome!="answered"}}[{RATE}]))',
             "{{outcome}}",
         ),
         12,
@@ -206,12 +206,13 @@ def _answers() -> Panel:
 
 
 def _server_errors() -> Panel:
+    failed = f'rate(aifap_http_requests_total{{status="5xx"}}[{RATE}])'
     return lines(
         "Our server errors",
-        "Answers with 5xx, per second, by route.",
-        _asked(
-            f'sum by (route) (rate(aifap_http_requests_total{{status="5xx"}}[{RATE}]))',
-            "{{route}}",
+        "Answers with 5xx, per second: all, and by route where there are any.",
+        (
+            _asked(f"sum({failed})", "all"),
+            _asked(f"sum by (route) ({failed}) > 0", "{{route}}"),
         ),
         12,
         unit="reqps",

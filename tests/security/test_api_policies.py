@@ -123,6 +123,7 @@ def test_S11_every_route_declares_a_policy(platform: FakePlatform) -> None:
     assert None not in found.values()
     assert {path for path, policy in found.items() if policy is Policy.PUBLIC} == {
         "/",
+        "/dashboard",
         "/dashboard/",
         "/dashboard/{name}",
         "/health/live",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.app import create_app
 from api.wiring import ApiWiring, Services
+from module.db.repositories.alerts import AlertRepository
+from module.exchange.venue import Priority, RequestKind
+from module.market.service import MarketService
+from module.ports import Alert
 from module.security.tokens import mint_grant, scrape_grant
 from module.settings import Settings
 from tests.fakes.asgi_client import AsgiClient
-from tests.fakes.platform import TOKEN_KEY, FakePlatform
+from tests.fakes.gateway_rig import GatewayRig, buy
+from tests.fakes.market_data import ArithmeticVenue, HandClock, MemoryCandles, at
+from tests.fakes.platform import TOKEN_KEY, FakePlatform, fake_platform
 
 SCRAPER = mint_grant(scrape_grant("tests"), TOKEN_KEY)
 
@@ -69,3 +76,34 @@ def scrape_platform(platform: FakePlatform) -> Scrape:
     board = platform.app.state.board
     board._installation._kept_until_s = float("-inf")
     return scrape(platform.app)
+
+
+@contextmanager
+def lively_services(
+    postgres: Settings, folder: Path
+) -> Iterator[tuple[FakePlatform, list[FastAPI]]]:
+    """The platform, and the applications of gateway and market; something has happened in each."""
+    platform = fake_platform(postgres, folder)
+    rig = GatewayRig()
+    rig.gateway.submit("acc", rig.stamp(), [buy()])
+    place = RequestKind("place", 10, private=True)
+    gate = rig.gateway._budget.for_account("https://exchange.example", "key")
+    gate.admit([place], Priority.ORDER)
+    gate.took(place, "answered", 0.07)
+    now = at("2025-03-05 09:20")
+    clock = HandClock(now)
+    market = MarketService("synthetic:7", MemoryCandles(), ArithmeticVenue(clock), clock)
+    market.report(running=True, collected_until=at("2025-03-05 09:19"), watched=3, problem="")
+    alert = Alert("x", "warning", "t", (), "c", None, None, now)
+    AlertRepository(platform.databases[0]).add(alert, ("slack",), now)
+    try:
+        yield (
+            platform,
+            [
+                service_app(folder, Services(gateway=rig.gateway), "gateway", rig.clock),
+                service_app(folder, Services(market=market), "market", clock),
+            ],
+        )
+    finally:
+        market.close()
+        platform.close()

@@ -126,7 +126,7 @@ def test_requests_are_counted_by_route_and_never_by_what_they_name(
     assert after.value(name, route="unmatched", method="GET", status="4xx") == 2
     assert after.value("aifap_http_request_seconds_count", route="/auth/whoami", method="GET") == 1
     assert after.value(name, route="/metrics", status="2xx") == 1
-    assert after.value(name, method="OTHER") == 1
+    assert after.value(name, method="OTHER", status="4xx") == 1
     assert session_id not in after.text
 
 
@@ -294,14 +294,32 @@ def test_the_gateway_tells_its_protection(tmp_path: Path) -> None:
     assert Decimal(str(told.value("aifap_unprotected_positions"))) == 0
 
 
+def test_the_first_failure_is_a_step_from_zero(platform: FakePlatform, tmp_path: Path) -> None:
+    """No rate sees a line that begins with one."""
+    rig = GatewayRig()
+    app = service_app(tmp_path, Services(gateway=rig.gateway), "gateway", rig.clock)
+    scrape(app)
+    told = scrape(app)
+    assert told.value("aifap_http_requests_total", route="/metrics", status="5xx") == 0
+    assert told.value("aifap_http_requests_total", route="/metrics", status="2xx") == 1
+    for outcome in ("answered", "limited", "failed", "lost"):
+        assert told.value("aifap_exchange_requests_total", outcome=outcome) == 0
+    rig.gateway._budget.counts.took("place", "lost", 0.2)
+    assert scrape(app).value("aifap_exchange_requests_total", outcome="lost") == 1
+    told = scrape_platform(platform)
+    assert told.value("aifap_alert_deliveries", channel="discord", state="dead") == 0
+
+
 _WORKER = """
-import json, sys
+import json, os, sys
 from api.telemetry.requests import RequestMetrics, spell
 from module.clock import SystemClock
 metrics = RequestMetrics(SystemClock())
 metrics.answered.labels("/users", "GET", "2xx").inc(float(sys.argv[1]))
 metrics.seconds.labels("/users", "GET").observe(0.02)
-print(json.dumps(spell([metrics.registry()]).decode()))
+metrics.under_way.inc()
+print(json.dumps(spell([metrics.registry()]).decode()), flush=True)
+os.kill(os.getpid(), 9)
 """
 
 
@@ -318,7 +336,7 @@ def test_D2_workers_count_together_and_one_that_died_stays_counted(
         subprocess.run(
             [sys.executable, "-c", _WORKER, number],
             env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)},
-            check=True,
+            check=False,
             capture_output=True,
             timeout=60,
         ).stdout
@@ -327,6 +345,7 @@ def test_D2_workers_count_together_and_one_that_died_stays_counted(
     told = Scrape(json.loads(said[-1]))
     assert told.value("aifap_http_requests_total", route="/users", status="2xx") == 7
     assert told.value("aifap_http_request_seconds_count", route="/users") == 2
+    assert told.value("aifap_http_requests_under_way") == 1, "the dead one's ended with it"
 
 
 def test_two_scrapes_within_a_second_ask_postgres_once(platform: FakePlatform) -> None:

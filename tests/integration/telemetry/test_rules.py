@@ -13,20 +13,18 @@ from typing import Any
 import pytest
 import yaml
 
-from api.wiring import Services
-from module.exchange.venue import Priority, RequestKind
-from module.market.service import MarketService
 from module.settings import Settings
-from tests.fakes.gateway_rig import GatewayRig, buy
-from tests.fakes.market_data import ArithmeticVenue, HandClock, MemoryCandles, at
-from tests.fakes.platform import fake_platform
-from tests.integration.telemetry.scrapes import Scrape, scrape, scrape_platform, service_app
+from tests.integration.telemetry.scrapes import (
+    Scrape,
+    lively_services,
+    scrape,
+    scrape_platform,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 RULES = ROOT / "deploy" / "monitoring" / "aifap.rules.yaml"
 CASES = Path(__file__).parent / "aifap.rules.test.yaml"
 PROMTOOL = shutil.which("promtool") or ""
-NOW = at("2025-03-05 09:20")
 needs_promtool = pytest.mark.skipif(
     not PROMTOOL, reason="promtool is not installed (Debian: prometheus); .ci/tools installs it"
 )
@@ -41,31 +39,9 @@ def rules() -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def scrapes(postgres: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Scrape]]:
     """Of all three services, after something has happened in each."""
-    folder = tmp_path_factory.mktemp("services")
-    platform = fake_platform(postgres, folder)
-    rig = GatewayRig()
-    rig.gateway.submit("acc", rig.stamp(), [buy()])
-    place = RequestKind("place", 10, private=True)
-    gate = rig.gateway._budget.for_account("https://exchange.example", "key")
-    gate.admit([place], Priority.ORDER)
-    gate.took(place, "answered", 0.07)
-    clock = HandClock(NOW)
-    market = MarketService("synthetic:7", MemoryCandles(), ArithmeticVenue(clock), clock)
-    market.report(running=True, collected_until=at("2025-03-05 09:19"), watched=3, problem="")
-    from module.db.repositories.alerts import AlertRepository
-    from module.ports import Alert
-
-    alert = Alert("x", "warning", "t", (), "c", None, None, NOW)
-    AlertRepository(platform.databases[0]).add(alert, ("slack",), NOW)
-    scrape(platform.app)  # a request is counted once it is answered
-    made = [
-        scrape_platform(platform),
-        scrape(service_app(folder, Services(gateway=rig.gateway), "gateway", rig.clock)),
-        scrape(service_app(folder, Services(market=market), "market", clock)),
-    ]
-    yield made
-    market.close()
-    platform.close()
+    with lively_services(postgres, tmp_path_factory.mktemp("services")) as (platform, others):
+        scrape(platform.app)  # a request is counted once it is answered
+        yield [scrape_platform(platform), *map(scrape, others)]
 
 
 def promtool(*arguments: str, given: str | None = None) -> str:
@@ -155,7 +131,7 @@ def test_no_label_can_grow_without_bound(scrapes: list[Scrape]) -> None:
     known = {
         *("route", "method", "status", "le", "state", "market", "trade_env", "outcome", "channel"),
         *("cause", "database", "endpoint", "endpoints", "address", "priority", "result"),
-        *("version", "services"),
+        *("version", "services", "part"),
     }
     for found in scrapes:
         for family in found.families.values():

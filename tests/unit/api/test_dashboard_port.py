@@ -1,4 +1,4 @@
-"""The dashboard's second port: bound where it is free, done without where it is not."""
+"""Ports: the dashboard's own is done without where somebody has it; services find theirs again."""
 
 from __future__ import annotations
 
@@ -35,3 +35,12 @@ def test_the_standalone_installation_says_that_the_port_is_taken(tmp_path: Path)
     assert str(taken) in said[0]
     assert "http://127.0.0.1:9/dashboard/ alone" in said[0]
     assert Standalone(StandaloneOptions(tmp_path, 9), said.append)._free_dashboard_port() == 0
+
+
+def test_a_service_has_the_same_port_at_the_next_start_while_it_is_free(tmp_path: Path) -> None:
+    stack = Standalone(StandaloneOptions(tmp_path, 9), lambda _line: None)
+    first = stack._port_again("gateway_url")
+    stack._save(gateway_url=f"http://{HOST}:{first}")
+    assert stack._port_again("gateway_url") == first
+    with socket.create_server((HOST, first)):
+        assert stack._port_again("gateway_url") != first

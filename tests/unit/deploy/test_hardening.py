@@ -191,6 +191,7 @@ DNS = Pod("dns", "kube-system", (("k8s-app", "kube-dns"),))
 PORTS = (22, 80, 443, 5432, 6443, 8000, 8080, 8100, 8101, 8888, 10250)
 EXPECTED = {
     ("ingress", "aifap-platform-api", 8888),
+    ("ingress", "aifap-platform-api", 8080),
     ("aifap-platform-api", "aifap-gateway", 8888),
     ("aifap-session-host", "aifap-gateway", 8888),
     ("aifap-session-host", "aifap-market", 8888),

@@ -145,9 +145,14 @@ def test_services_lead_to_ports_of_pods(objects: list[Document]) -> None:
 
 def test_the_ports_of_the_platform_are_the_published_ones(objects: list[Document]) -> None:
     (service,) = [one for one in objects if one["metadata"]["name"] == "srv-fin-aifap-bt-api"]
-    assert {port["port"] for port in service["spec"]["ports"]} == {8000, 8080}
+    leads_to = {port["port"]: port["targetPort"] for port in service["spec"]["ports"]}
+    assert leads_to == {8000: "api", 8080: "dashboard"}
     (container,) = containers_of(workload(objects, "dep-fin-aifap-bt-api"))
-    assert [port["containerPort"] for port in container["ports"]] == [8888]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"api": 8888, "dashboard": 8080}
+    image = (ROOT / "Dockerfile").read_text()  # where the processes in it listen
+    assert f"AIFAP_API_PORT={ports['api']}" in image
+    assert f"AIFAP_DASHBOARD_PORT={ports['dashboard']}" in image
 
 
 def test_settings_name_services_that_are_there(objects: list[Document]) -> None:
