@@ -174,7 +174,7 @@ def measure(
         moved = point.moved - base.moved
         state = advance_or_begin(state, point.minute, point.value, moved, None)
         bucket = _bucket(point.minute, begin, resolution, align)
-        points[bucket] = INDEX_START * state.drop.value
+        points[bucket] = INDEX_START * state.minutes.value
     metrics: dict[str, object] = dict.fromkeys(METRIC_COLUMNS)
     gaps = sources.series.gap_counts(period.session, _after(begin), _after(period.end))
     metrics.update(minutes=count if basis is Basis.MINUTE else None, gaps=sum(gaps.values()))

@@ -14,8 +14,9 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from module.model.canonical import instant_text
-from monitoring.tearsheets.charts import Drawn
-from monitoring.tearsheets.figures import Drawdown, Figures, percent, span
+from monitoring.tearsheets.charts.drawing import Drawn
+from monitoring.tearsheets.figures.figure import Drawdown, Figures
+from monitoring.tearsheets.figures.spelling import percent, span
 from monitoring.tearsheets.frames import Frames
 from monitoring.tearsheets.returns import DAY
 

@@ -294,10 +294,11 @@ _INTERRUPTED: Final[Mapping[str, object]] = {
 @cache
 def code_version() -> str:
     """The digest of the code that makes tear sheets: another version is another sheet."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.iterdir()):
+    digest, folder = hashlib.sha256(), Path(__file__).parent
+    for path in sorted(folder.rglob("*")):
         if path.suffix in (".py", ".html"):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+            name = path.relative_to(folder).as_posix()
+            digest.update(name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -78,8 +78,8 @@ def draw(raw: bytes) -> bytes:
         where = ".".join(str(part) for part in first["loc"]) or "document"
         return _refusal(f"{where}: {first['msg']}")
     warnings.simplefilter("ignore")  # pyfolio's remarks on what is not installed
-    from monitoring.tearsheets.charts import draw_all, draw_picture
-    from monitoring.tearsheets.figures import measure
+    from monitoring.tearsheets.charts.drawing import draw_all, draw_picture
+    from monitoring.tearsheets.figures.measure import measure
     from monitoring.tearsheets.frames import build_frames
     from monitoring.tearsheets.page import numbers, render
 

@@ -10,22 +10,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
-    ScalarSelect,
+    FromClause,
     Select,
     Table,
+    TextClause,
     case,
-    cast,
     func,
-    literal_column,
     select,
+    text,
+    true,
 )
 
 from module.db.database import Database
+from module.db.results_rollups import begin_of, day_of
 from module.db.results_tables import (
     ResultGap,
     indicator_days_table,
@@ -36,12 +38,17 @@ from module.db.results_tables import (
     symbols_table,
     transactions_table,
 )
+from module.model.market import MarketType
 from module.model.results import WatchedSession
 
 QUOTE_ASSET: Final = "USDT"
 MINUTE: Final = timedelta(minutes=1)
 CHUNK: Final = timedelta(days=31)
 MINUTES_ASKED_MAX: Final = 500
+_DUE_DAYS: Final = text(
+    "SELECT day FROM result_days_due WHERE session_id = :name "
+    "AND day BETWEEN :first_day AND :last_day ORDER BY day"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +61,14 @@ class CurveSpan:
 
 @dataclass(frozen=True, slots=True)
 class CurveStock:
-    """How much is stored in a span: whatever comes late, or is corrected, changes it."""
+    """What is stored in a span: whatever comes late, or is corrected, changes it.
 
+    `rolled` is a digest of which roll-ups of its days there are: one that is made anew, because a
+    row of its day came or changed, is another. `minutes`, `indicators` and `measured_at` are of the
+    days whose roll-up is due.
+    """
+
+    rolled: str
     minutes: int
     indicators: int
     gaps: int
@@ -120,30 +133,20 @@ class CurveRepository:
         return CurveSpan(min(ends), max(ends)) if ends else None
 
     def stock(self, session: WatchedSession, span: CurveSpan) -> CurveStock:
-        """What a curve of the span is made of, counted; one statement, by the tables' keys."""
-        p, i = portfolio_table(session.market), indicator_table(session.market)
-        fills, trades = transactions_table(session.market), positions_table(session.market)
-
-        def rows(at: ColumnElement[datetime], owner: ColumnElement[str]) -> ScalarSelect[int]:
-            return (
-                select(func.count())
-                .where(owner == session.session_id, at.between(span.first - MINUTE, span.last))
-                .scalar_subquery()
-            )
-
-        newest = select(func.max(p.c.measured_at)).where(
-            p.c.session_id == session.session_id, p.c.minute.between(span.first, span.last)
-        )
-        query = select(
-            rows(p.c.minute, p.c.session_id),
-            rows(i.c.minute, i.c.session_id),
-            rows(ResultGap.__table__.c.minute, ResultGap.__table__.c.session_id),
-            rows(fills.c.at, fills.c.session_id),
-            rows(trades.c.closed_at, trades.c.session_id),
-            newest.scalar_subquery(),
-        )
+        """What a curve of the span is made of. A year costs its 365 roll-ups; only the days whose
+        roll-up is due are counted minute by minute."""
+        own: dict[str, object] = {
+            "name": session.session_id,
+            "first": span.first,
+            "before": span.first - MINUTE,
+            "last": span.last,
+            "first_day": day_of(span.first),
+            "last_day": day_of(span.last),
+        }
         with self._database.read() as db:
-            return CurveStock(*db.execute(query).one())
+            due = db.scalars(_DUE_DAYS, own).all()
+            bounds = {**own, "begins": [begin_of(day) for day in due]}
+            return CurveStock(*db.execute(_stock_query(session.market), bounds).one())
 
     def points(self, session: WatchedSession, span: CurveSpan, step: timedelta) -> list[CurveRow]:
         """The last row of each UTC step of the span, oldest first; 00:00 closes the step before.
@@ -245,13 +248,26 @@ class CurveRepository:
         self, session: WatchedSession, since: datetime, until: datetime, step: timedelta
     ) -> list[CurveRow]:
         p, i = portfolio_table(session.market), indicator_table(session.market)
-        together = p.outerjoin(i, (p.c.session_id == i.c.session_id) & (p.c.minute == i.c.minute))
-        query = _within(_curve_columns(p, i).select_from(together), p, session, since, until)
-        if step > MINUTE:
-            seconds = cast(func.extract("epoch", p.c.minute), BigInteger) - 1
-            place = func.div(seconds, literal_column(str(int(step.total_seconds()))))
-            query = query.distinct(place).order_by(place, p.c.minute.desc())
+        if step > MINUTE:  # one look into the key for each step, not at each of its minutes
+            first = datetime.fromtimestamp(_step_of(since, step) * step.total_seconds(), UTC)
+            steps = func.generate_series(first, until, step).table_valued("begins")
+            begins = steps.render_derived(name="steps").c.begins
+            inside = _within(select(p), p, session, since, until)
+            newest = (
+                inside.where(p.c.minute > begins, p.c.minute <= begins + step)
+                .order_by(p.c.minute.desc())
+                .limit(1)
+                .lateral("newest")
+            )
+            query = (
+                _curve_columns(newest, i)
+                .select_from(begins.table.join(newest, true()))
+                .outerjoin(i, _same_minute(newest, i, since, until))
+                .order_by(newest.c.minute)
+            )
         else:
+            together = p.outerjoin(i, _same_minute(p, i, since, until))
+            query = _within(_curve_columns(p, i).select_from(together), p, session, since, until)
             query = query.order_by(p.c.minute)
         with self._database.read() as db:
             return [CurveRow(*row) for row in db.execute(query)]
@@ -264,7 +280,45 @@ class CurveRepository:
             return [CurveRow(*row) for row in db.execute(query.order_by(p.c.minute))]
 
 
-def _curve_columns(p: Table, i: Table) -> Select[Any]:
+@cache
+def _stock_query(market: MarketType) -> TextClause:
+    """One row of CurveStock's fields. A roll-up's version is the transaction that wrote it."""
+    days, minutes = portfolio_days_table(market).name, portfolio_table(market).name
+    fills, trades = transactions_table(market).name, positions_table(market).name
+    inside = (
+        "CROSS JOIN LATERAL (SELECT {wanted} FROM {table} AS m WHERE m.session_id = :name "
+        "AND m.minute > due.begins AND m.minute <= due.begins + interval '24 hours' "
+        "AND m.minute BETWEEN :first AND :last) AS {name} "
+    )
+    counted = "count(*) AS count, max(m.measured_at) AS measured_at"
+    return text(
+        "SELECT "  # noqa: S608  # names of tables alone
+        "(SELECT coalesce(md5(string_agg(CAST(d.xmin AS text), ',' ORDER BY d.day)), '') "
+        f"FROM {days} AS d WHERE d.session_id = :name "
+        "AND d.day BETWEEN :first_day AND :last_day) AS rolled, "
+        "CAST(coalesce(sum(p.count), 0) AS bigint), CAST(coalesce(sum(i.count), 0) AS bigint), "
+        "(SELECT count(*) FROM result_gaps_1min AS g WHERE g.session_id = :name "
+        "AND g.minute BETWEEN :before AND :last), "
+        f"(SELECT count(*) FROM {fills} AS t WHERE t.session_id = :name "
+        "AND t.at BETWEEN :before AND :last), "
+        f"(SELECT count(*) FROM {trades} AS c WHERE c.session_id = :name "
+        "AND c.closed_at BETWEEN :before AND :last), "
+        "max(p.measured_at) "
+        "FROM unnest(CAST(:begins AS timestamptz[])) AS due (begins) "
+        + inside.format(wanted=counted, table=minutes, name="p")
+        + inside.format(wanted="count(*) AS count", table=indicator_table(market).name, name="i")
+    )
+
+
+def _same_minute(
+    p: FromClause, i: FromClause, since: datetime, until: datetime
+) -> ColumnElement[bool]:
+    """The range once more, so that Postgres leaves out the other months of both tables."""
+    here = (i.c.minute >= since) & (i.c.minute < until)
+    return (p.c.session_id == i.c.session_id) & (p.c.minute == i.c.minute) & here
+
+
+def _curve_columns(p: FromClause, i: FromClause) -> Select[Any]:
     return select(
         p.c.minute,
         p.c.current_pv,

@@ -15,6 +15,7 @@ import pytest
 from module.clock import SystemClock
 from module.db.repositories.results_curves import CurveRepository
 from module.db.repositories.users import Role, UserRecord
+from module.db.results_rollups import roll_up
 from module.model.market import MarketType
 from module.model.results import (
     ClosedPositionRow,
@@ -342,6 +343,29 @@ def test_the_rows_of_a_range_are_read_thinned_and_whole(measured: Measured) -> N
         timedelta(hours=1),
         timedelta(days=1),
     ]
+
+
+def test_days_that_are_rolled_up_are_told_apart_by_their_roll_ups(
+    platform: FakePlatform, barely: Measured
+) -> None:
+    """A year is not counted minute by minute, and still nothing that comes late is missed."""
+    database = platform.databases[1]
+    rows = CurveRepository(database)
+    watched = platform.doors.sessions.watched(barely.session_id)
+    span = rows.span(watched, barely.first, barely.first + timedelta(days=1))
+    assert span is not None
+    after = (span.last + timedelta(days=1)).date()
+    counted = rows.stock(watched, span)
+    assert (counted.rolled, counted.minutes, counted.indicators) == ("", 2, 2)
+    assert roll_up(database, after) >= 1
+    rolled = rows.stock(watched, span)
+    assert (bool(rolled.rolled), rolled.minutes, rolled.measured_at) == (True, 0, None)
+    assert rows.stock(watched, span) == rolled, "nothing changed"
+    barely.store(1, barely.last, read_late_s=9)
+    due = rows.stock(watched, span)
+    assert due.minutes == 2
+    assert roll_up(database, after) >= 1
+    assert len({counted, rolled, due, rows.stock(watched, span)}) == 4
 
 
 def test_a_backtests_curve_is_taken_as_it_is(platform: FakePlatform) -> None:

@@ -29,9 +29,10 @@ def lived(postgres: Settings) -> Lived:
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def reader(postgres: Settings, postgres_server: EmbeddedPostgres) -> Iterator[Reader]:
-    """The read-only role, connected as Grafana is."""
+    """The read-only role, connected as Grafana is; one for all tests of a file, which leave its
+    settings as they are."""
     assert postgres
     with reader_of(postgres_server) as found:
         yield found

@@ -221,8 +221,8 @@ def test_no_query_reads_minutes_of_other_sessions(
     for shown in (whole(lived), replace(whole(lived), interval="1d")):
         values = values_for(reader, question, shown, lived.sessions["busy"])
         sql = expand(question.text, shown, values)
-        reader.run(question.source, "SET enable_seqscan = off")
-        plan = reader.run(question.source, f"EXPLAIN (FORMAT JSON) {sql}").rows[0][0]
+        told = f"SET LOCAL enable_seqscan = off; EXPLAIN (FORMAT JSON) {sql}"
+        plan = reader.run(question.source, told).rows[0][0]
         document = plan if isinstance(plan, list) else json.loads(plan)
         for node in scans_of(document[0]["Plan"]):
             assert "session_id" in node.get("Index Cond", ""), node

@@ -16,7 +16,8 @@ import pytest
 from sqlalchemy import text
 
 from module.clock import SystemClock
-from module.db.repositories.results_series import SeriesQuery, Subject
+from module.db.repositories.results_curves import CurveRepository
+from module.db.repositories.results_series import Resolution, SeriesQuery, Subject
 from module.db.results_partitions import PARTITIONED, Month, make_month
 from module.db.results_upkeep import UPKEEP_LOCK, UpkeepReport
 from module.settings import Settings
@@ -25,6 +26,8 @@ from tests.integration.db.results_rig import MINUTE, ResultsRig, at, results_rig
 
 ONE, TWO, THREE = "2601010000-one1", "2601010000-two2", "2601010000-thr3"
 PORTFOLIO = "futures_portfolio_result_1min"
+BEGIN, NOW, DAY = at("2025-09-14 22:00"), at("2026-11-21 00:30"), timedelta(days=1)
+COLUMNS = ("current_pv", "minutes", "gaps", "low_pv", "high_pv")
 CLOCK = SystemClock()
 
 
@@ -263,6 +266,62 @@ def test_what_is_old_goes_and_days_stay(rig: ResultsRig) -> None:
     days = day_row(rig, ONE, "2025-09-15"), day_row(rig, THREE, "2025-08-15")
     assert [None if day is None else day[2:4] for day in days] == [(2, 1), (1, 0)]
     assert rig.upkeep(now) == UpkeepReport()
+
+
+def add_an_old_session(rig: ResultsRig) -> None:
+    """ONE, live, three days long, which ended 431 days before NOW; TWO runs."""
+    rig.register(ONE, "live", BEGIN + 3 * DAY, BEGIN)
+    rig.register(TWO, "live", None, NOW - DAY)
+    rig.measure(ONE, [BEGIN + number * 13 * MINUTE for number in range(332)])
+    rig.miss(ONE, BEGIN + MINUTE)
+    rig.measure(TWO, [NOW - MINUTE])
+
+
+def test_days_and_curves_are_the_same_after_their_minutes_are_gone(rig: ResultsRig) -> None:
+    add_an_old_session(rig)
+    session, curves = watched(ONE), CurveRepository(rig.database)
+    days = SeriesQuery(Subject.PORTFOLIO, COLUMNS, BEGIN, NOW, Resolution.DAY)
+    numbers = SeriesQuery(Subject.INDICATORS, ("returns_1min",), BEGIN, NOW, Resolution.DAY)
+    span = curves.span(session, BEGIN, NOW)
+    assert span is not None
+    before = rig.series.series(session, days).rows
+    indicators = rig.series.series(session, numbers).rows
+    points = curves.points(session, span, DAY)
+    assert [row[2] for row in before] == [10, 111, 110, 101]
+    assert len(points) == len(indicators) == 4
+    assert len(curves.points(session, span, MINUTE)) == 332
+
+    report = rig.upkeep(NOW)
+
+    assert (report.days_rolled, report.expired_sessions) == (4, 1)
+    minutes = SeriesQuery(Subject.PORTFOLIO, ("current_pv",), BEGIN, NOW)
+    assert rig.series.series(session, minutes).rows == []
+    assert rig.series.series(session, days).rows == before
+    assert rig.series.series(session, numbers).rows == indicators
+    kept = curves.span(session, BEGIN, NOW)
+    assert kept is not None
+    assert (kept.first, kept.last) == (before[0][0], span.last)
+    for step in (MINUTE, DAY):  # whatever step is asked for: nothing finer is there
+        assert curves.points(session, kept, step) == points
+    part = SeriesQuery(Subject.PORTFOLIO, COLUMNS, at("2025-09-15 12:00"), NOW, Resolution.DAY, 2)
+    page = rig.series.series(session, part)
+    assert (page.rows, page.next_after is None) == (before[1:3], False)
+
+
+def test_a_curve_goes_on_from_its_days_to_the_minutes_that_are_kept(rig: ResultsRig) -> None:
+    add_an_old_session(rig)
+    rig.upkeep(NOW)
+    last = rig.value(
+        "SELECT max(minute) FROM futures_portfolio_result_1day WHERE session_id = :name", name=ONE
+    )
+    later = [NOW - number * MINUTE for number in (9, 8, 7)]
+    rig.measure(ONE, later)  # what a spool had kept for long
+    curves = CurveRepository(rig.database)
+    span = curves.span(watched(ONE), BEGIN, NOW)
+    assert span is not None
+    points = curves.points(watched(ONE), span, MINUTE)
+    assert [point.minute for point in points[3:]] == [last, *later]
+    assert len(points) == 7
 
 
 def test_paper_sessions_go_by_the_time_since_they_ended(rig: ResultsRig) -> None:

@@ -68,7 +68,7 @@ class Visitor:
         page.wait_text("#line-text", "live")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def visitor(platform: FakePlatform, address: str) -> Callable[..., Visitor]:
     """Makes persons."""
 
@@ -79,13 +79,34 @@ def visitor(platform: FakePlatform, address: str) -> Callable[..., Visitor]:
     return make
 
 
+@pytest.fixture(scope="session")
+def tab(browser: Browser) -> Iterator[Page]:
+    """One tab of desktop size; a new one for each test would cost as much as the page itself."""
+    with opened(browser) as found:
+        yield found
+
+
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A tab of desktop size that complains of nothing and asks nobody else, to the end."""
-    with opened(browser) as tab:
+def page(tab: Page) -> Iterator[Page]:
+    """The tab, empty as a new one; it complains of nothing and asks nobody else, to the end."""
+    tab.asked.clear()
+    tab.complaints.clear()
+    try:
         yield tab
         assert tab.complaints == []
         assert len(tab.origins) <= 1
+    finally:
+        emptied(tab)
+
+
+def emptied(tab: Page) -> None:
+    """Leave the page, and nothing that the next visitor could find."""
+    tab.run("location.protocol.startsWith('http') && sessionStorage.clear()")
+    for origin in tab.origins:
+        tab.call("Storage.clearDataForOrigin", origin=origin, storageTypes="all")
+    tab.call("Page.navigate", url="about:blank")
+    tab.wait("location.href === 'about:blank'")
+    tab.call("Page.resetNavigationHistory")
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from module.model.results import GapCause
-from tests.fakes.browser import Page
+from tests.fakes.browser import Browser, Page, opened
 from tests.fakes.platform import FakePlatform
 from tests.integration.live_page.conftest import Visitor
 from tests.integration.live_page.told import Told, tell, tell_many
@@ -33,6 +33,24 @@ def whole(platform: FakePlatform, visitor: Visitor) -> Told:
     told.skipped_cycle(2, 5, "the bar of the boundary did not arrive within 5 s")
     told.alert("Position without a stop", "ETHUSDT")
     return told
+
+
+@pytest.fixture(scope="module")
+def reader(platform: FakePlatform, visitor: Visitors) -> Visitor:
+    """A person with such a session, for tests that only look."""
+    person = visitor()
+    whole(platform, person)
+    return person
+
+
+@pytest.fixture(scope="module")
+def shown(reader: Visitor, browser: Browser) -> Iterator[Page]:
+    """Their board, in a tab that stays open; who opens something in it closes it again."""
+    with opened(browser) as tab:
+        reader.sign_in(tab)
+        yield tab
+        assert tab.complaints == []
+        assert len(tab.origins) == 1
 
 
 def test_the_board_shows_the_stored_numbers_and_moves_with_the_next_minute(
@@ -79,11 +97,9 @@ def test_the_board_shows_the_stored_numbers_and_moves_with_the_next_minute(
 
 
 def test_a_range_asks_for_no_more_points_than_can_be_seen(
-    platform: FakePlatform, visitor: Visitors, page: Page
+    shown: Page,
 ) -> None:
-    person = visitor()
-    whole(platform, person)
-    person.sign_in(page)
+    page = shown
     page.wait("document.querySelectorAll('#ranges button').length === 5")
     page.click("#ranges button:nth-child(4)")
     page.wait("document.querySelector('#ranges [aria-pressed=true]').textContent === '7d'")
@@ -96,11 +112,9 @@ def test_a_range_asks_for_no_more_points_than_can_be_seen(
 
 
 def test_a_cycles_plan_is_shown_with_its_legs_and_what_was_skipped(
-    platform: FakePlatform, visitor: Visitors, page: Page
+    shown: Page,
 ) -> None:
-    person = visitor()
-    whole(platform, person)
-    person.sign_in(page)
+    page = shown
     page.wait_text("#cycles", "#1")
     page.click("#cycles button[aria-label='Plan of cycle 1']")
     page.wait_text("#plan", "Legs (1)")
@@ -114,10 +128,9 @@ def test_a_cycles_plan_is_shown_with_its_legs_and_what_was_skipped(
 
 
 def test_on_a_phone_nothing_scrolls_sideways_and_everything_can_be_hit(
-    platform: FakePlatform, visitor: Visitors, phone: Page
+    reader: Visitor, phone: Page
 ) -> None:
-    person = visitor()
-    whole(platform, person)
+    person = reader
     phone.go(f"{person.address}/dashboard/")
     phone.wait("document.querySelector('#token').checkVisibility()")
     assert not phone.run(OVERFLOWING)

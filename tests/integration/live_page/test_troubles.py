@@ -44,15 +44,15 @@ def test_a_token_that_ends_leads_back_to_the_door(
     assert "10,033" not in page.run("document.body.textContent")
 
 
-def test_a_wrong_token_is_said_at_the_door(visitor: Visitors, browser: Browser) -> None:
+def test_a_wrong_token_is_said_at_the_door(visitor: Visitors, page: Page) -> None:
     person = visitor()
-    with opened(browser) as page:
-        page.go(f"{person.address}/dashboard/")
-        page.type("#token", "aifap_" + "A" * 43)
-        page.press("Enter")
-        page.wait("document.querySelector('#token-said').textContent")
-        assert page.run("document.querySelector('#token').checkVisibility()")
-        assert page.run("sessionStorage.length") == 0
+    page.go(f"{person.address}/dashboard/")
+    page.type("#token", "aifap_" + "A" * 43)
+    page.press("Enter")
+    page.wait("document.querySelector('#token-said').textContent")
+    assert page.run("document.querySelector('#token').checkVisibility()")
+    assert page.run("sessionStorage.length") == 0
+    page.complaints.clear()  # the browser notes each answer of 401
 
 
 def test_numbers_that_do_not_move_any_more_are_said_to_be_old(
@@ -81,23 +81,23 @@ def test_numbers_that_do_not_move_any_more_are_said_to_be_old(
 
 
 def test_a_stream_that_is_not_let_in_is_tried_again(
-    platform: FakePlatform, visitor: Visitors, browser: Browser
+    platform: FakePlatform, visitor: Visitors, page: Page
 ) -> None:
     person = visitor()
     tell(platform, person.user)
     places = platform.app.state.stream_places
     for _ in range(STREAMS_PER_USER_MAX):
         places.take(person.user.user_id)
-    with opened(browser) as page:
-        page.go(f"{person.address}/dashboard/")
-        page.type("#token", person.token)
-        page.press("Enter")
-        page.wait_text("#trouble", "live streams of yours are under way")
-        assert "trying again in" in page.text("#line-text")
-        places.give_back(person.user.user_id)
-        page.run("window.dispatchEvent(new Event('online'))")
-        page.wait_text("#line-text", "live")
-        page.wait("document.querySelector('#board').checkVisibility()")
+    page.go(f"{person.address}/dashboard/")
+    page.type("#token", person.token)
+    page.press("Enter")
+    page.wait_text("#trouble", "live streams of yours are under way")
+    assert "trying again in" in page.text("#line-text")
+    places.give_back(person.user.user_id)
+    page.run("window.dispatchEvent(new Event('online'))")
+    page.wait_text("#line-text", "live")
+    page.wait("document.querySelector('#board').checkVisibility()")
+    page.complaints.clear()  # the browser notes each answer of 429
 
 
 def test_a_page_that_is_left_gives_its_stream_back(

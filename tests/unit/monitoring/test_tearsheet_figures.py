@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from module.model.results import IndicatorRow, TradeSums
 from monitoring.indicators import IndicatorState
 from monitoring.tearsheets.document import POINTS_MAX, CurveDocument
-from monitoring.tearsheets.figures import Figures, measure
+from monitoring.tearsheets.figures.figure import Figures
+from monitoring.tearsheets.figures.measure import measure
 from monitoring.tearsheets.frames import Frames, build_frames
 from monitoring.tearsheets.returns import DAY, HOUR, MINUTE, Basis, choose_basis, growth, returns_of
 from monitoring.tearsheets.worker import draw
@@ -162,6 +163,11 @@ def test_one_point_tells_only_what_it_can() -> None:
         for item in items:
             assert bool(item.text) != bool(item.reason), item.key
             assert "nan" not in item.text + item.reason
+    won = figures.find("won_periods")
+    assert (won.unit, won.reason) == (
+        "fraction",
+        "two returns of one minute are needed; there are 0",
+    )
     assert (figures.drawdowns, figures.best, figures.worst) == ((), (), ())
 
 
@@ -267,3 +273,27 @@ def test_a_sheet_is_one_page_that_needs_nothing_and_escapes_what_it_was_given() 
 def test_what_is_no_document_is_refused_by_name() -> None:
     told = json.loads(draw(b'{"title": "x", "curve": {"at": [], "pv": []}}'))
     assert told["refused"].startswith("curve.at")
+
+
+def test_a_long_line_is_drawn_by_the_extremes_of_its_stretches() -> None:
+    import numpy as np
+    import pandas as pd
+
+    from monitoring.tearsheets.charts.axes import POINTS_DRAWN_MAX, thin
+
+    values = np.sin(np.arange(2_161) / 7.0)
+    values[5:40] = np.nan  # a hole of several stretches
+    values[1_003], values[1_777] = 9.5, -9.5
+    whole = pd.Series(values, index=pd.date_range(START, periods=len(values), freq="h"))
+    drawn = thin(whole)
+    assert len(drawn) <= POINTS_DRAWN_MAX + 2
+    assert drawn.index.is_monotonic_increasing
+    assert drawn.index.is_unique
+    assert (drawn.index[0], drawn.index[-1]) == (whole.index[0], whole.index[-1])
+    assert (drawn.max(), drawn.min()) == (9.5, -9.5)
+    for places in np.array_split(np.arange(len(values)), POINTS_DRAWN_MAX // 2):
+        part = whole.iloc[places].dropna()
+        if len(part):
+            assert part.idxmin() in drawn.index
+            assert part.idxmax() in drawn.index
+    assert thin(whole.iloc[:POINTS_DRAWN_MAX]).size == POINTS_DRAWN_MAX
