@@ -20,6 +20,7 @@ from module.db.repositories.results import ResultsRepository
 from module.db.repositories.sessions import SessionRepository
 from module.exchange.gateway_client import GatewayExchange
 from module.files.session_folder import make_session_folder, session_folder
+from module.files.watch_note import passes_folder
 from module.logs import configure_logs, get_logger
 from module.model.results import WatchedSession
 from module.ports import Clock
@@ -85,7 +86,7 @@ class Installation:
             registry=self.sessions,
             open_account=open_account,
             alerts=build_alerts(self.settings, self.platform, self.clock),
-            folder=self.settings.finwatcher_dir or self.settings.data_dir / "finwatcher",
+            folder=passes_folder(self.settings.data_dir, self.settings.finwatcher_dir),
             lanes=lambda: ThreadLanes(LANES, self.clock),
             session_folder=partial(session_folder, self.settings.data_dir),
             days_per_year=self.settings.days_per_year,

@@ -18,6 +18,7 @@ from functools import partial
 from typing import cast
 from zlib import crc32
 
+from module.files.watch_note import read_note
 from module.logs import get_logger
 from module.model.errors import Unavailable
 from module.model.money import ZERO
@@ -55,6 +56,7 @@ from monitoring.fleet_storing import (
     is_past_end,
     looked_until,
 )
+from monitoring.gaps import FORGOTTEN
 from monitoring.lanes import Done, Lanes
 from monitoring.ledger import OVERLAP
 from monitoring.minute import (
@@ -81,6 +83,7 @@ class Fleet:
         self._writer = writer or f"{os.getpid()}-{os.urandom(6).hex()}"
         self._waiting: dict[str, frozenset[datetime]] = {}
         self._unprotected: Mapping[str, float] = {}
+        self._own_stored: dict[str, frozenset[datetime]] = {}
         self._ends_s = 0.0
         self._minute = boundary_at_or_before(self._clock.now(), MINUTE)
         self._report = PassReport(self._minute)
@@ -108,6 +111,7 @@ class Fleet:
                 self._storing.take_over(sessions)
                 if sessions or self._storing.known.sessions:
                     self._storing.remember(sessions, watched)
+                self._storing.leave_note(watched.values())
         return self._report
 
     # --- gather -----------------------------------------------------------------------------------
@@ -149,7 +153,8 @@ class Fleet:
             open_tasks = {one.session.session_id for one in looked}
             for session_id, one in list(watched.items()):
                 if self._is_complete(one):
-                    if one.progress is not None and self._minute in one.progress.kept:
+                    known = one.progress
+                    if known is not None and self._minute in known.kept - known.unexplained:
                         self._storing.kept_already.add(session_id)
                     del watched[session_id]
                 elif session_id not in open_tasks:
@@ -209,6 +214,8 @@ class Fleet:
         if session.ended_at is not None:
             end = min(end, boundary_at_or_after(session.ended_at, MINUTE))
         if known.last_minute < end:
+            return False
+        if self._better_known(one):
             return False
         minute = looked_until(one)
         waiting = self._waiting.get(session.session_id, frozenset())
@@ -293,17 +300,9 @@ class Fleet:
             ),
             self._writer,
         )
-        one.watcher.step()
+        one.failed.update(one.watcher.step().failed)
         batch.gaps.extend(self._old_holes(one, waiting))
-        if (
-            look.snapshot is None
-            and one.progress is None
-            and not is_past_end(session, self._minute)
-        ):
-            error = look.error or Unavailable("the account was not looked at")
-            batch.gaps.append(
-                self._gap(session, self._minute, GapCause.EXCHANGE_UNREACHABLE, why(error))
-            )
+        batch.gaps.extend(self._better_known(one))
         one.batch = batch
 
     def _history(self, one: Watched, overlap: timedelta) -> StoredHistory:
@@ -327,21 +326,43 @@ class Fleet:
             minute += MINUTE
         return holes
 
+    def _better_known(self, one: Watched) -> list[GapRow]:
+        """Minutes that were measured, were lost with a fail-over, and then were recorded as those
+        of nobody by a session's own watcher, which was born too late to know better."""
+        if one.progress is None:
+            return []
+        session_id = one.session.session_id
+        minutes = one.progress.unexplained - self._waiting.get(session_id, frozenset())
+        return [
+            self._gap(one.session, minute, GapCause.STORE_LOST, FORGOTTEN)
+            for minute in sorted(minutes)
+            if session_id in self._storing.known.measured.get(minute, ())
+        ]
+
     def _true_cause(self, gap: GapRow) -> GapRow:
         """A minute that nothing is stored of may have been measured, or slept over by a slow pass;
         what the last passes remembered tells."""
         if gap.cause is not GapCause.NOT_RUNNING:
             return gap
-        if gap.session_id in self._storing.known.measured.get(gap.minute, ()):
-            return with_detail(
-                gap, GapCause.STORE_LOST, "it was stored, and is not in the database any more"
-            )
+        if gap.session_id in self._storing.known.measured.get(
+            gap.minute, ()
+        ) or gap.minute in self._stored_by_its_own(gap.session_id):
+            return with_detail(gap, GapCause.STORE_LOST, FORGOTTEN)
         began, ended = self._storing.known.minute, self._storing.known.ended_at
         if began is not None and ended is not None and began < gap.minute <= ended:
             return with_detail(
                 gap, GapCause.OVERRUN, f"the pass of {began:%H:%M} ended at {ended:%H:%M:%S}"
             )
         return gap
+
+    def _stored_by_its_own(self, session_id: str) -> frozenset[datetime]:
+        """The newest minutes that the session's own watcher had stored, where it has one here."""
+        known = self._own_stored.get(session_id)
+        if known is None:
+            folder_of = self._wiring.session_folder
+            note = None if folder_of is None else read_note(folder_of(session_id))
+            known = self._own_stored[session_id] = frozenset() if note is None else note.stored
+        return known
 
     def _gap(
         self, session: WatchedSession, minute: datetime, cause: GapCause, detail: str
@@ -353,6 +374,7 @@ class Fleet:
 
     def _say_failed(self, one: Watched, done: Done) -> None:
         self._report.failed += 1
+        one.failed.add("step")
         error = done.error or Unavailable("no step")
         _log.error("not measured", session_id=one.session.session_id, error=why(error))
         one.batch = self._gap_batch(one.session, GapCause.PART_FAILED, why(error))

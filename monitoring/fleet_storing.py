@@ -7,11 +7,13 @@ History first, then gaps, then minutes with their states, for many sessions in o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from module.files.watch_note import WatchNote, leave_note
 from module.logs import get_logger
 from module.model.errors import AifapError, Unavailable
 from module.model.results import (
@@ -30,6 +32,7 @@ from monitoring.fleet_folder import FleetFolder, Remembered
 from monitoring.fleet_notes import Notes, mark_of
 from monitoring.fleet_ports import AccountReads, Batch, FleetStore, ImpatientClock, Look
 from monitoring.indicators import DAYS_PER_YEAR
+from monitoring.keeping import part_name
 from monitoring.lanes import Lanes
 from monitoring.minute import MINUTE, WAIT_FOR_THE_STORE_MAX, Finwatcher
 from monitoring.ports import ResultsStore, SessionRegistry
@@ -94,6 +97,8 @@ class Watched:
     batch: Batch | None = None
     quiet: bool = False
     history_refused: bool = False
+    failed: set[str] = field(default_factory=set)
+    """Parts of this minute that failed, by name."""
     notes_left: dict[str, object] | None = None
     """What this pass leaves to the next one, once it is spelled."""
 
@@ -164,6 +169,7 @@ class FleetStoring:
             for (one, rows), outcome in zip(minutes, stored, strict=True):
                 for part, error in outcome.failed.items():
                     self._report.failed += 1
+                    one.failed.add(part_name(rows.market, part))
                     _log.error("part refused", session_id=rows.session_id, part=part, error=error)
                 if "portfolio" in outcome.failed:
                     error = outcome.failed["portfolio"]
@@ -357,6 +363,14 @@ class FleetStoring:
                 ended_at=now,
             )
         )
+
+    def leave_note(self, watched: Iterable[Watched]) -> None:
+        """Say in the folder what waits there and which parts failed."""
+        waiting = [minute for known in self.folder.waiting().values() for minute in known]
+        failed = Counter(part for one in watched for part in one.failed)
+        since = min(waiting, default=None)
+        note = WatchNote(self._minute, failed=failed, waiting=len(waiting), waiting_since=since)
+        leave_note(self._wiring.folder, note)
 
     def _tell(self, alerts: Iterable[Alert]) -> None:
         """Alert what has not just been told; at most so many in a pass, the rest is in the log."""

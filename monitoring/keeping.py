@@ -14,7 +14,9 @@ from functools import partial
 
 from module.logs import get_logger
 from module.model.errors import Unavailable
+from module.model.market import MarketType
 from module.model.results import GapRow, HistoryRows, MinuteRows, WatchedSession
+from monitoring.gaps import MissingMinutes
 from monitoring.ports import ResultsStore
 from monitoring.spool import Spool, SpoolRecord
 from monitoring.stacks import Stacks
@@ -37,17 +39,27 @@ class RowKeeper:
     """One session's rows on their way; what fails is told to `troubles` by the part's name."""
 
     def __init__(
-        self, results: ResultsStore, spool: Spool, unsettled: Unsettled, troubles: Troubles
+        self,
+        results: ResultsStore,
+        spool: Spool,
+        unsettled: Unsettled,
+        missing: MissingMinutes,
+        troubles: Troubles,
     ) -> None:
         self._results = results
         self._spool = spool
         self._unsettled = unsettled
+        self._missing = missing
         self._troubles = troubles
 
     @property
     def waits(self) -> bool:
         """Whether records wait in the spool."""
         return bool(self._spool)
+
+    def waiting(self) -> tuple[int, datetime | None]:
+        """How many minutes wait in the spool, and the oldest of them."""
+        return self._spool.waiting()
 
     def keep_minute(
         self, rows: MinuteRows, state: Mapping[str, object] | None
@@ -65,7 +77,7 @@ class RowKeeper:
             refused.update(stored.failed)
             self.say_refused(rows, stored.failed)
             if is_ours and "portfolio" not in refused:
-                self._unsettled.note(rows)
+                self._note(rows)
 
         kept = self._troubles.guard("store", lambda: self._keep(rows, store)) or Kept.NOWHERE
         if rows.portfolio is None or "portfolio" in refused:
@@ -78,7 +90,7 @@ class RowKeeper:
         def store() -> Kept:
             kept = self._keep(rows, lambda: self._results.store_history(rows))
             if kept is Kept.IN_DATABASE:
-                self._unsettled.note(rows)
+                self._note(rows)
             return kept
 
         return self._troubles.guard(part, store) or Kept.NOWHERE
@@ -92,7 +104,7 @@ class RowKeeper:
                 self._troubles.say_spooling(error)
             else:
                 for row in rows:
-                    self._unsettled.note(row)
+                    self._note(row)
                 return stored
         for row in rows:
             self._spool.append(row)
@@ -133,13 +145,9 @@ class RowKeeper:
         sure = self._unsettled.sure_until
         if sure is None or self._spool:
             return None
-        try:
-            there = self._troubles.guard_unless_unavailable(
-                "stored minutes", lambda: self._results.kept_minutes(session, sure + MINUTE, last)
-            )
-        except Unavailable as error:
-            self._troubles.say_spooling(error)
-            return None
+        there = self._troubles.load(
+            "stored minutes", lambda: self._results.kept_minutes(session, sure + MINUTE, last)
+        )
         if there is None:
             return None
 
@@ -172,6 +180,11 @@ class RowKeeper:
         self._troubles.part_failed("Spool", "the local spool is full; minutes become gaps")
         return Kept.NOWHERE
 
+    def _note(self, record: SpoolRecord) -> None:
+        """It has just been committed."""
+        self._unsettled.note(record)
+        self._missing.stored(record)
+
     def _write(self, session: WatchedSession, record: SpoolRecord) -> None:
         """Store a record of an earlier minute."""
         failed: Mapping[str, str] = {}
@@ -184,15 +197,20 @@ class RowKeeper:
         else:
             self._results.store_gaps(session, (record,))
         if "portfolio" not in failed:
-            self._unsettled.note(record)
+            self._note(record)
 
     def say_refused(self, rows: MinuteRows, failed: Mapping[str, str]) -> None:
         """Alert what the database refused, by the part's name."""
-        stacks = Stacks.of(rows.market)
-        names = {
-            "symbols": stacks.result.name,
-            "portfolio": stacks.portfolio.name,
-            "indicators": stacks.indicators.name,
-        }
         for part, error in failed.items():
-            self._troubles.part_failed(names.get(part, part), error)
+            self._troubles.part_failed(part_name(rows.market, part), error)
+
+
+def part_name(market: MarketType, rows: str) -> str:
+    """The Stack class that measures these `rows` of a minute: symbols, portfolio or indicators."""
+    stacks = Stacks.of(market)
+    names = {
+        "symbols": stacks.result.name,
+        "portfolio": stacks.portfolio.name,
+        "indicators": stacks.indicators.name,
+    }
+    return names.get(rows, rows)

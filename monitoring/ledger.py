@@ -312,13 +312,12 @@ def _stored_trade(row: TransactionRow, price: Decimal, size: Decimal) -> CoinTra
 
 
 def _fill_change(fill: Fill, row: TransactionRow) -> _Change:
-    traded = TradeSums(traded_notional=fill.quote_size)
+    notional = fill.price * fill.size  # the venue's own product is rounded
+    traded = TradeSums(traded_notional=notional)
     if row.decision_price is not None:
         worse = fill.side.sign * (fill.price - row.decision_price) * fill.size
         traded = TradeSums(
-            traded_notional=fill.quote_size,
-            slippage_cost=worse,
-            slippage_notional=fill.quote_size,
+            traded_notional=notional, slippage_cost=worse, slippage_notional=notional
         )
     totals = SymbolTotals(realized_pnl=row.amount, fees=quote_fee(fill))
     return _Change(fill.at, fill.symbol, totals, sums=traded)

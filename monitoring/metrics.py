@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from module.model.accounts import AccountSnapshot, Position, SpotBalance
-from module.model.errors import require
+from module.model.errors import InvariantViolated, require
 from module.model.market import MarketType
 from module.model.money import ZERO
 from module.model.results import (
@@ -243,7 +243,9 @@ def _total(amounts: Iterable[Decimal]) -> Decimal:
 def _require_finite(source: AccountSnapshot | Position, names: Iterable[str]) -> None:
     for name in names:
         value = getattr(source, name)
-        require(value.is_finite(), f"{type(source).__name__}.{name} is {value}; it is not stored")
+        if not value.is_finite():
+            where = f"{type(source).__name__}.{name}"
+            raise InvariantViolated(f"{where} is {value}; it is not stored")
 
 
 def _joined(notes: Iterable[str]) -> str:

@@ -10,33 +10,29 @@ is. `Finwatcher.step` is driven by the loop of `monitoring.finwatcher`, by the o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from module.logs import get_logger
 from module.model.accounts import AccountSnapshot
 from module.model.errors import AifapError, NotFound, Unavailable
-from module.model.market import MarketType
 from module.model.results import (
-    ClosedPositionRow,
     GapCause,
-    GapRow,
-    HistoryRows,
     MinuteRows,
     PlannedOrder,
     PortfolioRow,
-    TransactionRow,
     WatchedSession,
 )
 from module.model.sessions import boundary_at_or_after, boundary_at_or_before
 from module.ports import AlertSink, Clock, Exchange
+from monitoring.gaps import MissingMinutes
+from monitoring.history import SessionHistory, last_minute_of
 from monitoring.indicators import DAYS_PER_YEAR, IndicatorState
 from monitoring.keeping import Kept, RowKeeper
-from monitoring.ledger import DEEP_OVERLAP, OVERLAP, HistoryLedger
-from monitoring.lots import SpotBook
+from monitoring.ledger import HistoryLedger
 from monitoring.ports import ResultsStore, SessionRegistry
 from monitoring.resuming import resume_curve
 from monitoring.spool import Spool
@@ -45,9 +41,7 @@ from monitoring.troubles import Troubles
 from monitoring.unsettled import LOOK_BACK, Unsettled
 
 MINUTE = timedelta(minutes=1)
-DEEP_LOOK_EVERY = timedelta(hours=1)
 LATE_AFTER = timedelta(seconds=10)
-GAPS_PER_STEP_MAX = 100_000
 MEASURED_REMEMBERED = 3_000
 PLANNED_BEFORE = timedelta(hours=1)
 """So long before a fill its cycle may have begun."""
@@ -55,7 +49,6 @@ WAIT_FOR_THE_STORE_MAX = timedelta(hours=1)
 LASTING_S = 3.0
 """What Postgres has kept for so long is on its replica too."""
 SETTLE_LOOKS_MAX = 200
-T = TypeVar("T")
 _log = get_logger("monitoring.finwatcher")
 
 
@@ -101,34 +94,32 @@ class Finwatcher:
         self._session_id = wiring.session_id
         self._days_per_year = wiring.days_per_year
         self._unsettled = Unsettled()
-        spool = Spool(wiring.folder)
-        self._keeper = RowKeeper(wiring.results, spool, self._unsettled, self._troubles)
+        self._missing = MissingMinutes(wiring.folder)
+        self._keeper = RowKeeper(
+            wiring.results, Spool(wiring.folder), self._unsettled, self._missing, self._troubles
+        )
+        self._history = SessionHistory(
+            wiring.exchange, wiring.results, self._keeper, self._troubles, wiring.deep_look
+        )
         self._writer = writer or f"{os.getpid()}-{os.urandom(6).hex()}"
         self._session: WatchedSession | None = None
         self._stacks: Stacks | None = None
-        self._ledger: HistoryLedger | None = None
-        self._ledger_stale = False
         self._resumed = False
         self._registry_there = False
-        self._history_at: datetime | None = None
-        self._deep_look = wiring.deep_look
-        self._deep_at: datetime | None = None
-        self._deep_after_end = False
         self._measured: dict[datetime, None] = {}
         self._last_minute: datetime | None = None
-        self._known_gaps: dict[datetime, tuple[GapCause, str]] = {}
         self._born: datetime | None = None
 
     @property
     def ledger(self) -> HistoryLedger | None:
         """The session's history as counted; None where that is not what is stored."""
-        return None if self._ledger_stale else self._ledger
+        return self._history.ledger
 
     @property
     def has_all_history(self) -> bool:
         """Whether history was asked for, and answered, after the session's end."""
         ended_at = None if self._session is None else self._session.ended_at
-        return ended_at is not None and self._has_history_until(ended_at)
+        return ended_at is not None and self._history.is_known_until(ended_at)
 
     def first_due(self) -> datetime:
         """When the first row is to be measured: now, if this minute has none yet; else the next.
@@ -158,8 +149,23 @@ class Finwatcher:
         self._troubles.failed.clear()
         look = self._look()  # before anything that may have to wait: a minute's row is second 0
         session = self._read_session(minute)
-        if session is None:
-            return StepReport(minute, False, False, 0, tuple(self._troubles.failed), False)
+        report = (
+            StepReport(minute, False, False, 0, tuple(self._troubles.failed), False)
+            if session is None
+            else self._watch(session, minute, look, final=final)
+        )
+        self._missing.leave(minute, report.failed, self._keeper.waiting())
+        return report
+
+    def _watch(
+        self,
+        session: WatchedSession,
+        minute: datetime,
+        look: AccountSnapshot | tuple[GapCause, str],
+        *,
+        final: bool,
+    ) -> StepReport:
+        """Mend what is missing, then measure: whoever dies in between leaves no hole behind."""
         self._find_last_minute(session)
         if self._keeper.drain(session):
             self._resumed = False  # the curve is read back, and tells what those minutes lack
@@ -223,7 +229,7 @@ class Finwatcher:
         except AifapError as error:
             _log.warning("session cannot be read", error=error.message)
             if self._session is None:
-                self._known_gaps[minute] = (GapCause.SESSION_UNREADABLE, error.message)
+                self._missing.because(minute, GapCause.SESSION_UNREADABLE, error.message)
                 self._troubles.failed.append("session")
         return self._session
 
@@ -232,58 +238,25 @@ class Finwatcher:
         the stored rows and the spooled ones is seen."""
         if self._last_minute is not None:
             return
-        last = self._load("last minute", lambda: (self._results.last_minute(session),))
+        last = self._troubles.load("last minute", lambda: (self._results.last_minute(session),))
         if last is not None:
             first = boundary_at_or_after(session.started_at, MINUTE)
             self._last_minute = last[0] or first - MINUTE
             self._unsettled.sure_until = max(first - MINUTE, self._last_minute - LOOK_BACK)
 
     def _resume(self, session: WatchedSession, minute: datetime) -> None:
-        """Pick up the sums where the stored rows end; the curve waits until Postgres is there.
-
-        Without Postgres the history is counted afresh from what the exchange still tells. For a
-        deep look it is read again with the ids of so far back.
-        """
-        deep = not self._keeper.waits and self._looks_deep(session, minute)
-        if self._ledger is None or self._ledger_stale or deep:
-            overlap = DEEP_OVERLAP if deep else OVERLAP
-            loaded = self._load("history", lambda: self._load_ledger(session, overlap))
-            self._ledger = loaded or self._ledger or self._new_ledger(session)
-            self._ledger_stale = False
+        """Pick up the sums where the stored rows end; the curve waits until Postgres is there."""
+        self._history.resume(session, minute)
         if not self._resumed and not self._keeper.waits:
-            found = self._load("curve", lambda: self._load_curve(session))
+            found = self._troubles.load("curve", lambda: self._load_curve(session))
             if found is not None and found[1]:
                 self._parts(session).indicators.resume(found[0])
                 self._resumed = True
-
-    def _looks_deep(self, session: WatchedSession, minute: datetime) -> bool:
-        """Whether history is due to be asked for from far back: as the process starts, once an
-        hour, and once the session is over."""
-        if self._deep_look is not None:
-            return self._deep_look
-        if session.is_over and not self._deep_after_end:
-            return True
-        return self._deep_at is None or minute - self._deep_at >= DEEP_LOOK_EVERY
-
-    def _load(self, name: str, work: Callable[[], T]) -> T | None:
-        """The result of `work`; None while Postgres is away (said once) or when it failed."""
-        try:
-            return self._troubles.guard_unless_unavailable(name, work)
-        except Unavailable as error:
-            self._troubles.say_spooling(error)
-            return None
 
     def _parts(self, session: WatchedSession) -> Stacks:
         if self._stacks is None:
             self._stacks = Stacks.of(session.market, self._days_per_year)
         return self._stacks
-
-    def _load_ledger(self, session: WatchedSession, overlap: timedelta) -> HistoryLedger:
-        stored = self._results.history(session, overlap)
-        return HistoryLedger.resume(session.started_at, stored, _book_of(session), overlap)
-
-    def _new_ledger(self, session: WatchedSession) -> HistoryLedger:
-        return HistoryLedger(session.started_at, _book_of(session))
 
     def _load_curve(self, session: WatchedSession) -> tuple[IndicatorState | None, bool]:
         return resume_curve(
@@ -292,19 +265,19 @@ class Finwatcher:
 
     def _is_past_end(self, session: WatchedSession, minute: datetime) -> bool:
         """The session's last row is older than this minute: nothing is left to measure."""
-        return session.is_over and _last_minute_of(session, minute) < minute
+        return session.is_over and last_minute_of(session, minute) < minute
 
     def _is_done(self, session: WatchedSession, minute: datetime) -> bool:
         """The session is over, its last row is stored and all its history; for that it waits no
         longer than an hour. The clock may have been set back since the session ended."""
         if not session.is_over:
             return False
-        end = _last_minute_of(session, minute)
+        end = last_minute_of(session, minute)
         if minute - end > WAIT_FOR_THE_STORE_MAX:
             return True
         if self._last_minute is None or self._last_minute < end or self._keeper.waits:
             return False
-        return session.ended_at is None or self._has_history_until(session.ended_at)
+        return session.ended_at is None or self._history.is_known_until(session.ended_at)
 
     # --- one minute -------------------------------------------------------------------------------
 
@@ -329,9 +302,9 @@ class Finwatcher:
     ) -> Kept:
         """Measure one minute and keep its rows; without a portfolio row it becomes a gap."""
         if isinstance(snapshot, tuple):
-            self._known_gaps[minute] = snapshot
+            self._missing.because(minute, *snapshot)
             return Kept.NOWHERE
-        flags = self._collect_history(session, snapshot)
+        flags = self._collect(session, snapshot)
         rows = self._rows(session, minute, snapshot, flags, final=final)
         state = self._parts(session).indicators.state if rows.indicators is not None else None
         outcome, is_ours = self._keeper.keep_minute(rows, state)
@@ -339,40 +312,13 @@ class Finwatcher:
         self._resumed &= is_ours and not lacks  # the stored curve is the other's, or has a hole
         if outcome is Kept.NOWHERE:
             detail = "the portfolio row could not be measured or stored"
-            self._known_gaps[minute] = (GapCause.PART_FAILED, detail)
+            self._missing.because(minute, GapCause.PART_FAILED, detail)
         return outcome
 
-    def _collect_history(
-        self, session: WatchedSession, snapshot: AccountSnapshot
-    ) -> tuple[str, ...]:
-        """Store what is new in the history; flags for a row whose sums may be stale."""
-        stacks = self._parts(session)
-        ledger = self._ledger = self._ledger or self._new_ledger(session)
-        ledger.ends_at = _last_minute_of(session, snapshot.at) if session.is_over else None
-        flags: list[str] = []
-
-        def plans(first: datetime, last: datetime) -> Mapping[str, PlannedOrder]:
-            found = self._planned_orders(session, first, last)
-            if found is None:
-                flags.append("decisions-unknown")
-            return found or {}
-
-        transactions: tuple[TransactionRow, ...] | None = self._troubles.guard(
-            stacks.transactions.name,
-            lambda: stacks.transactions.collect(self._exchange, ledger, snapshot, plans),
+    def _collect(self, session: WatchedSession, snapshot: AccountSnapshot) -> tuple[str, ...]:
+        return self._history.collect(
+            session, snapshot, self._parts(session), partial(self._planned_orders, session)
         )
-        positions: tuple[ClosedPositionRow, ...] | None = self._troubles.guard(
-            stacks.positions.name, lambda: stacks.positions.collect(self._exchange, ledger)
-        )
-        self._store_history(session, stacks.transactions.name, transactions or (), ())
-        self._store_history(session, stacks.positions.name, (), positions or ())
-        if transactions is None or positions is None:
-            return (*flags, "history-stale")
-        self._history_at = snapshot.at
-        if ledger.overlap > OVERLAP:
-            ledger.look_near()
-            self._deep_at, self._deep_after_end = snapshot.at, session.is_over
-        return tuple(flags)
 
     def _planned_orders(
         self, session: WatchedSession, first: datetime, last: datetime
@@ -402,34 +348,10 @@ class Finwatcher:
     ) -> None:
         """After a session's end: what it did last may still be missing, the exchange was away."""
         ended_at = session.ended_at
-        if ended_at is None or self._has_history_until(ended_at):
+        if ended_at is None or self._history.is_known_until(ended_at):
             return
         if isinstance(look, AccountSnapshot):
-            self._collect_history(session, look)
-
-    def _has_history_until(self, moment: datetime) -> bool:
-        return self._history_at is not None and self._history_at >= moment
-
-    def _store_history(
-        self,
-        session: WatchedSession,
-        name: str,
-        transactions: tuple[TransactionRow, ...],
-        positions: tuple[ClosedPositionRow, ...],
-    ) -> None:
-        if not transactions and not positions:
-            return
-        rows = HistoryRows(
-            session.session_id,
-            session.owner_id,
-            session.account_id,
-            session.market,
-            transactions,
-            positions,
-        )
-
-        if self._keeper.keep_history(name, rows) is Kept.NOWHERE:
-            self._ledger_stale = True  # counted but not stored: read the truth back next minute
+            self._collect(session, look)
 
     def _rows(
         self,
@@ -441,8 +363,7 @@ class Finwatcher:
         final: bool,
     ) -> MinuteRows:
         stacks = self._parts(session)
-        ledger = self._ledger or self._new_ledger(session)
-        totals = ledger.totals_at(snapshot.at)
+        totals = self._history.ledger_of(session).totals_at(snapshot.at)
         late = not final and snapshot.at - minute > LATE_AFTER
         bare_s = self._unprotected_s(session, snapshot.at)
         portfolio: PortfolioRow | None = self._troubles.guard(
@@ -474,26 +395,18 @@ class Finwatcher:
     # --- gaps -------------------------------------------------------------------------------------
 
     def _record_gaps(self, session: WatchedSession, until: datetime) -> int:
-        """Record every minute after the last one and before `until` as a gap with its cause."""
-        if self._last_minute is None or self._born is None:
+        """Record every minute after the last one and before `until` as a gap with its cause; before
+        it is known where the stored rows end, those alone whose cause is known."""
+        if self._born is None:
             return 0
         if session.is_over:
-            until = min(until, _last_minute_of(session, until) + MINUTE)
-        minute = self._last_minute + MINUTE
-        while minute < until and len(self._known_gaps) < GAPS_PER_STEP_MAX:
-            ordinary = GapCause.NOT_RUNNING if minute < self._born else GapCause.OVERRUN
-            self._known_gaps.setdefault(minute, (ordinary, ""))
-            minute += MINUTE
-        rows = [
-            GapRow(session.session_id, session.owner_id, minute, cause, detail, self._clock.now())
-            for minute, (cause, detail) in sorted(self._known_gaps.items())
-            if minute < until
-        ]
+            until = min(until, last_minute_of(session, until) + MINUTE)
+        span = (until if self._last_minute is None else self._last_minute + MINUTE, until)
+        rows = self._missing.due(session, span, self._born, self._clock.now())
         if not rows:
             return 0
-        for row in rows:
-            del self._known_gaps[row.minute]
-        self._last_minute = max(self._last_minute, rows[-1].minute)
+        if self._last_minute is not None:
+            self._last_minute = max(self._last_minute, rows[-1].minute)
         stored = self._troubles.guard("gaps", lambda: self._keeper.keep_gaps(session, rows))
         if stored:
             self._troubles.say_gap(rows, stored)
@@ -505,18 +418,5 @@ class Finwatcher:
         if self._last_minute is None:
             return False
         lost = self._keeper.look_for_losses(session, self._last_minute)
-        for minute in lost or ():
-            detail = "it may have been measured, and is not in the database"
-            self._known_gaps.setdefault(minute, (GapCause.STORE_LOST, detail))
+        self._missing.lost(lost or ())
         return lost is not None and not self._keeper.waits
-
-
-def _last_minute_of(session: WatchedSession, otherwise: datetime) -> datetime:
-    """The minute of a session's last row: the first second 0 at or after its end."""
-    if session.ended_at is None:
-        return otherwise
-    return boundary_at_or_after(session.ended_at, MINUTE)
-
-
-def _book_of(session: WatchedSession) -> SpotBook | None:
-    return SpotBook() if session.market is MarketType.SPOT else None

@@ -8,11 +8,12 @@ nothing is added and the missing minutes become gaps when the store is back.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
@@ -32,6 +33,8 @@ _log = get_logger("monitoring.spool")
 SpoolRecord = MinuteRows | HistoryRows | GapRow
 _KINDS: dict[str, type] = {"minute": MinuteRows, "history": HistoryRows, "gap": GapRow}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
+_OF_A_MINUTE = tuple(f'{{"kind": "{name}"'.encode() for name in ("minute", "gap"))
+UNREADABLE = (ValueError, KeyError, TypeError, ArithmeticError, InvariantViolated)
 
 
 class Spool:
@@ -40,10 +43,19 @@ class Spool:
     def __init__(self, folder: Path, detail_bytes_max: int = DETAIL_BYTES_MAX) -> None:
         self._path = folder / "finwatcher.spool"
         self._detail_bytes_max = detail_bytes_max
+        self._waiting: tuple[int, datetime | None] | None = None
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
         return self._path.exists()
+
+    def waiting(self) -> tuple[int, datetime | None]:
+        """How many minutes wait (their rows or their gaps), and the oldest of them."""
+        if not self:
+            return 0, None
+        if self._waiting is None:
+            self._waiting = _minutes_of(self._path.read_bytes().splitlines())
+        return self._waiting
 
     def append(self, record: SpoolRecord) -> bool:
         """Keep `record`; False when the file has reached its bound and it was not kept."""
@@ -60,6 +72,11 @@ class Spool:
                 file.write(b"\n")
             file.write(line.encode())
             os.fsync(file.fileno())
+        if not size:
+            self._waiting = _minutes_of((line.encode(),))
+        elif self._waiting is not None and not isinstance(record, HistoryRows):
+            count, oldest = self._waiting
+            self._waiting = count + 1, min(oldest or record.minute, record.minute)
         return True
 
     def drain(self, store: Callable[[SpoolRecord], None]) -> int:
@@ -80,7 +97,8 @@ class Spool:
                     stored += 1
                 done += 1
         finally:
-            self._keep(lines[done:])
+            if done or not lines:
+                self._keep(lines[done:])
         return stored
 
     def _read(self, line: bytes) -> SpoolRecord | None:
@@ -88,7 +106,7 @@ class Spool:
             return None
         try:
             return record_of_line(line)
-        except (ValueError, KeyError, TypeError, ArithmeticError, InvariantViolated):
+        except UNREADABLE:
             aside = self._path.with_suffix(".unreadable")
             _log.exception("spooled line cannot be read", kept_in=str(aside))
             with aside.open("ab") as file:
@@ -96,6 +114,7 @@ class Spool:
             return None
 
     def _keep(self, lines: list[bytes]) -> None:
+        self._waiting = None
         if not lines:
             self._path.unlink(missing_ok=True)
             return
@@ -105,6 +124,17 @@ class Spool:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self._path)
+
+
+def _minutes_of(lines: Iterable[bytes]) -> tuple[int, datetime | None]:
+    """How many of the lines are of a minute, and the first one's."""
+    minutes = [line for line in lines if line.startswith(_OF_A_MINUTE)]
+    for line in minutes:
+        with contextlib.suppress(*UNREADABLE):
+            record = record_of_line(line)
+            if not isinstance(record, HistoryRows):
+                return len(minutes), record.minute
+    return len(minutes), None
 
 
 def record_line(record: SpoolRecord) -> str:

@@ -24,7 +24,12 @@ from module.model.results import (
     WatchedSession,
 )
 from module.ports import Exchange
-from monitoring.indicators import DAYS_PER_YEAR, IndicatorState, advance_or_begin
+from monitoring.indicators import (
+    DAYS_PER_YEAR,
+    IndicatorState,
+    TradeFigures,
+    advance_or_begin,
+)
 from monitoring.ledger import HistoryLedger, is_coin_transfer
 from monitoring.metrics import QUOTE_ASSET, Totals, measure_portfolio, measure_symbols
 
@@ -89,6 +94,7 @@ class StackFuturesIndicatorResult:
         self._before: IndicatorState | None = None
         self._now: IndicatorState | None = None
         self._minute: datetime | None = None
+        self._figures: TradeFigures | None = None
 
     @property
     def name(self) -> str:
@@ -96,24 +102,36 @@ class StackFuturesIndicatorResult:
         return type(self).__name__
 
     def resume(self, state: IndicatorState | None) -> None:
-        """Go on from `state`, the curve as stored (None: an empty curve)."""
-        self._before = self._now = state
-        self._minute = None
+        """Go on from `state`, the curve as stored (None: an empty curve); it is the part's now."""
+        self._now, self._before, self._minute = state, None, None
 
     def measure(self, minute: datetime, portfolio: PortfolioRow, totals: Totals) -> IndicatorRow:
         """The indicators with this minute's point."""
-        before = self._before if minute == self._minute else self._now
-        if before is not None and before.minute >= minute:  # resumed from this very minute
-            return before.read(totals.sums, self._days_per_year)
-        now = advance_or_begin(
-            before,
-            minute,
-            portfolio.current_pv,
-            portfolio.net_transfers,
-            portfolio.initial_balance,
-        )
-        self._before, self._now, self._minute = before, now, minute
-        return now.read(totals.sums, self._days_per_year)
+        now = self._step_back() if minute == self._minute else self._now
+        if now is None or now.minute < minute:  # else resumed from this very minute
+            self._keep_before(now)
+            self._minute = minute
+            now = self._now = advance_or_begin(
+                now,
+                minute,
+                portfolio.current_pv,
+                portfolio.net_transfers,
+                portfolio.initial_balance,
+            )
+        figures = self._figures
+        if figures is None or figures.sums is not totals.sums:  # something was traded
+            figures = self._figures = TradeFigures.of(totals.sums)
+        return now.read(figures, self._days_per_year)
+
+    def _keep_before(self, now: IndicatorState | None) -> None:
+        if now is None or self._before is None:
+            self._before = None if now is None else now.copy()
+        else:
+            self._before.become(now)
+
+    def _step_back(self) -> IndicatorState | None:
+        """The curve before its last point; None: that was its first."""
+        return None if self._before is None else self._before.copy()
 
     @property
     def state(self) -> dict[str, object] | None:

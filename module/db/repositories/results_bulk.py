@@ -354,15 +354,19 @@ def _copy(db: Session, statement: str, content: str) -> None:
 
 def _line(values: Iterable[object]) -> str:
     """One row in COPY's text format."""
-    return "\t".join([_cell(value) for value in values]) + "\n"
+    return "\t".join([_CELLS.get(type(value), str)(value) for value in values]) + "\n"
 
 
-def _cell(value: object) -> str:
-    if value is None:
-        return r"\N"
-    if isinstance(value, str):
-        return value.translate(_ESCAPED)
-    return str(value)
+def _text_cell(value: object) -> str:
+    return str(value).translate(_ESCAPED)
+
+
+def _none_cell(_value: object) -> str:
+    return r"\N"
+
+
+_CELLS: Final[Mapping[type, Callable[[object], str]]] = {type(None): _none_cell, str: _text_cell}
+"""How a value of each type is spelled; numbers and times as they print."""
 
 
 def _excluded(columns: Iterable[str]) -> str:

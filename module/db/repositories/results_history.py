@@ -97,11 +97,12 @@ def trade_sums(
     ).one()
     direction = case((t.c.side == "buy", 1), else_=-1)
     decided = t.c.decision_price.is_not(None)
+    value = t.c.price * t.c.size  # the venue's own product, quote_size, is rounded
     traded, cost, notional = db.execute(
         select(
-            func.coalesce(func.sum(t.c.quote_size), 0),
+            func.coalesce(func.sum(value), 0),
             _sum_where(direction * (t.c.price - t.c.decision_price) * t.c.size, decided),
-            _sum_where(t.c.quote_size, decided),
+            _sum_where(value, decided),
         ).where(
             t.c.session_id == session.session_id,
             t.c.source == "fill",
@@ -127,7 +128,7 @@ def trade_sums_at(
         p.c.session_id == session.session_id, *_between(p.c.closed_at, *span)
     )
     changes = [(at, _trade(profit)) for at, profit in db.execute(closed)]
-    fills = select(t.c.at, t.c.side, t.c.price, t.c.decision_price, t.c.size, t.c.quote_size).where(
+    fills = select(t.c.at, t.c.side, t.c.price, t.c.decision_price, t.c.size).where(
         t.c.session_id == session.session_id, t.c.source == "fill", *_between(t.c.at, *span)
     )
     changes += [(at, _traded(*fill)) for at, *fill in db.execute(fills)]
@@ -146,9 +147,8 @@ def _trade(net_profit: Decimal) -> TradeSums:
     return TradeSums(trades=1, lost=net_profit)
 
 
-def _traded(
-    side: str, price: Decimal, decided: Decimal | None, size: Decimal, notional: Decimal
-) -> TradeSums:
+def _traded(side: str, price: Decimal, decided: Decimal | None, size: Decimal) -> TradeSums:
+    notional = price * size
     if decided is None:
         return TradeSums(traded_notional=notional)
     cost = (price - decided) * size * (1 if side == "buy" else -1)

@@ -255,14 +255,14 @@ def _trade_sums(rows: Sequence[TransactionRow], closed: Sequence[ClosedPositionR
     lost = [row.net_profit for row in closed if row.net_profit <= 0]
     traded = cost = notional = ZERO
     for row in rows:
-        if row.source != "fill":
+        if row.source != "fill" or row.price is None or row.size is None:
             continue
-        traded += row.quote_size or ZERO
-        if row.decision_price is None or row.price is None or row.size is None:
+        traded += row.price * row.size
+        if row.decision_price is None:
             continue
         sign = 1 if row.side == "buy" else -1
         cost += sign * (row.price - row.decision_price) * row.size
-        notional += row.quote_size or ZERO
+        notional += row.price * row.size
     return TradeSums(len(closed), len(won), sum(won, ZERO), sum(lost, ZERO), traded, cost, notional)
 
 

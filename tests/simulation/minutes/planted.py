@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from module.model.results import MinuteRows
-from tests.simulation.minutes.world import MinutesWorld
+from tests.simulation.minutes.world import MinutesWorld, Troubles
 from tests.simulation.planted_bugs.bug import Patch
 
 MINUTES = 700
@@ -19,11 +19,13 @@ SEEDS = (1, 2, 3)
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """One bug; `caught_by`: the violations of which one must be seen."""
+    """One bug; `caught_by`: the violations of which one must be seen; `troubles`: the odds of a
+    world that meets it often."""
 
     name: str
     caught_by: tuple[str, ...]
     plant: Callable[[Patch], None]
+    troubles: Troubles = field(default_factory=Troubles)
 
 
 def _gaps_are_forgotten(patch: Patch) -> None:
@@ -112,12 +114,29 @@ def _notes_count_what_is_not_stored(patch: Patch) -> None:
     patch.wrap("tests.simulation.memory_postgres.results:MemoryResults.store_histories", dropped)
 
 
+def _holes_are_not_looked_for(patch: Patch) -> None:
+    """A fail-over forgets a minute behind a later one: of a watcher that went on."""
+    patch.replace("monitoring.minute:Finwatcher._look_for_losses", lambda *_: True)
+    patch.replace("monitoring.fleet:Fleet._old_holes", lambda *_: [])
+
+
+def _causes_die_with_their_process(patch: Patch) -> None:
+    patch.replace("monitoring.gaps:read_note", lambda _folder: None)
+
+
+def _a_pass_knows_no_better(patch: Patch) -> None:
+    """What a watcher that was born too late took for nobody's minute stays so."""
+    patch.replace("monitoring.fleet:Fleet._better_known", lambda *_: [])
+
+
 def _added() -> Any:
     from module.model.results import StoredAdditions
 
     return StoredAdditions(0)
 
 
+RESTLESS = Troubles(watcher=0.2, fail_over=0.1)
+"""Sessions' own watchers come and go beside the passes, and Postgres forgets often."""
 BUGS: Sequence[Planted] = (
     Planted("a gap is not recorded", ("lost-minute",), _gaps_are_forgotten),
     Planted("a minute has no owner", ("written-twice",), _minutes_have_no_owner),
@@ -137,6 +156,14 @@ BUGS: Sequence[Planted] = (
         ("lost-history",),
         _notes_count_what_is_not_stored,
     ),
+    Planted("holes are not looked for", ("lost-minute",), _holes_are_not_looked_for, RESTLESS),
+    Planted(
+        "causes die with their process",
+        ("untrue-cause",),
+        _causes_die_with_their_process,
+        RESTLESS,
+    ),
+    Planted("a pass knows no better", ("untrue-cause",), _a_pass_knows_no_better, RESTLESS),
 )
 
 
@@ -146,7 +173,7 @@ def found(bug: Planted, seed: int, minutes: int = MINUTES) -> set[str]:
     with tempfile.TemporaryDirectory(prefix="aifap-minutes-") as folder:
         try:
             bug.plant(patch)
-            lived = MinutesWorld(seed, minutes, Path(folder)).run()
+            lived = MinutesWorld(seed, minutes, Path(folder), bug.troubles).run()
         finally:
             patch.put_back()
     return {violation.name for violation in lived.violations}

@@ -11,6 +11,7 @@ from module.model.canonical import parse_instant
 from module.model.errors import NotFound, OutcomeUnknown, Unavailable
 from module.model.results import (
     CurvePoint,
+    GapCause,
     GapRow,
     PlannedOrder,
     StoredProgress,
@@ -157,7 +158,13 @@ class MemoryStore:
                         CurvePoint(minute, row.current_pv, row.net_transfers, row.initial_balance)
                     )
                 minute += MINUTE
-        return StoredProgress(last, sure, frozenset(kept), state, tuple(curve))
+        unexplained = frozenset(
+            at
+            for at in kept
+            if (gap := self.tables.gaps.get((session.session_id, at))) is not None
+            and gap.cause is GapCause.NOT_RUNNING
+        )
+        return StoredProgress(last, sure, frozenset(kept), state, tuple(curve), unexplained)
 
     def _last_minute(self, session: WatchedSession) -> datetime | None:
         """From the last one that there ever was backwards: it may have been forgotten."""

@@ -33,7 +33,12 @@ def test_when_nothing_goes_wrong_every_minute_has_its_row(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "name",
-    ["a gap is not recorded", "changes of an account are not seen", "every gap has one cause"],
+    [
+        "a gap is not recorded",
+        "changes of an account are not seen",
+        "every gap has one cause",
+        "holes are not looked for",
+    ],
 )
 def test_a_planted_bug_is_seen(name: str) -> None:
     (bug,) = [bug for bug in BUGS if bug.name == name]

@@ -419,6 +419,7 @@ class MinutesWorld:
                 self._start_watcher(session_id)
 
     def _start_watcher(self, session_id: str) -> None:
+        (self.folder / session_id).mkdir(exist_ok=True)
         self.watchers[session_id] = Finwatcher(
             FinwatcherWiring(
                 session_id=session_id,
@@ -446,12 +447,13 @@ class MinutesWorld:
     def _fail_over(self, minute: datetime) -> None:
         """A replica takes over that lacks the last commits: those since before the last pass."""
         back = self.rng.choice((1.0, 30.0, 64.0))
+        tables = self.store.tables
+        before = {*tables.minutes, *tables.gaps}
         if self.store.server.forget_since(self.clock.now() - timedelta(seconds=back)):
-            at = minute
-            while at >= minute - 2 * MINUTE:
-                self.facts.forgotten.add(at)
-                self.facts.whole.discard(at)
-                at -= MINUTE
+            lost = {at for _, at in before.difference(tables.minutes, tables.gaps)}
+            lost |= {minute - number * MINUTE for number in range(3)}
+            self.facts.forgotten |= lost  # older ones too: those that had come out of a spool
+            self.facts.whole -= lost
         for key in [key for key in self._seen if key not in self.store.tables.minutes]:
             del self._seen[key]
 

@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 
 from module.model.results import NO_TRADES, CurvePoint, IndicatorRow, TradeSums
 from monitoring.indicators import MINUTES_PER_DAY, IndicatorState, replay
+from monitoring.metrics import Totals
+from monitoring.stacks import StackFuturesIndicatorResult
+from tests.fakes.measured_curves import portfolio_row
 from tests.fakes.watched_account import MINUTE, minute
 
 if TYPE_CHECKING:
@@ -137,6 +140,27 @@ def test_E11_where_nothing_varies_or_nothing_is_lost_a_ratio_does_not_exist(
     row = assert_both_bases(curve_of([Decimal(value) for value in values]))
     if len(set(returns_of(curve_of([Decimal(value) for value in values])))) == 1:
         assert row.sharpe_1min is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(min_value=-900, max_value=900).filter(bool),
+    st.integers(min_value=3, max_value=9),
+    st.decimals(min_value=1, max_value=10**9, places=8),
+)
+def test_E11_returns_that_are_all_the_same_have_no_sharpe_whatever_floats_make_of_them(
+    change: int, count: int, first: Decimal
+) -> None:
+    factor = 1 + Decimal(change) / 10_000
+    points = [
+        CurvePoint(minute(number), first * factor**number, Decimal(0), first)
+        for number in range(1, count + 1)
+    ]
+    state = replay(None, points)
+    assert state is not None
+    row = state.read(NO_TRADES)
+    assert row.sharpe_1min is None
+    assert row.volatility_1min == pytest.approx(0.0, abs=1e-9)
 
 
 def test_trades_and_fills_are_read_with_the_curve() -> None:
@@ -264,6 +288,31 @@ def test_E11_every_curve_gives_finite_numbers_and_survives_a_restart(
             value = getattr(row, name)
             assert not isinstance(value, float) or math.isfinite(value), name
         json.dumps(whole.to_document(), allow_nan=False)
+
+
+def test_a_state_that_was_stored_with_an_exact_sum_of_pv_goes_on() -> None:
+    """Version 3 once kept that sum as a decimal of any length."""
+    whole = replay(None, curve_of(wave(3_000)))
+    assert whole is not None
+    document = whole.to_document()
+    document["pv_total"] = str(sum(wave(3_000), Decimal(0)) + Decimal("0.000000000000000001"))
+    again = IndicatorState.from_document(json.loads(json.dumps(document)))
+    assert again is not None
+    sums = TradeSums(traded_notional=Decimal(30_000))
+    assert again.read(sums).turnover == pytest.approx(whole.read(sums).turnover, rel=1e-12)
+
+
+def test_figures_of_trades_follow_them_from_minute_to_minute() -> None:
+    part = StackFuturesIndicatorResult()
+    first = TradeSums(trades=1, trades_won=1, won=Decimal(3), traded_notional=Decimal(500))
+    second = first + TradeSums(trades=1, lost=Decimal(-2), traded_notional=Decimal(700))
+    rows = [
+        part.measure(minute(number), portfolio_row(minute(number), "10000"), Totals({}, sums=sums))
+        for number, sums in enumerate([first, first, second])
+    ]
+    assert [row.win_rate for row in rows] == [1.0, 1.0, 0.5]
+    assert [row.profit_factor for row in rows] == [None, None, 1.5]
+    assert [row.turnover for row in rows] == pytest.approx([0.05, 0.05, 0.12])
 
 
 @pytest.mark.parametrize(

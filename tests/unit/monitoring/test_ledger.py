@@ -6,9 +6,11 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
+from module.exchange import bitget_rows
 from module.model.accounts import BillKind
 from module.model.results import StoredHistory, SymbolTotals, TradeSums
 from monitoring.ledger import OVERLAP, HistoryLedger, quote_fee
+from tests.fakes.paper_venue import PaperVenue
 from tests.fakes.watched_account import MINUTE, START, bill, closed, fill, minute
 
 
@@ -90,3 +92,23 @@ def test_old_ids_are_forgotten_only_once_they_cannot_come_back() -> None:
 def test_a_fee_taken_in_the_coin_counts_at_its_price() -> None:
     bought = replace(fill(1, minute(1)), fee=Decimal("-0.00005"), fee_asset="BTC")
     assert quote_fee(bought) == Decimal("-3.05000")
+
+
+def test_what_was_traded_is_what_the_exchange_has_in_its_ledger_to_the_last_digit() -> None:
+    """The venue tells price × size of each fill with four places; its own ledger has them all."""
+    venue = PaperVenue()
+    words = {"symbol": "BTCUSDT", "productType": "USDT-FUTURES", "marginCoin": "USDT"}
+    begun = bitget_rows.instant({"now": str(venue.venue.now_ms)}, "now")
+    for number, (side, size) in enumerate([("buy", "0.0137"), ("sell", "0.0211"), ("buy", "7.3")]):
+        venue.advance(61)
+        order = {"side": side, "size": size, "orderType": "market", "marginMode": "crossed"}
+        venue.post("/api/v2/mix/order/place-order", **words, **order, clientOid=f"o-{number}")
+    venue.advance(5)
+    rows = venue.get("/api/v2/mix/order/fills", productType="USDT-FUTURES")["fillList"]
+    fills = [bitget_rows.fill(row) for row in rows]
+    ledger = HistoryLedger(begun)
+    ledger.book_fills(fills)
+    account = venue.engine.world.account(venue.account_id)
+    exact = sum((order.filled_cost for order in account.orders.values()), Decimal(0))
+    assert ledger.totals_at(max(fill.at for fill in fills)).sums.traded_notional == exact > 0
+    assert sum((fill.quote_size for fill in fills), Decimal(0)) < exact

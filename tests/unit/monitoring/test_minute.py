@@ -7,9 +7,11 @@ import signal
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from module.alerts.messages import for_discord, for_slack
 from module.model.accounts import BillKind
 from module.model.errors import NotFound, Unavailable
 from module.model.market import MarketType
@@ -81,6 +83,19 @@ def test_a_part_that_fails_is_alerted_by_name_and_the_others_go_on(watched: Watc
     watched.run_minutes(1, 1)
     watched.assert_no_silent_gap(1)
     assert watched.results.gap_rows[minute(0)].cause is GapCause.PART_FAILED
+
+
+def test_people_read_the_owners_name_in_what_they_are_told(watched: Watched) -> None:
+    watched.sessions.current = session(owner_name="Ada <Quill>")
+    watched.exchange.history_down = RuntimeError("broken")
+    watched.run_minutes(0, 0)
+    (alert,) = watched.alerts.of_kind("part-failed")
+    zone = ZoneInfo("Asia/Seoul")
+    said = (for_slack(alert, zone).plain, for_discord(alert, zone))
+    assert "\n> User: Ada <Quill>\n" in said[0]
+    assert "User: Ada \\<Quill\\>" in said[1].replace("\\:", ":")
+    assert not any(session().owner_id in text for text in said)
+    assert alert.owner_id == session().owner_id
 
 
 def test_what_the_database_refuses_of_one_part_leaves_the_others(watched: Watched) -> None:

@@ -1,0 +1,99 @@
+"""What a finwatcher says of itself, left in its folder after each minute: `finwatcher.note`.
+
+    monitoring.minute, monitoring.fleet ── leave_note ─► <folder>/finwatcher.note
+                                 the next process of the session, `/metrics` ◄── read_note
+
+A hint, never the truth: it is not synced to the disk, and one that is not there, or cannot be read,
+costs only what it would have told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from module.logs import get_logger
+from module.model.canonical import parse_instant
+from module.model.errors import InvariantViolated
+from module.model.results import GapCause
+
+NOTE_NAME = "finwatcher.note"
+BYTES_MAX = 64_000
+_log = get_logger("files.watch_note")
+
+
+@dataclass(frozen=True, slots=True)
+class WatchNote:
+    """`minute`: the one that it was left after. `stored`: minutes that Postgres took lately, as a
+    row or as a gap; `missing`: those whose cause could not be recorded yet. `failed`: in how many
+    sessions each part failed in that minute. `waiting`: how many minutes wait for Postgres in the
+    folder, and since when."""
+
+    minute: datetime
+    stored: frozenset[datetime] = frozenset()
+    missing: Mapping[datetime, GapCause] = field(default_factory=dict)
+    failed: Mapping[str, int] = field(default_factory=dict)
+    waiting: int = 0
+    waiting_since: datetime | None = None
+
+
+def passes_folder(data_dir: Path, finwatcher_dir: Path | None) -> Path:
+    """What passes over all sessions keep between them, and where their note lies: as it is set, or
+    in the data folder."""
+    return finwatcher_dir or data_dir / "finwatcher"
+
+
+def leave_note(folder: Path, note: WatchNote) -> None:
+    """Replace the folder's note; without the folder nothing is left. A disk that refuses is said
+    in the log."""
+    since = note.waiting_since
+    document = {
+        "minute": note.minute.isoformat(),
+        "stored": sorted(minute.isoformat() for minute in note.stored),
+        "missing": {minute.isoformat(): cause for minute, cause in note.missing.items()},
+        "failed": dict(note.failed),
+        "waiting": note.waiting,
+        "waiting_since": None if since is None else since.isoformat(),
+    }
+    temporary = folder / f".{NOTE_NAME}.new"  # a folder has one finwatcher
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(temporary, flags, 0o600), "w") as file:
+            json.dump(document, file)
+        temporary.replace(folder / NOTE_NAME)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        _log.warning("the finwatcher's note is not left", error=str(error))
+        with contextlib.suppress(OSError):  # it may be what the full disk has kept of it
+            temporary.unlink()
+
+
+def read_note(folder: Path) -> WatchNote | None:
+    """The folder's note; None when there is none, or none that can be read."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(folder / NOTE_NAME, flags), "rb") as file:
+            document = json.loads(file.read(BYTES_MAX))
+        since = document["waiting_since"]
+        return WatchNote(
+            minute=parse_instant(document["minute"]),
+            stored=frozenset(parse_instant(minute) for minute in document["stored"]),
+            missing={
+                parse_instant(minute): GapCause(cause)
+                for minute, cause in document["missing"].items()
+            },
+            failed={str(part): int(count) for part, count in document["failed"].items()},
+            waiting=int(document["waiting"]),
+            waiting_since=None if since is None else parse_instant(since),
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, InvariantViolated) as error:
+        _log.warning("a finwatcher's note cannot be read", folder=str(folder), error=str(error))
+        return None
