@@ -79,7 +79,21 @@ def read_note(folder: Path) -> WatchNote | None:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         with os.fdopen(os.open(folder / NOTE_NAME, flags), "rb") as file:
-            document = json.loads(file.read(BYTES_MAX))
+            content = file.read(BYTES_MAX)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _log.warning("a finwatcher's note cannot be read", folder=str(folder), error=str(error))
+        return None
+    note = _parsed(content)
+    if note is None:  # torn by a power cut: it was never synced
+        _log.warning("a finwatcher's note is damaged", folder=str(folder), size=len(content))
+    return note
+
+
+def _parsed(content: bytes) -> WatchNote | None:
+    try:
+        document = json.loads(content)
         since = document["waiting_since"]
         return WatchNote(
             minute=parse_instant(document["minute"]),
@@ -92,8 +106,5 @@ def read_note(folder: Path) -> WatchNote | None:
             waiting=int(document["waiting"]),
             waiting_since=None if since is None else parse_instant(since),
         )
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, InvariantViolated) as error:
-        _log.warning("a finwatcher's note cannot be read", folder=str(folder), error=str(error))
+    except (ValueError, KeyError, TypeError, AttributeError, InvariantViolated):
         return None
