@@ -194,8 +194,8 @@ class Standalone:
         its metrics finds it again; another one while somebody has that."""
         path = self._data / "settings.json"
         if path.exists():
-            port = urlsplit(str(json.loads(path.read_text()).get(name, ""))).port
-            with suppress(Unavailable):
+            with suppress(Unavailable, ValueError):  # taken, or no address that can be read
+                port = urlsplit(str(json.loads(path.read_text()).get(name, ""))).port
                 if port:
                     require_free(HOST, port, "--data")
                     return port

@@ -54,6 +54,9 @@ LOOK_EVERY_S = 2.0
 RESTARTS_MAX = 5
 RESTART_WINDOW_S = 600.0
 BACKOFF_FIRST_S = 0.5
+RUNNER_PAUSE_MAX_S = 30.0
+RUNNER_LIVED_S = 60.0
+"""One that lived for less is, from its second end on, started again after a growing pause."""
 HAND_OVER_GRACE_S = 15.0
 
 log = get_logger("trading.host")
@@ -146,6 +149,7 @@ class SessionHost:
         self._watched: dict[str, _Watched] = {}
         self._stopping = False
         self._runner: subprocess.Popen[bytes] | None = None
+        self._runner_pauses = GrowingPause(BACKOFF_FIRST_S, RUNNER_PAUSE_MAX_S, RUNNER_LIVED_S)
         self._runner_listener: socket.socket | None = None
         self._listener: socket.socket | None = None
 
@@ -344,6 +348,10 @@ class SessionHost:
     def _start_runner(self) -> None:
         if self._runner is not None and self._runner.poll() is None:
             return
+        now = self._clock.monotonic()
+        if self._runner is not None and not self._runner_is_due(self._runner, now):
+            return
+        self._runner_pauses.began(now)
         require(self._runner_listener is not None, "no socket for the runner host")
         assert self._runner_listener is not None
         number = self._runner_listener.fileno()
@@ -363,7 +371,47 @@ class SessionHost:
                 stderr=file,
                 start_new_session=True,
             )
-        log.info("runner host started", pid=self._runner.pid)
+        if self._runner_pauses.count < 2:
+            log.info("runner host started", pid=self._runner.pid)
+
+    def _runner_is_due(self, runner: subprocess.Popen[bytes], now: float) -> bool:
+        """Whether it is started again now; that it keeps ending is told once."""
+        before = self._runner_pauses.count
+        is_due = self._runner_pauses.is_over(now)
+        if self._runner_pauses.count == 2 and before == 1:
+            log.error(
+                "the runner host ends right after its start: no strategy can run; it is started "
+                "again after pauses that grow to half a minute",
+                code=runner.returncode,
+                said_in=str(self._settings.data_dir / "logs" / "runner_host.log"),
+            )
+        return is_due
+
+
+class GrowingPause:
+    """When something that keeps ending is started again: at once, then after `first_s`, then after
+    twice as long each time, at most `longest_s`; anew from where it lived for `lived_s`."""
+
+    def __init__(self, first_s: float, longest_s: float, lived_s: float) -> None:
+        self._first_s, self._longest_s, self._lived_s = first_s, longest_s, lived_s
+        self._began_s = 0.0
+        self._due_s: float | None = None
+        self.count = 0
+        """How often in a row it ended too soon."""
+
+    def began(self, now_s: float) -> None:
+        """It was started."""
+        self._began_s, self._due_s = now_s, None
+
+    def is_over(self, now_s: float) -> bool:
+        """It has ended: whether it is to be started now. The pause runs from the first question."""
+        if self._due_s is None:
+            lived = now_s - self._began_s >= self._lived_s
+            self.count = 0 if lived else self.count + 1
+            doublings = min(self.count - 2, 30)
+            pause_s = self._first_s * 2.0**doublings if doublings >= 0 else 0.0
+            self._due_s = now_s + min(pause_s, self._longest_s)
+        return now_s >= self._due_s
 
 
 class HostTruth:

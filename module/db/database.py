@@ -14,17 +14,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-from sqlalchemy import URL, Engine, Executable, Row, create_engine, text
+from sqlalchemy import URL, Engine, Executable, Row, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
 
+from module.clock import SystemClock
 from module.db.address import server_address
+from module.db.circuit import Circuit, allowed_s, patience, somebody_answers, waiting
 from module.db.express import Express
+from module.db.other_schema import is_about_schema, other_schema
 from module.model.errors import InvariantViolated, OutcomeUnknown, Unavailable
 
 if TYPE_CHECKING:
     import psycopg2.extensions
+    from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
 
     from module.settings import Settings
 
@@ -32,7 +37,9 @@ DatabaseName = Literal["finplatform", "fin_crypto", "finwatcher"]
 DATABASE_NAMES: Final[tuple[DatabaseName, ...]] = ("finplatform", "fin_crypto", "finwatcher")
 
 CONNECT_TIMEOUT_S: Final = 5
+TIMED_OUT_SHARE: Final = 0.9
 POOL_TIMEOUT_S: Final = 5.0
+ROOM_LOOK_S: Final = 0.01
 # Over TCP each end finds out within a minute that the other one is gone without a word: an idle
 # connection then fails at once, and a machine that vanished holds no lock for hours (leases).
 _KEEPALIVES: Final = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
@@ -43,8 +50,10 @@ TRANSACTION_ATTEMPTS_MAX: Final = 3
 # serialization_failure, deadlock_detected: Postgres undid the whole transaction (E6)
 RETRIED_SQLSTATES: Final = frozenset({"40001", "40P01"})
 CHECK_VIOLATION: Final = "23514"
+INTERNAL_CLASS: Final = "XX"
 
 Result = TypeVar("Result")
+_CLOCK: Final = SystemClock()
 
 
 class Database:
@@ -53,7 +62,8 @@ class Database:
     `pool_size` connections at most (default: the setting). Give a path that must not wait for
     others (orders) a `Database` of its own. `statement_timeout_ms` bounds every statement (the
     server keeps it; where it says nothing for a grace longer, `module.db.silence` ends the wait),
-    `pool_timeout_s` (real) the wait for a connection.
+    `pool_timeout_s` (real) the wait for a connection. While the server is silent every call is
+    Unavailable at once (`module.db.circuit`).
     """
 
     def __init__(
@@ -77,7 +87,10 @@ class Database:
         self._engine: Engine | None = None
         self._engine_pid = 0
         self._lock = threading.Lock()
-        self._express = Express(name, self._connect, self._pool_size, pool_timeout_s)
+        self._circuit = Circuit(name, self._knock)
+        self._express = Express(
+            name, self._connect, self._pool_size, pool_timeout_s, self._circuit.admit
+        )
 
     @property
     def express(self) -> Express:
@@ -98,6 +111,19 @@ class Database:
             self._engine_pid = os.getpid()
             return self._engine
 
+    def _engine_now(self) -> Engine:
+        """The pool, when the server may be asked and the pool has room for whoever is hurried."""
+        self._circuit.admit()
+        engine = self.engine()
+        if patience() is not None:
+            until_s = _CLOCK.monotonic() + allowed_s(self._pool_timeout_s)
+            with waiting():
+                while _busy(engine) >= self._pool_size:
+                    if _CLOCK.monotonic() >= until_s:
+                        raise _all_busy(self.name)
+                    _CLOCK.pause(ROOM_LOOK_S)
+        return engine
+
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """A session whose work is committed at the end of the block, or undone by an exception.
@@ -106,7 +132,7 @@ class Database:
         OutcomeUnknown when the answer to COMMIT was lost: read back by key, or use
         `run_idempotent` for writes that may be repeated.
         """
-        session = Session(self.engine(), expire_on_commit=False)
+        session = Session(self._engine_now(), expire_on_commit=False)
         try:
             with _translated(self.name, NOTHING_WRITTEN):
                 yield session
@@ -119,7 +145,7 @@ class Database:
     def read(self) -> Iterator[Session]:
         """A session for reading only; Postgres refuses writes in it. Unavailable as above."""
         session = Session(
-            self.engine().execution_options(postgresql_readonly=True),
+            self._engine_now().execution_options(postgresql_readonly=True),
             expire_on_commit=False,
         )
         try:
@@ -155,7 +181,7 @@ class Database:
         """
         for attempt in range(1, TRANSACTION_ATTEMPTS_MAX + 1):
             try:
-                with _translated(self.name, MAY_REPEAT), self.engine().connect() as connection:
+                with _translated(self.name, MAY_REPEAT), self._engine_now().connect() as connection:
                     alone = connection.execution_options(isolation_level="AUTOCOMMIT")
                     result = alone.execute(statement, values)
                     return result.all() if result.returns_rows else []
@@ -170,7 +196,7 @@ class Database:
 
         It lives on a connection of its own, which is in no transaction: the work may take long.
         """
-        with _translated(self.name, MAY_REPEAT), self.engine().connect() as connection:
+        with _translated(self.name, MAY_REPEAT), self._engine_now().connect() as connection:
             keeper = connection.execution_options(isolation_level="AUTOCOMMIT")
             values = {"key": key}
             taken = keeper.execute(text("SELECT pg_try_advisory_lock(:key)"), values).scalar_one()
@@ -217,23 +243,48 @@ class Database:
         import psycopg2
 
         address = server_address(self._settings)
-        connection: psycopg2.extensions.connection = psycopg2.connect(
-            host=address.host,
-            port=address.port,
-            user=self._settings.database_user,
-            password=self._settings.secret("database_password"),
-            dbname=self.name,
-            **self._connect_words(),
-        )
+        with self._connecting():
+            connection: psycopg2.extensions.connection = psycopg2.connect(
+                host=address.host,
+                port=address.port,
+                user=self._settings.database_user,
+                password=self._settings.secret("database_password"),
+                dbname=self.name,
+                **self._connect_words(),
+            )
         connection.autocommit = True
         return connection
+
+    @contextmanager
+    def _connecting(self) -> Iterator[None]:
+        """A connection is made in here. One that took all the time it may makes the server suspect;
+        whoever is hurried knocks first, since libpq gives nobody less than two seconds."""
+        import psycopg2
+
+        if patience() is not None:
+            self._circuit.suspect()
+        try:
+            self._circuit.admit()
+        except Unavailable as error:
+            raise psycopg2.OperationalError("nobody answered a moment ago") from error
+        began_s = _CLOCK.monotonic()
+        try:
+            with waiting():
+                yield
+        except Exception:
+            if _CLOCK.monotonic() - began_s >= CONNECT_TIMEOUT_S * TIMED_OUT_SHARE:
+                self._circuit.suspect()
+            raise
+
+    def _knock(self, limit_s: float) -> bool:
+        return somebody_answers(server_address(self._settings), limit_s)
 
     def _connect_words(self) -> dict[str, Any]:
         from module.db.silence import ANSWER_GRACE_S, answered_within
 
         limit_s = self._statement_timeout_ms / 1000 + ANSWER_GRACE_S
         return {
-            "connection_factory": answered_within(limit_s),
+            "connection_factory": answered_within(limit_s, self._circuit.suspect),
             "connect_timeout": CONNECT_TIMEOUT_S,
             **_KEEPALIVES,
             "application_name": f"aifap-{os.getpid()}",
@@ -261,7 +312,7 @@ class Database:
         )
 
     def _make_engine(self) -> Engine:
-        return create_engine(
+        engine = create_engine(
             self._url(),
             pool_size=self._pool_size,
             max_overflow=0,
@@ -270,6 +321,15 @@ class Database:
             hide_parameters=True,
             connect_args=self._connect_words(),
         )
+
+        def connect(
+            dialect: Dialect, _record: object, words: tuple[Any, ...], named: dict[str, Any]
+        ) -> DBAPIConnection:
+            with self._connecting():
+                return dialect.connect(*words, **named)
+
+        event.listen(engine, "do_connect", connect)
+        return engine
 
     def __repr__(self) -> str:
         return f"Database({self.name!r})"
@@ -285,10 +345,7 @@ def _translated(name: str, outcome: str) -> Iterator[None]:
     try:
         yield
     except PoolTimeout as error:
-        raise Unavailable(
-            f"all connections to {name} are busy and none became free; ask again later",
-            retry_after_s=1.0,
-        ) from error
+        raise _all_busy(name) from error
     except DBAPIError as error:
         if not is_about_connection(error):
             raise
@@ -297,15 +354,29 @@ def _translated(name: str, outcome: str) -> Iterator[None]:
         raise _unavailable(name, error, outcome) from error
 
 
+def _all_busy(name: str) -> Unavailable:
+    return Unavailable(
+        f"all connections to {name} are busy and none became free; ask again later",
+        retry_after_s=1.0,
+    )
+
+
+def _busy(engine: Engine) -> int:
+    return engine.pool.checkedout() if isinstance(engine.pool, QueuePool) else 0
+
+
 def is_about_connection(error: DBAPIError) -> bool:
     """Whether it says something of Postgres or the way there, and nothing of the statement.
 
     psycopg2 raises its bare DatabaseError when the server ends while an answer is read; what the
-    server itself says always has a SQLSTATE.
+    server itself says always has a SQLSTATE. A table that is not there yet, or may not be used,
+    says that the migration has not run; an internal error that the server is broken.
     """
     if isinstance(error, (OperationalError, InterfaceError)) or error.connection_invalidated:
         return True
-    if _is_undone(error):
+    if _is_undone(error) or is_about_schema(_sqlstate(error)):
+        return True
+    if _sqlstate(error).startswith(INTERNAL_CLASS):
         return True
     return type(error) is DatabaseError and not _sqlstate(error)
 
@@ -325,6 +396,8 @@ _ADDRESS = re.compile(r' (?:on socket|at) "[^"]*"(?: \([^)]*\))?(?:, port \d+)?'
 
 
 def _unavailable(name: str, error: DBAPIError, outcome: str) -> Unavailable:
+    if is_about_schema(_sqlstate(error)):
+        return other_schema(name, _first_line(error))
     return Unavailable(
         f"database {name} does not answer ({_first_line(error)}); {outcome}",
         retry_after_s=1.0,

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from module.db.circuit import allowed_s, waiting
+from module.db.other_schema import is_about_schema, other_schema
 from module.model.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -28,12 +30,21 @@ UNDONE_SQLSTATES: Final = frozenset({"40001", "40P01"})
 class Express:
     """At most `size` kept connections of one process. Thread safe; a forked child makes its own."""
 
-    def __init__(self, name: str, connect: Connect, size: int, timeout_s: float) -> None:
-        """`timeout_s` (real): how long a statement waits for a free connection."""
+    def __init__(
+        self,
+        name: str,
+        connect: Connect,
+        size: int,
+        timeout_s: float,
+        admit: Callable[[], None],
+    ) -> None:
+        """`timeout_s` (real): how long a statement waits for a free connection; `admit` raises
+        Unavailable while the server is not to be asked."""
         self._name = name
         self._connect = connect
         self._size = size
         self._timeout_s = timeout_s
+        self._admit = admit
         self._lock = threading.Lock()
         self._pid = -1
         self._idle: list[psycopg2.extensions.connection] = []
@@ -47,7 +58,10 @@ class Express:
         most three times altogether. Unavailable when Postgres stays away, or gives up for time.
         """
         self._begin_process()
-        if not self._free.acquire(timeout=self._timeout_s):
+        self._admit()
+        with waiting():
+            is_free = self._free.acquire(timeout=allowed_s(self._timeout_s))
+        if not is_free:
             raise Unavailable(
                 f"all connections to {self._name} are busy and none became free; ask again later",
                 retry_after_s=1.0,
@@ -88,6 +102,8 @@ class Express:
                     self.close()  # the others were opened to the same server
                 elif connection is not None:
                     self._keep(connection)
+                if is_about_schema(error.pgcode):
+                    raise other_schema(self._name, _first_line(error)) from error
                 if not lost and not passing:
                     raise  # our own mistake: the statement, or its values
                 is_repeated = lost or error.pgcode in UNDONE_SQLSTATES

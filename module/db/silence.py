@@ -1,6 +1,7 @@
 """No statement waits for ever: a connection whose answer does not come is cut from our side.
 
     execute, copy, commit … ─► Answer (its deadline) ─► Watch (one thread) ─► the socket is shut
+                                      └─ was cut ─► Circuit.suspect
 
 `statement_timeout` is the server's: one that stands still, or sits behind a network that drops
 packets without a word, keeps its client in libpq for ever. Keepalives and `tcp_user_timeout` see
@@ -10,6 +11,8 @@ have neither), and psycopg2's wait callback takes COPY away. A socket that is sh
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
 import socket
@@ -21,6 +24,7 @@ import psycopg2
 from psycopg2.extensions import connection, cursor
 
 from module.clock import SystemClock
+from module.db.circuit import allowed_s, patience
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -44,13 +48,27 @@ class Answer:
     An error of a round trip that was cut is psycopg2's OperationalError and says so.
     """
 
-    __slots__ = ("_file", "_inode", "_limit_s", "deadline", "was_cut", "was_spared")
+    __slots__ = (
+        "_began_s",
+        "_file",
+        "_inode",
+        "_limit_s",
+        "_suspect",
+        "_waits_s",
+        "deadline",
+        "was_cut",
+        "was_spared",
+    )
 
-    def __init__(self, file: int, limit_s: float) -> None:
-        """`file`: the descriptor of the connection's socket; `limit_s`: real seconds."""
+    def __init__(self, file: int, limit_s: float, suspect: Callable[[], None]) -> None:
+        """`file`: the descriptor of the connection's socket; `limit_s`: real seconds, fewer for
+        whoever is `hurried`; `suspect` is called after a cut, by the thread that waited."""
         self._file = file
         self._inode = os.fstat(file).st_ino
         self._limit_s = limit_s
+        self._suspect = suspect
+        self._waits_s = limit_s
+        self._began_s = 0.0
         self.deadline = 0.0
         self.was_cut = False
         self.was_spared = False
@@ -63,18 +81,28 @@ class Answer:
         self, _kind: object, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         _watch.remove(self)
+        self.end()
         if self.was_cut and isinstance(error, psycopg2.Error):
+            self._suspect()
             raise psycopg2.OperationalError(
-                f"no answer within {self._limit_s:g} s, so the connection was cut"
+                f"no answer within {self._waits_s:.3g} s, so the connection was cut"
             ) from error
 
     def begin(self) -> None:
         """A round trip begins: so long from now its answer may take."""
-        self.deadline = _monotonic() + self._limit_s
+        self._waits_s = allowed_s(self._limit_s)
+        self._began_s = _monotonic()
+        self.deadline = self._began_s + self._waits_s
         self.was_spared = False
 
-    def cut(self) -> None:
-        """Shut the socket, so that libpq hears of an end.
+    def end(self) -> None:
+        """A round trip is over: what it took is taken from the patience of whoever is hurried."""
+        mine = patience()
+        if mine is not None:
+            mine.left_s -= _monotonic() - self._began_s
+
+    def cut(self) -> bool:
+        """Shut the socket, so that libpq hears of an end; False: not now, no descriptor is free.
 
         libpq closes its descriptor when it finds the connection broken, and the number may be
         somebody else's a moment later: a duplicate is looked at first, then shut.
@@ -82,16 +110,15 @@ class Answer:
         self.was_cut = True
         try:
             duplicate = os.dup(self._file)
-        except OSError:
-            return  # libpq was quicker
-        try:
-            if os.fstat(duplicate).st_ino == self._inode:
-                with socket.socket(fileno=os.dup(duplicate)) as link:
-                    link.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return  # not connected any more: libpq has heard already
-        finally:
+        except OSError as error:
+            return error.errno == errno.EBADF  # libpq was quicker
+        if os.fstat(duplicate).st_ino != self._inode:
             os.close(duplicate)
+            return True
+        # Not connected any more: libpq has heard already.
+        with contextlib.suppress(OSError), socket.socket(fileno=duplicate) as link:
+            link.shutdown(socket.SHUT_RDWR)
+        return True
 
 
 class Watch:
@@ -112,7 +139,7 @@ class Watch:
         """Cut it after its deadline, unless it is removed before."""
         with self._lock:
             self._waiting.add(answer)
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._begin()
             elif self._wakes_at is None or answer.deadline < self._wakes_at:
                 self._changed.notify_all()
@@ -157,8 +184,10 @@ class Watch:
             answer.was_spared = True
             answer.deadline = now + OVERSLEPT_S
             return
-        self._waiting.discard(answer)
-        answer.cut()
+        if answer.cut():
+            self._waiting.discard(answer)
+        else:
+            answer.deadline = now + OVERSLEPT_S
 
 
 _watch = Watch()
@@ -178,12 +207,19 @@ def _begin_process() -> None:
 os.register_at_fork(after_in_child=_begin_process)
 
 
-def answered_within(limit_s: float) -> Callable[..., AnsweredConnection]:
-    """A `connection_factory` for psycopg2: every round trip ends within so many real seconds."""
+def _nobody() -> None:
+    """Nobody wants to know."""
+
+
+def answered_within(
+    limit_s: float, suspect: Callable[[], None] = _nobody
+) -> Callable[..., AnsweredConnection]:
+    """A `connection_factory` for psycopg2: every round trip ends within so many real seconds;
+    `suspect` is called after one that had to be cut."""
 
     def make(dsn: str, **words: int) -> AnsweredConnection:
         made = AnsweredConnection(dsn, **words)
-        made.answer = Answer(made.fileno(), limit_s)
+        made.answer = Answer(made.fileno(), limit_s, suspect)
         return made
 
     return make
@@ -225,6 +261,7 @@ class AnsweredCursor(cursor):
 
         def each() -> Iterator[Any]:
             for values in vars_list:
+                answer.end()
                 answer.begin()
                 yield values
 

@@ -33,6 +33,7 @@ from module.ports import Clock
 
 SAME_ID_AGAIN_S: Final = 1.05
 HISTORY_SPAN: Final = timedelta(days=80)
+HISTORY_AHEAD: Final = timedelta(seconds=2)
 
 T = TypeVar("T")
 
@@ -163,6 +164,10 @@ class BitgetAccount(ABC):
         parse: Callable[[Row], T],
         span: timedelta = HISTORY_SPAN,
     ) -> list[T]:
-        """All rows from `since` on, window by window, page by page."""
-        now = self._clock.now()
+        """All rows from `since` on, window by window, page by page.
+
+        Until a moment after now by whichever clock is ahead: rows carry the exchange's time, and
+        where ours is behind the newest of them would be missing."""
+        ahead = timedelta(seconds=max(0.0, self._wire.skew_s)) + HISTORY_AHEAD
+        now = self._clock.now() + ahead
         return read_history(self._wire, listing, self._base, parse, since=since, now=now, span=span)

@@ -198,6 +198,11 @@ class BitgetWire:
             self._learn_time(was_refused=False)
         return self._venue_clock.skew_s
 
+    @property
+    def skew_s(self) -> float:
+        """Seconds that the exchange was ahead of ours when clocks were last compared."""
+        return self._venue_clock.skew_s
+
     def close(self) -> None:
         """Close idle connections; borrowed ones are closed when they come back."""
         self._closed = True

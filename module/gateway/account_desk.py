@@ -13,9 +13,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 
+from module.db.circuit import hurried
 from module.db.repositories.accounts import LEASE_LOST, AccountRecord
 from module.db.repositories.gateway_writes import Author, WriteOutcome
 from module.db.repositories.wanted_stops import WantedStops
@@ -40,6 +42,7 @@ from module.ports import Clock
 from module.security.credentials import KeyRing
 
 REPLACED_MAX = 8
+KEEP_PATIENCE_S = 3.0
 ONE_WAY_HINT = (
     "one-way position mode is required: while the account is flat and has no open orders, switch "
     "it at the exchange (Bitget: Futures, Settings, Position mode, One-way mode)"
@@ -261,9 +264,11 @@ class AccountDesk:
                 owned.recovered = True
 
     def keep_owning(self, owned: OwnedAccount) -> None:
-        """As `own`, but an account that was owned stays so while Postgres is away."""
+        """As `own`, but an account that was owned stays so while Postgres is away, and no look at
+        it waits long for that."""
         try:
-            self.own(owned)
+            with hurried(KEEP_PATIENCE_S) if owned.recovered else nullcontext():
+                self.own(owned)
         except Unavailable as error:
             if not owned.lease_held or error.code == LEASE_LOST:
                 raise

@@ -11,10 +11,11 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
+from module.db.circuit import hurried
 from module.db.repositories.gateway_writes import (
     Author,
     WriteEntry,
@@ -34,6 +35,9 @@ from module.wire.model_codec import from_document, to_document
 log = logging.getLogger(__name__)
 
 Learnt = Mapping[int, tuple[WriteOutcome, Mapping[str, object]]]
+FLUSH_MAX_S: Final = 1.0
+WISH_PATIENCE_S: Final = 3.0
+"""Real seconds that a wish waits for Postgres before it is spooled: others wait for its symbol."""
 _INTENT: Final = "intent"
 _OUTCOME: Final = "outcome"
 _LEARNT: Final = "learnt"
@@ -75,8 +79,9 @@ class Audit:
 
     # --- writes that leave without a row -------------------------------------------------------
 
-    def begin_late(self, author: Author, entry: WriteEntry) -> str:
-        """Postgres is away: the intent is kept before anything is sent; its late id.
+    def begin_late(self, author: Author, entry: WriteEntry, at: datetime | None = None) -> str:
+        """Postgres is away: the intent is kept before anything is sent; its late id. `at`: when a
+        reservation of it was tried, whose answer may have been lost; None: now.
 
         Unavailable when it cannot be kept: then nothing may be sent.
         """
@@ -90,7 +95,7 @@ class Audit:
                     "late_id": late_id,
                     "author": _author_document(author),
                     "entry": _entry_document(entry),
-                    "at": instant_text(self._clock.now()),
+                    "at": instant_text(at or self._clock.now()),
                 }
             )
         except Unavailable:
@@ -123,12 +128,8 @@ class Audit:
         if not outcomes and not wanted:
             return True
         at = self._clock.now()
-        if self.try_flush():
-            try:
-                self.writes.record_outcomes(outcomes, at, wanted)
-                return True
-            except Unavailable as error:
-                self._away(error)
+        if self._told(lambda: self.writes.record_outcomes(outcomes, at, wanted)):
+            return True
         for wish in wanted:  # before the outcome: one that is lost is asked for again
             self._keep_wish({"kind": _WANT, "wanted": to_document(wish)})
         rows = [
@@ -144,23 +145,17 @@ class Audit:
 
     def want(self, wanted: WantedStops) -> None:
         """Keep the wish; durable when this returns."""
-        if self.try_flush():
-            try:
-                self.stops.put(wanted)
+        with hurried(WISH_PATIENCE_S):
+            if self._told(lambda: self.stops.put(wanted)):
                 return
-            except Unavailable as error:
-                self._away(error)
         self._keep_wish({"kind": _WANT, "wanted": to_document(wanted)})
 
     def unwant(self, account_id: str, symbol: str) -> None:
         """Nothing is wanted for this symbol any more."""
         at = self._clock.now()
-        if self.try_flush():
-            try:
-                self.stops.remove(account_id, symbol, at)
+        with hurried(WISH_PATIENCE_S):
+            if self._told(lambda: self.stops.remove(account_id, symbol, at)):
                 return
-            except Unavailable as error:
-                self._away(error)
         self._keep_wish(
             {"kind": _UNWANT, "account_id": account_id, "symbol": symbol, "at": instant_text(at)}
         )
@@ -170,12 +165,8 @@ class Audit:
     def keep_periods(self, periods: Sequence[BarePeriod]) -> bool:
         """Write them down, in Postgres or the spool; False when neither took all of them: then
         they are to be told again."""
-        if self.try_flush():
-            try:
-                self.periods.put(periods)
-                return True
-            except Unavailable as error:
-                self._away(error)
+        if self._told(lambda: self.periods.put(periods)):
+            return True
         try:
             for period in periods:
                 self._keep({"kind": _BARE, "period": to_document(period)})
@@ -188,21 +179,49 @@ class Audit:
 
     def flush(self) -> None:
         """Bring to Postgres what waits, oldest first. Unavailable leaves the rest where it is."""
-        if self._spool is not None and self._spool.count:
-            self._spool.drain(lambda records: self._store(records, self._still_in_flight(records)))
+        self._bring_home(None)
 
     def try_flush(self) -> bool:
-        """`flush`; False when Postgres is away."""
+        """`flush`, for FLUSH_MAX_S and a record: a look at positions does not wait until all of a
+        long outage is told. False when Postgres is away, or has not got all of it yet."""
         try:
-            self.flush()
+            return self._bring_home(self._clock.monotonic() + FLUSH_MAX_S)
+        except Unavailable as error:
+            self._away(error)
+            return False
+
+    def _told(self, tell: Callable[[], None]) -> bool:
+        """Whether Postgres has it, and all that waited before it."""
+        if not self.try_flush():
+            return False
+        try:
+            tell()
         except Unavailable as error:
             self._away(error)
             return False
         return True
 
+    def _bring_home(self, until_s: float | None) -> bool:
+        """Whether nothing that could be stored is left."""
+        is_whole = True
+
+        def store(records: Sequence[Record]) -> int:
+            nonlocal is_whole
+            complete = self._still_in_flight(records)
+            taken = self._store(records, complete, until_s)
+            is_whole = taken == complete
+            return taken
+
+        if self._spool is not None and self._spool.count:
+            self._spool.drain(store)
+        return is_whole
+
     def adopt(self) -> int:
         """Bring home what processes that died left behind; how many records. Unavailable."""
-        return 0 if self._spool is None else self._spool.adopt(lambda r: self._store(r, len(r)))
+        return 0 if self._spool is None else self._spool.adopt(self._store_all)
+
+    def _store_all(self, records: Sequence[Record]) -> int:
+        return self._store(records, len(records), None)
 
     def close(self) -> None:
         """Flush once more and let go of the spool."""
@@ -219,11 +238,18 @@ class Audit:
                 return position
         return len(records)
 
-    def _store(self, records: Sequence[Record], count: int) -> int:
+    def _store(self, records: Sequence[Record], count: int, until_s: float | None) -> int:
+        """How many of the first `count` are stored when (real) `until_s` is over; one at least."""
         outcomes = {r.get("late_id"): r for r in records if r.get("kind") == _OUTCOME}
-        for record in records[:count]:
+        for position, record in enumerate(records[:count]):
+            if position and until_s is not None and self._clock.monotonic() >= until_s:
+                return position
             try:
                 self._store_one(record, outcomes.get(record.get("late_id")))
+            except Unavailable:
+                if until_s is None or not position:
+                    raise
+                return position  # what is stored is not told again
             except (InvalidInput, KeyError, TypeError, ValueError) as error:
                 log.error("a spooled record cannot be understood and is left out: %r", error)
         return count

@@ -58,12 +58,12 @@ class _Circuit:
 
 @dataclass(frozen=True, slots=True)
 class CircuitReport:
-    """One circuit that is not closed, for health pages."""
+    """One circuit that is not closed, for health pages; for how many seconds."""
 
     address: str
     endpoints: EndpointClass
     state: CircuitState
-    since: datetime
+    troubled_s: float
     failures: int
 
 
@@ -121,17 +121,20 @@ class CircuitBreaker:
             if probe_failed or (
                 circuit.state is CircuitState.CLOSED and circuit.failures >= FAILURES_MAX
             ):
-                _open(circuit, now)
+                length = _open(circuit, now)
                 log.warning(
-                    "%s: %d failures in a row of %s; left alone until %s",
-                    *(address, circuit.failures, request.endpoint_class, circuit.until),
+                    "%s: %d failures in a row of %s; left alone for %s s",
+                    *(address, circuit.failures, request.endpoint_class, length.total_seconds()),
                 )
 
     def troubled(self) -> list[CircuitReport]:
         """The circuits that are not closed."""
+        now = self._clock.now()
         with self._lock:
             return [
-                CircuitReport(address, kind, item.state, item.since, item.failures)
+                CircuitReport(
+                    address, kind, item.state, (now - item.since).total_seconds(), item.failures
+                )
                 for (address, kind), item in sorted(self._circuits.items())
                 if item.state is not CircuitState.CLOSED and item.since is not None
             ]
@@ -153,9 +156,10 @@ def _note_probe(circuit: _Circuit, endpoint: str, now: datetime) -> None:
         circuit.until = now + PROBE_PATIENCE
 
 
-def _open(circuit: _Circuit, now: datetime) -> None:
-    length = min(OPEN_FIRST * 2 ** min(circuit.openings, 10), OPEN_MAX)
+def _open(circuit: _Circuit, now: datetime) -> timedelta:
+    length: timedelta = min(OPEN_FIRST * 2 ** min(circuit.openings, 10), OPEN_MAX)
     circuit.state = CircuitState.OPEN
     circuit.openings += 1
     circuit.since = circuit.since or now
     circuit.until = now + length
+    return length

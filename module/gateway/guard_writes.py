@@ -13,17 +13,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from module.db.circuit import hurried
 from module.db.repositories.gateway_writes import (
     Author,
     WriteEntry,
     WriteKind,
     WriteOutcome,
+    named_for_later,
 )
 from module.exchange.venue import Priority
 from module.gateway.account_desk import AccountDesk
 from module.gateway.alarms import Alarms
 from module.gateway.owned_account import OwnedAccount
 from module.model.accounts import Position
+from module.model.canonical import instant_text, parse_instant
 from module.model.errors import (
     AifapError,
     OutcomeUnknown,
@@ -40,6 +43,10 @@ from module.wire.model_codec import to_document
 log = logging.getLogger(__name__)
 
 GUARD_SESSION: Final = "guard"
+GUARD_PATIENCE_S: Final = 1.5
+"""Real seconds that a write of the guard waits for Postgres; then its intent is spooled."""
+SESSION_PATIENCE_S: Final = 3.0
+"""A session's write of stops: the guard leaves the symbol alone meanwhile."""
 PositionKey = tuple[str, str, datetime]
 
 
@@ -48,6 +55,8 @@ class AuditedWrite:
     """A write on record: before it is sent if Postgres answers, else its intent in the spool.
 
     A session's write that cannot be kept anywhere is not sent; the guard's is: protection first.
+    It waits for Postgres no longer than it may; where its row came to be all the same, what is
+    spooled ends in that row.
     """
 
     desk: AccountDesk
@@ -60,21 +69,29 @@ class AuditedWrite:
     _write_id: int | None = None
     _late_id: str | None = None
 
+    @property
+    def _patience_s(self) -> float:
+        is_guard = self.author.session_id == GUARD_SESSION
+        return GUARD_PATIENCE_S if is_guard else SESSION_PATIENCE_S
+
     def __enter__(self) -> AuditedWrite:
+        is_guard = self.author.session_id == GUARD_SESSION
+        at, entry = self.desk.clock.now(), self.entry
+        if is_guard:  # the same time in the row and, as it spells it, in the spool
+            at, entry = parse_instant(instant_text(at)), named_for_later(entry)
         if self.audited:
             try:
-                self._write_id = self.desk.audit.writes.reserve(
-                    self.author, self.entry, self.desk.clock.now()
-                )
+                with hurried(self._patience_s):
+                    self._write_id = self.desk.audit.writes.reserve(self.author, entry, at)
             except (Unavailable, OutcomeUnknown, StaleWriter) as error:
                 self.desk.fenced(self.owned, error)
-                if not self.owned.lease_held or self.author.session_id != GUARD_SESSION:
+                if not self.owned.lease_held or not is_guard:
                     raise Unavailable(f"{error.message}; nothing was sent") from error
         if self._write_id is None:
             try:
-                self._late_id = self.desk.audit.begin_late(self.author, self.entry)
+                self._late_id = self.desk.audit.begin_late(self.author, entry, at)
             except Unavailable as error:
-                if self.author.session_id != GUARD_SESSION:
+                if not is_guard:
                     raise
                 log.error("a write of the guard leaves without a record: %s", error.message)
         self.owned.touch({self.entry.symbol}, self.desk.clock.now())
@@ -97,7 +114,8 @@ class AuditedWrite:
         elif error is not None:
             self.outcome = WriteOutcome.UNKNOWN
         if self._write_id is not None:
-            self.desk.record(self.owned, {self._write_id: (self.outcome, self.answer)})
+            with hurried(self._patience_s):
+                self.desk.record(self.owned, {self._write_id: (self.outcome, self.answer)})
         elif self._late_id is not None:
             self.desk.audit.end_late(self._late_id, self.outcome, self.answer)
 

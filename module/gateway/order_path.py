@@ -84,6 +84,7 @@ class _Batch:
     refusals: dict[str, Refusal] = field(default_factory=dict)
     reservation: Reservation | None = None
     late_ids: dict[str, str] = field(default_factory=dict)
+    wishes: dict[str, WantedStops] = field(default_factory=dict)
     taken_at: datetime | None = None
     taken_s: float = 0.0
 
@@ -260,8 +261,18 @@ class OrderPath:
         asks for the order and wishes them then (`resolve`)."""
         order = next(order for order in batch.orders if order.client_id == result.client_id)
         if result.outcome is Outcome.ACCEPTED and _brings_stops(order):
-            owned = batch.owned
-            self._desk.expect_stops(owned, self._wish(owned, order, batch.permission.author.epoch))
+            wish = self._wish(batch.owned, order, batch.permission.author.epoch)
+            batch.wishes[order.client_id] = wish
+            self._desk.expect_stops(batch.owned, wish)
+
+    def _lasting_wish(self, batch: _Batch, order: OrderRequest) -> WantedStops | None:
+        """What to put on record of an accepted order; None: its session has set other stops since
+        the exchange answered, and those stay."""
+        wish = batch.wishes.get(order.client_id)
+        if wish is None:  # a look-up found it: nobody has wished it yet
+            return self._wish(batch.owned, order, batch.permission.author.epoch)
+        with batch.owned.lock:
+            return wish if batch.owned.wanted.get(order.symbol) is wish else None
 
     def _check_pace(self, batch: _Batch) -> None:
         """A process that stood still between record and sending, or while the record was written,
@@ -353,11 +364,12 @@ class OrderPath:
                 if result.client_id in reservation.fresh
             },
             [
-                self._wish(owned, order, author.epoch)
+                wish
                 for order, result in zip(batch.orders, results, strict=True)
                 if result.outcome is Outcome.ACCEPTED
                 and order.client_id in reservation.fresh
                 and _brings_stops(order)
+                and (wish := self._lasting_wish(batch, order)) is not None
             ],
         )
         unresolved = {r.client_id for r in results if r.outcome is Outcome.UNKNOWN}
@@ -441,9 +453,12 @@ class OrderPath:
         if result.outcome is not Outcome.ACCEPTED:
             return False
         # A leader that came since may not have wished anything of this symbol: its stops are right.
+        # So are those that the order's own session has set since it was sent.
         with owned.lock:
             known = owned.wanted.get(order.symbol)
         is_newest = write.epoch == owned.epoch or known is None or known.epoch <= write.epoch
+        if known is not None and known.epoch == write.epoch and write.sent_at is not None:
+            is_newest = is_newest and known.updated_at <= write.sent_at
         is_ours = is_newest and _brings_stops(order)
         self._desk.record(
             owned,

@@ -17,8 +17,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
+from module.db.circuit import hurried
 from module.db.repositories.gateway_writes import WriteEntry, WriteKind
 from module.db.repositories.wanted_stops import WantedStops
+from module.exchange.agreement import passed
 from module.exchange.venue import (
     Ability,
     NoPosition,
@@ -65,10 +67,21 @@ WANTED_GRACE = timedelta(seconds=10)
 BARE_MAX = timedelta(seconds=30)
 PATIENCE_S = 3.0
 """So long a look waits for one answer: what is unknown then is seen by the next look."""
+POSTGRES_PATIENCE_S: Final = 2.5
+"""So long a look waits for Postgres altogether: what that does not take in time is spooled."""
 _Bare = tuple[str, str, bool]
 """Account, symbol, whether it is long: a coin has no opening time, its wish is said again."""
-_Closing = tuple[Position, str]
-"""What cannot be protected, and why."""
+CLOSES_WAIT_S: Final = 1.0
+"""So long closes wait for stops of other positions to be placed; then they have their turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Closing:
+    """What cannot be protected as it is wanted, and why."""
+
+    position: Position
+    wanted: WantedStops
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +167,15 @@ class PositionGuard:
     def look(self, owned: OwnedAccount, *, thorough: bool) -> Look:
         """Compare and mend once. `thorough` also looks for stops of positions that are gone (on
         spot, where stops are listed at every look, each look does)."""
-        try:
-            found = self._look(owned, thorough=thorough)
-        except AifapError:
-            self._keep_periods(owned)
-            raise
-        if self._keep_periods(owned) and owned.relist_periods:
-            self._reconcile_periods(owned)
-        return found
+        with hurried(POSTGRES_PATIENCE_S):
+            try:
+                found = self._look(owned, thorough=thorough)
+            except AifapError:
+                self._keep_periods(owned)
+                raise
+            if self._keep_periods(owned) and owned.relist_periods:
+                self._reconcile_periods(owned)
+            return found
 
     def _look(self, owned: OwnedAccount, *, thorough: bool) -> Look:
         with answered_within(PATIENCE_S):
@@ -201,36 +215,40 @@ class PositionGuard:
         """Symbols whose stops are not as they should be, though it was tried; see `Look`.
 
         Stop losses that are missing come first, of all positions; then everything else; closes of
-        what cannot be protected last, so that others do not wait bare for their answers. Once the
-        request budget has no room nothing more is tried.
+        what cannot be protected last, so that others do not wait bare for their answers (but not
+        for long where these do not come). Once the request budget has no room nothing more is
+        tried.
         """
         closing: list[_Closing] = []
         try:
             return self._place_all(owned, holdings, closing)
         finally:
-            for position, why in closing:
-                self._close(owned, position, why)
+            self._close_all(owned, closing)
 
     def _place_all(
         self, owned: OwnedAccount, holdings: Mapping[str, Held], closing: list[_Closing]
     ) -> tuple[list[str], float | None]:
         """`_mend_all` but for the closes, which it leaves in `closing`."""
         first = [held for held in holdings.values() if self._lacks_loss(owned, held)]
+        first.sort(key=lambda held: not self._is_beyond(owned, held))  # these are refused at once
+        began_s = self._desk.clock.monotonic()
         bare = {held.symbol: held for held in first}
         left = dict(holdings)
         try:
             for held in first:
+                self._close_in_time(owned, closing, began_s)
                 wanted = self._wanted(owned, left.pop(held.symbol))
                 if self._mend(owned, held, closing, only_loss=True):
                     del bare[held.symbol]
                     if wanted is not None:
                         left[held.symbol] = held.with_stop_loss(wanted.stops.stop_loss)
             for held in left.values():
+                self._close_in_time(owned, closing, began_s)
                 if not self._mend(owned, held, closing):
                     bare[held.symbol] = held
         except RateLimited as error:
             for held in bare.values():
-                self._bare(owned, held.position, error, closing)
+                self._bare(owned, held.position, error)
             return list(bare), error.retry_after_s
         return list(bare), None
 
@@ -306,7 +324,7 @@ class PositionGuard:
             with AuditedWrite(self._desk, owned, author, entry, audited=True):
                 self._keeper.apply(owned, held, wanted.stops, only_loss=only_loss)
         except WrongSideOfPrice as error:
-            closing.append((position, error.message))
+            closing.append(_Closing(position, wanted, error.message))
             return False
         except NoPosition:
             return True
@@ -317,7 +335,9 @@ class PositionGuard:
             )
             if isinstance(error, RateLimited):
                 raise
-            self._bare(owned, position, error, closing)
+            if self._bare(owned, position, error):
+                why = f"no stop for {BARE_MAX}: {error.message}"
+                closing.append(_Closing(position, wanted, why))
             return False
         self._protected(owned, position)
         return True
@@ -346,17 +366,15 @@ class PositionGuard:
         owned: OwnedAccount,
         position: Position,
         error: Retryable | Rejected | OutcomeUnknown,
-        closing: list[_Closing],
-    ) -> None:
-        """Unprotected: after half a minute the position is closed; where the exchange takes
-        nothing at all the symbol opens nothing and people are told (I2)."""
+    ) -> bool:
+        """Unprotected: after half a minute the position is to be closed (True); where the exchange
+        takes nothing at all the symbol opens nothing and people are told (I2)."""
         key = (owned.account_id, position.symbol, position.size > 0)
         since = self._bare_since.setdefault(key, self._desk.clock.now())
         if self._desk.clock.now() - since <= BARE_MAX:
-            return
+            return False
         if not isinstance(error, Retryable):
-            closing.append((position, f"no stop for {BARE_MAX}: {error.message}"))
-            return
+            return True
         with owned.lock:
             owned.bare[position.symbol] = f"{position.symbol} has no stop: {error.message}"
         self._alarms.tell_once(
@@ -370,6 +388,33 @@ class PositionGuard:
             ),
             cause=f"bare:{position.symbol}",
         )
+        return False
+
+    def _close_in_time(self, owned: OwnedAccount, closing: list[_Closing], began_s: float) -> None:
+        if self._desk.clock.monotonic() - began_s > CLOSES_WAIT_S:
+            self._close_all(owned, closing)
+
+    def _close_all(self, owned: OwnedAccount, closing: list[_Closing]) -> None:
+        """Close what is in there, and empty it. A position whose stops its session sets now, or
+        has set since, is left to the next look."""
+        while closing:
+            item = closing.pop(0)
+            gate = owned.stops_gate(item.position.symbol)
+            if not gate.acquire(blocking=False):
+                continue
+            try:
+                with owned.lock:
+                    is_still_wanted = owned.wanted.get(item.position.symbol) is item.wanted
+                if is_still_wanted:
+                    self._close(owned, item.position, item.why)
+            finally:
+                gate.release()
+
+    def _is_beyond(self, owned: OwnedAccount, held: Held) -> bool:
+        """Whether the price has passed where its stop loss should be."""
+        wanted = self._wanted(owned, held)
+        loss = None if wanted is None else wanted.stops.stop_loss
+        return loss is not None and passed(loss, held.position, is_stop_loss=True)
 
     def _close(self, owned: OwnedAccount, position: Position, why: str) -> None:
         """Close it; a close that cannot be sent now is tried again at the next look."""

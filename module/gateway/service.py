@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -198,7 +198,7 @@ class Gateway:
         """What a person wants to know: is the protection loop alive, what is unprotected, which
         accounts this process owns and which are halted, which addresses do not answer, how many
         records wait for Postgres."""
-        owned = self._desk.all_owned()
+        owned, now = self._desk.all_owned(), self._clock.now()
         return {
             **self._loop.health(),
             "owned": sum(account.lease_held for account in owned),
@@ -209,7 +209,7 @@ class Gateway:
                     "address": item.address,
                     "endpoints": item.endpoints.value,
                     "state": item.state.value,
-                    "since": instant_text(item.since),
+                    "since": instant_text(now - timedelta(seconds=item.troubled_s)),
                     "failures": item.failures,
                 }
                 for item in self._budget.troubled()

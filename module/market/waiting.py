@@ -28,7 +28,7 @@ LOOK_AGAIN_S: Final = EDGE_RETRY_AFTER.total_seconds()
 """Real seconds between two looks for bars that are waited for; the book asks no more often."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Wait:
     """One request: what it lacks, and how it is told."""
 
@@ -45,7 +45,7 @@ class BarWaits:
         self._book = book
         self._look = look
         self._lock = threading.Lock()
-        self._waits: dict[Bar, list[_Wait]] = {}
+        self._waits: dict[Bar, set[_Wait]] = {}
         self._looking: asyncio.Task[None] | None = None
         book.on_bars = self._arrived
 
@@ -66,7 +66,7 @@ class BarWaits:
         with self._lock:
             wait.missing.update(bar for bar in bars if not self._book.has(*bar))
             for bar in wait.missing:
-                self._waits.setdefault(bar, []).append(wait)
+                self._waits.setdefault(bar, set()).add(wait)
         if not wait.missing:
             return False
         if self._looking is None or self._looking.done():
@@ -93,9 +93,11 @@ class BarWaits:
     def _forget(self, wait: _Wait) -> None:
         with self._lock:
             for bar in wait.missing:
-                left = [other for other in self._waits.pop(bar, ()) if other is not wait]
-                if left:
-                    self._waits[bar] = left
+                others = self._waits.get(bar)
+                if others is not None:
+                    others.discard(wait)
+                    if not others:
+                        del self._waits[bar]
 
     async def _look_on(self) -> None:
         """Until nobody waits."""

@@ -75,6 +75,7 @@ class FaultyExchange:
             alerts=self.alerts,
             rules=GatewayRules(
                 installation="test",
+                is_stepped=True,
                 opening=OpeningRules(
                     simulator_url=self.simulator.base_url,
                     paper_market_id=self.simulator.market_id,

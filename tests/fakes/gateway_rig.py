@@ -51,10 +51,11 @@ class GatewayRig:
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.gateway = self.another(self.gateway_id)
 
-    def another(self, gateway_id: str) -> Gateway:
-        """A second gateway process over the same Postgres and exchange."""
+    def another(self, gateway_id: str, stores: GatewayStores | None = None) -> Gateway:
+        """A second gateway process over the same Postgres (or `stores`) and exchange."""
         return Gateway(
-            stores=GatewayStores(
+            stores=stores
+            or GatewayStores(
                 accounts=MemoryAccounts(self.postgres),
                 leases=MemoryLeases(self.postgres, gateway_id),
                 writes=MemoryWrites(self.postgres),

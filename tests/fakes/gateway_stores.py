@@ -10,6 +10,7 @@ from decimal import Decimal
 from module.db.repositories.accounts import LEASE_LOST, AccountRecord
 from module.db.repositories.gateway_writes import (
     NEVER_LEFT,
+    RESERVED_AS,
     Author,
     KnownWrite,
     Reservation,
@@ -237,8 +238,12 @@ class MemoryWrites:
         for entry, outcome, answer, at in entries:
             if entry.request.get("late_id", "new") in told:
                 continue
-            write = self._append(author, entry, at)
-            self._postgres.writes[-1] = replace(write, outcome=outcome, answer=dict(answer))
+            name = entry.request.get(RESERVED_AS, "")
+            reserved = [w for w in self._postgres.writes if w.request.get(RESERVED_AS) == name]
+            write = reserved[0] if reserved else self._append(author, entry, at)
+            self._postgres.writes[write.write_id - 1] = replace(
+                write, request=dict(entry.request), outcome=outcome, answer=dict(answer)
+            )
 
     def unresolved(self, account_id: str, limit: int = 200) -> list[KnownWrite]:
         self._postgres.answer()

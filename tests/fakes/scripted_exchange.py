@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class ScriptedExchange:
     def __init__(self) -> None:
         self.script: dict[str, deque[Scripted]] = defaultdict(deque)
         self.requests: list[tuple[str, str, dict[str, object]]] = []
+        self.asked: list[tuple[str, dict[str, str]]] = []
         self.headers: list[Mapping[str, str]] = []
         self._lock = threading.Lock()
         exchange = self
@@ -78,17 +79,23 @@ class ScriptedExchange:
         """The bodies that reached `path`."""
         return [body for _, where, body in self.requests if where == path]
 
+    def queries(self, path: str) -> list[dict[str, str]]:
+        """What was asked of `path` in its address."""
+        return [words for where, words in self.asked if where == path]
+
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(5)
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
-        path = urlsplit(handler.path).path
+        address = urlsplit(handler.path)
+        path = address.path
         length = int(handler.headers.get("Content-Length") or 0)
         raw = handler.rfile.read(length) if length else b"{}"
         with self._lock:
             self.requests.append((handler.command, path, json.loads(raw)))
+            self.asked.append((path, dict(parse_qsl(address.query))))
             self.headers.append(dict(handler.headers))
             queue = self.script.get(path) or deque([refused("40404", 404)])
             answer = queue.popleft() if len(queue) > 1 else queue[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Select, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
+from module.db.circuit import allowed_s, waiting
 from module.db.database import Database
 from module.db.platform_tables import Account, AccountCredential, ActiveSession, WantedStop
 from module.db.repositories.credential_keys import admit_key_version
@@ -28,6 +29,7 @@ from module.model.market import MarketType
 from module.model.sessions import SessionState
 
 LEASE_LOST = "lease-lost"
+CLAIM_WAIT_S = 30.0
 _OVER = tuple(state.value for state in SessionState if state.is_over)
 
 
@@ -253,8 +255,13 @@ class AccountLeases:
         self._lock = threading.Lock()
 
     def claim(self, account_id: str) -> None:
-        """Own the account from here on; Unavailable while another gateway owns it."""
-        with self._lock:
+        """Own the account from here on; Unavailable while another gateway owns it.
+
+        What is owned already waits for nobody, not for another account's claim either.
+        """
+        if account_id in self._held and self._connection is not None:
+            return
+        with self._locked():
             if account_id in self._held and self._connection is not None:
                 return
             try:
@@ -278,6 +285,18 @@ class AccountLeases:
                     retry_after_s=1.0,
                 )
             self._held.add(account_id)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One claim at a time; Unavailable when whoever is hurried cannot wait for another's."""
+        with waiting():
+            is_mine = self._lock.acquire(timeout=allowed_s(CLAIM_WAIT_S))
+        if not is_mine:
+            raise Unavailable("another account is being claimed, and Postgres does not answer")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def lost(self) -> None:
         """A write found another name in the row: claim everything anew before the next write."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -292,7 +292,8 @@ class WriteRepository:
     ) -> None:
         """Write down what was sent while Postgres was away, or what the guard did by itself.
 
-        A request that carries a `late_id` is written once, however often it is told.
+        A request that carries a `late_id` is written once, however often it is told. One that is
+        `named_for_later` ends in its reserved row, if that is there without an outcome.
         """
         rows: list[dict[str, Any]] = []
         for entry, outcome, answer, sent_at in entries:
@@ -313,7 +314,11 @@ class WriteRepository:
                     )
                 ).scalars()
             )
-            new = [row for row in rows if row["request"].get("late_id") not in told]
+            new = [
+                row
+                for row in rows
+                if row["request"].get("late_id") not in told and not _end_reserved(session, row)
+            ]
             if new:
                 session.execute(insert(GatewayWrite).values(new).on_conflict_do_nothing())
 
@@ -355,6 +360,34 @@ class WriteRepository:
                     .order_by(GatewayWrite.sent_at)
                 ).scalars()
             )
+
+
+RESERVED_AS: Final = "reserved_as"
+
+
+def named_for_later(entry: WriteEntry) -> WriteEntry:
+    """The same with a name of its own: reserved, with the answer lost, and told again by `add_late`
+    (at the same time) it is one row."""
+    return replace(entry, request={**entry.request, RESERVED_AS: secrets.token_hex(8)})
+
+
+def _end_reserved(session: Session, row: Mapping[str, Any]) -> bool:
+    """Whether the row was reserved, which nobody knew; then it has its outcome now."""
+    name = row["request"].get(RESERVED_AS)
+    if name is None:
+        return False
+    ended = session.execute(
+        update(GatewayWrite)
+        .where(
+            GatewayWrite.account_id == row["account_id"],
+            GatewayWrite.sent_at == row["sent_at"],
+            GatewayWrite.request[RESERVED_AS].astext == name,
+            GatewayWrite.outcome.is_(None),
+        )
+        .values({key: row[key] for key in ("request", "outcome", "answer", "answered_at")})
+        .returning(GatewayWrite.write_id)
+    )
+    return ended.first() is not None
 
 
 def _spell(value: object) -> str:

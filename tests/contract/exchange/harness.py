@@ -264,14 +264,16 @@ class BitgetHarness:
 
     def another_adapter(self, suffix: str = "") -> Venue:
         base_url = self.simulator.base_url + suffix
-        gate = RequestBudget(self.clock).for_account(base_url, self.keys.api_key)
+        gate = RequestBudget(self.clock, is_stepped=True).for_account(base_url, self.keys.api_key)
         access = VenueAccess("acc", base_url, self.market, TradeEnv.PAPER, self.keys)
         venue = CcxtVenues(self.clock).open_venue("bitget", access, gate)
         self._opened.append(venue)
         return venue
 
     def public_market(self) -> PublicMarket:
-        gate = RequestBudget(self.clock).for_account(self.simulator.base_url, "public")
+        gate = RequestBudget(self.clock, is_stepped=True).for_account(
+            self.simulator.base_url, "public"
+        )
         return CcxtVenues(self.clock).open_public("bitget", self.simulator.base_url, gate)
 
     def close(self) -> None:

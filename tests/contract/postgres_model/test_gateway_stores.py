@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
-from module.db.repositories.gateway_writes import WriteEntry, WriteKind, WriteOutcome
+from module.db.repositories.gateway_writes import (
+    WriteEntry,
+    WriteKind,
+    WriteOutcome,
+    named_for_later,
+)
 from module.db.repositories.unprotected_periods import BareCause, begin_period
 from module.db.repositories.wanted_stops import WantedStops
 from module.model.accounts import TradeEnv
@@ -162,6 +168,28 @@ def test_what_is_told_late_is_written_once(stores: Stores) -> None:
         stores.writes.add_late(author, [(sent, WriteOutcome.UNKNOWN, {}, NOON)])
     told = [write.request["late_id"] for write in stores.writes.unresolved(record.account_id)]
     assert told == ["b1", "a1"]
+
+
+def test_E2_a_reservation_that_nobody_heard_of_is_one_row_with_what_is_told_late(
+    stores: Stores,
+) -> None:
+    record = stores.account()
+    lease = stores.leases("gw-1")
+    lease.claim(record.account_id)
+    author = stores.author(record)
+    heard, unheard = (
+        named_for_later(WriteEntry(WriteKind.STOPS, "BTCUSDT", {"wanted": "1"})) for _ in range(2)
+    )
+    stores.writes.reserve(author, heard, NOON)
+    row = stores.writes.reserve(author, unheard, NOON)
+    late = replace(unheard, request={**unheard.request, "late_id": "a1"})
+    for _ in range(2):
+        stores.writes.add_late(author, [(late, WriteOutcome.UNKNOWN, {}, NOON)])
+    open_writes = {w.write_id: w for w in stores.writes.unresolved(record.account_id)}
+    assert len(open_writes) == 2
+    assert open_writes[row].outcome is WriteOutcome.UNKNOWN
+    assert open_writes[row].request["late_id"] == "a1"
+    lease.close()
 
 
 def test_a_newer_wish_stays(stores: Stores) -> None:

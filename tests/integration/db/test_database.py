@@ -10,9 +10,10 @@ from pathlib import Path
 import psycopg2
 import pytest
 from sqlalchemy import event, text
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, ProgrammingError
 from sqlalchemy.orm import Session
 
+from module.db.circuit import hurried
 from module.db.database import Database
 from module.db.embedded import EmbeddedPostgres
 from module.model.errors import OutcomeUnknown, Unavailable
@@ -72,6 +73,52 @@ def test_a_statement_alone_is_committed_by_itself_and_leaves_transactions_as_the
 def test_a_read_cannot_write(database: Database) -> None:
     with pytest.raises(Exception, match="read-only"), database.read() as session:
         session.execute(ADD, {"id": 33})
+
+
+@pytest.mark.parametrize("way", ["transaction", "read", "run_alone", "express"])
+@pytest.mark.parametrize(
+    "asked", ["SELECT id FROM not_migrated", "SELECT later FROM marks", "SELECT * FROM pg_authid"]
+)
+def test_what_a_migration_has_not_brought_yet_is_asked_for_again(
+    database: Database, way: str, asked: str
+) -> None:
+    """A table, a column, a right."""
+
+    def ask(statement: str) -> None:
+        if way == "express":
+            database.express.run(statement, {})
+        elif way == "run_alone":
+            database.run_alone(text(statement), {})
+        else:
+            with database.transaction() if way == "transaction" else database.read() as session:
+                session.execute(text(statement))
+
+    with pytest.raises(Unavailable, match="run the migration"):
+        ask(asked)
+    ask("SELECT id FROM marks")
+
+
+def test_a_mistake_of_ours_is_not_taken_for_a_missing_migration(database: Database) -> None:
+    with pytest.raises(ProgrammingError), database.read() as session:
+        session.execute(text("SELECT 'a'::text = 1"))
+
+
+def test_whoever_is_hurried_waits_so_long_altogether(postgres: Settings) -> None:
+    """For a connection, a statement, a lock; and the server, which lives, is not suspected."""
+    narrow = Database(postgres, "finplatform", 1, pool_timeout_s=600.0)
+    with narrow.transaction() as session:
+        session.execute(text("SELECT 1"))
+        with hurried(0.2), pytest.raises(Unavailable, match="busy"):
+            narrow.ping()
+    with hurried(0.2):
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                narrow.run_alone(text("SELECT pg_sleep(600)"), {})
+        with hurried(600), pytest.raises(Unavailable, match="no time is left"):
+            narrow.express.run("SELECT 1", {})
+    narrow.ping()
+    assert list(narrow.express.run("SELECT 1", {})) == [(1,)]
+    narrow.close()
 
 
 def test_E3_the_same_database_works_on_after_a_crash_of_postgres(

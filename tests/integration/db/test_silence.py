@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
+import psutil
 import psycopg2
 import pytest
 from sqlalchemy import event, text, update
 
 import module.db.database as database_module
+from module.clock import SystemClock
 from module.db import silence
-from module.db.address import server_address
+from module.db.address import ServerAddress, server_address
+from module.db.circuit import somebody_answers
 from module.db.database import Database
 from module.db.embedded import EmbeddedPostgres
 from module.db.platform_tables import Account
@@ -35,6 +40,8 @@ from tests.fakes.platform import fake_platform
 from tests.fakes.stored_rows import NOON, paper_account
 
 LIMIT_S = 0.2
+REAL = SystemClock()
+Result = TypeVar("Result")
 
 
 @pytest.fixture
@@ -47,6 +54,15 @@ def database(postgres: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Da
         session.execute(text("CREATE TABLE marks (id int PRIMARY KEY)"))
     yield made
     made.close()
+
+
+def when_it_answers(call: Callable[[], Result]) -> Result:
+    """What the call returns once the circuit has heard the server again."""
+    while True:
+        try:
+            return call()
+        except Unavailable:
+            REAL.pause(0.05)
 
 
 def _raw(settings: Settings, limit_s: float) -> silence.AnsweredConnection:
@@ -92,7 +108,9 @@ def test_E1_nobody_waits_for_ever_for_a_server_that_stands_still(
             assert "nothing was written" in str(whole.exception())
         errors = [each.exception() for each in (reserved, alone, whole)]
         assert [type(error) for error in errors] == [Unavailable] * 3
-    assert ask() == (200, None)
+    when_it_answers(database.ping)
+    while ask() != (200, None):
+        REAL.pause(0.05)
     again = reserve()  # the first one may have arrived with the thaw: one row, fresh or seen
     assert {*again.fresh, *again.seen} == {"aifap-1"}
     platform.close()
@@ -126,7 +144,49 @@ def test_E2_a_commit_to_a_server_that_stands_still_is_unknown_not_failed(
             session.execute(text("INSERT INTO marks (id) VALUES (4)"))
     finally:
         frozen.__exit__(None, None, None)
+    when_it_answers(database.ping)
+
+
+def test_E1_once_it_was_silent_nobody_waits_until_it_is_heard_again(
+    database: Database, postgres_server: EmbeddedPostgres
+) -> None:
+    """Thirty that waited a limit's time each would see it go on by itself."""
+    assert postgres_server.pid is not None
+    asks: list[Callable[[], object]] = [
+        database.ping,
+        lambda: database.express.run("SELECT 1", {}),
+    ]
     database.ping()
+    with standing_still(postgres_server):
+        for ask in asks * 15:
+            with pytest.raises(Unavailable):
+                ask()
+        assert psutil.Process(postgres_server.pid).status() == psutil.STATUS_STOPPED
+    when_it_answers(database.ping)
+    database.express.run("SELECT 1", {})
+
+
+def test_E1_connections_that_time_out_open_the_circuit_too(
+    postgres: Settings, postgres_server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "CONNECT_TIMEOUT_S", 2)
+    fresh = Database(postgres, "finplatform", 2)
+    assert postgres_server.pid is not None
+    with standing_still(postgres_server):
+        for _ in range(30):
+            with pytest.raises(Unavailable):
+                fresh.ping()
+        assert psutil.Process(postgres_server.pid).status() == psutil.STATUS_STOPPED
+    when_it_answers(fresh.ping)
+    fresh.close()
+
+
+def test_a_server_that_refuses_is_no_silent_one(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        host, port = taken.getsockname()
+        assert not somebody_answers(ServerAddress(host, port), 0.2), "it listens and says nothing"
+    assert somebody_answers(ServerAddress(host, port), 60)
+    assert somebody_answers(ServerAddress(str(tmp_path), 5432), 60)
 
 
 def test_E1_a_copy_that_nobody_takes_any_more_ends(

@@ -184,7 +184,9 @@ class Installation:
             TradeEnv.PAPER,
             self.keys(account_id),
         )
-        gate = RequestBudget(self.clock).for_account(self.simulator.base_url, "by-hand")
+        gate = RequestBudget(self.clock, is_stepped=True).for_account(
+            self.simulator.base_url, "by-hand"
+        )
         return CcxtVenues(self.clock).open_venue("bitget", access, gate)
 
     def price(self, exchange: GatewayExchange, factor: str, symbol: str = "BTCUSDT") -> Decimal:

@@ -17,6 +17,7 @@ import pytest
 from module.clock import WorldClock
 from module.exchange.venue import NoPosition, UnifiedAccount
 from module.model.accounts import MarginMode
+from module.model.canonical import parse_instant
 from module.model.errors import (
     AifapError,
     Conflict,
@@ -223,6 +224,8 @@ def test_A14_A15_an_outage_opens_the_circuit_and_everything_goes_on_afterwards(
     circuits = exchange.gateway.health()["circuits"]
     assert isinstance(circuits, list)
     assert circuits[0]["state"] in ("open", "half-open")
+    since = exchange.clock.now() - parse_instant(circuits[0]["since"])
+    assert timedelta(0) <= since < timedelta(seconds=60), "world time, and not long ago"
     asked = exchange.fired()
     exchange.look(60)
     assert exchange.fired() - asked <= 3, "an exchange that is down is asked seldom"

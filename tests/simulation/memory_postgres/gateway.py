@@ -13,6 +13,7 @@ from datetime import datetime
 from module.db.repositories.accounts import LEASE_LOST, AccountRecord
 from module.db.repositories.gateway_writes import (
     NEVER_LEFT,
+    RESERVED_AS,
     Author,
     KnownWrite,
     Reservation,
@@ -330,7 +331,8 @@ class MemoryWrites:
         author: Author,
         entries: Iterable[tuple[WriteEntry, WriteOutcome, Mapping[str, object], datetime]],
     ) -> None:
-        """A request that carries a `late_id` is written once, however often it is told."""
+        """A request that carries a `late_id` is written once, however often it is told; one that
+        is `named_for_later` in its reserved row, where there is one without an outcome."""
         rows = list(entries)
         if not rows:
             return
@@ -346,14 +348,32 @@ class MemoryWrites:
                 is_order = entry.kind is WriteKind.ORDER
                 if is_order and (author.account_id, entry.client_id or "") in tables.orders:
                     continue
-                number = self._append(transaction, author, entry, at, {})
+                number = self._reserved(author, entry, at) or self._append(
+                    transaction, author, entry, at, {}
+                )
                 stored = tables.writes[number]
-                write = replace(stored.write, outcome=outcome, answer=dict(answer))
+                write = replace(
+                    stored.write,
+                    request=dict(entry.request),
+                    outcome=outcome,
+                    answer=dict(answer),
+                )
                 self._put(transaction, replace(stored, write=write, answered_at=at))
                 if late_id is not None:
                     transaction.put(tables.late_ids, key, number)
 
         self._connection.run_idempotent(work)
+
+    def _reserved(self, author: Author, entry: WriteEntry, at: datetime) -> int | None:
+        name = entry.request.get(RESERVED_AS)
+        if name is None:
+            return None
+        for number, stored in self._tables.writes.items():
+            write = stored.write
+            is_open = write.sent_at == at and write.outcome is None
+            if is_open and write.request.get(RESERVED_AS) == name:
+                return number
+        return None
 
     def unresolved(self, account_id: str, limit: int = 200) -> list[KnownWrite]:
         """Orders and stops whose outcome nobody knows, newest first."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from module.db.repositories.gateway_writes import Author, WriteEntry, WriteOutcome
 from module.gateway.service import Gateway
 from module.model.errors import Unavailable
 from module.model.orders import Outcome, StopPrices
 from tests.fakes.gateway_rig import GatewayRig, buy, sell
 
 pytestmark = pytest.mark.timeout(60)
+Late = tuple[WriteEntry, WriteOutcome, Mapping[str, object], datetime]
 STOPS = StopPrices(Decimal("55000.5"), Decimal("66000.1"))
 LOWER = StopPrices(Decimal("54000.5"), Decimal("66000.1"))
 
@@ -53,6 +57,28 @@ def test_what_left_without_postgres_is_on_record_in_its_order(rig: GatewayRig) -
     ]
     assert rig.postgres.wanted[("acc", "BTCUSDT")].stops == LOWER
     assert rig.gateway.health()["spooled"] == 0
+
+
+def test_a_long_spool_comes_home_bit_by_bit_and_keeps_no_look_waiting(
+    rig: GatewayRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.postgres.away = True
+    names = [f"af-{number}" for number in range(2, 8)]
+    for client_id in names:
+        rig.gateway.submit("acc", rig.stamp(), [sell(client_id, "0.01")])
+    rig.postgres.away = False
+    audit = rig.gateway._desk.audit
+    add_late = audit.writes.add_late
+
+    def slowly(author: Author, entries: Iterable[Late]) -> None:
+        rig.clock.advance(0.6)
+        add_late(author, entries)
+
+    monkeypatch.setattr(audit.writes, "add_late", slowly)
+    assert not audit.try_flush()
+    assert [row[1] for row in kinds(rig)] == names[:2]
+    assert [audit.try_flush() for _ in range(4)][-1]
+    assert kinds(rig) == [("order", name, "accepted") for name in names]
 
 
 def test_E3_a_gateway_killed_while_postgres_is_away_has_forgotten_nothing(rig: GatewayRig) -> None:

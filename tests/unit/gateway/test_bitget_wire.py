@@ -11,6 +11,7 @@ from decimal import Decimal
 
 import pytest
 
+from module.clock import to_epoch_ms
 from module.exchange.bitget_codes import CODES, Verdict, verdict_of
 from module.exchange.bitget_venue import CcxtVenues
 from module.exchange.venue import (
@@ -544,6 +545,19 @@ def test_pages_are_followed_to_the_end(exchange: ScriptedExchange, venue: Venue)
     fills = venue.fills(HandClock().now())
     assert [fill.trade_id for fill in fills] == [str(n) for n in range(121, 251)]
     assert fills[0].fee == Decimal("-0.036")
+
+
+def test_A23_what_the_exchange_wrote_down_just_now_is_asked_for_by_a_clock_that_is_behind(
+    exchange: ScriptedExchange, venue: Venue, clock: HandClock
+) -> None:
+    """Rows carry the exchange's time: ours as the end of the window would hide the newest."""
+    theirs = clock.now() + timedelta(seconds=20)
+    exchange.then(TIME, ok({"serverTime": str(to_epoch_ms(theirs))}))
+    venue.measure_clock()
+    exchange.then("/api/v2/mix/order/fills", ok({"fillList": None, "endId": None}))
+    assert venue.fills(theirs - timedelta(seconds=5)) == []
+    (asked,) = exchange.queries("/api/v2/mix/order/fills")
+    assert int(asked["endTime"]) > to_epoch_ms(theirs)
 
 
 def test_S21_no_log_of_any_level_shows_a_secret(exchange: ScriptedExchange, venue: Venue) -> None:

@@ -45,6 +45,7 @@ def fail(budget: RequestBudget, times: int = FAILURES_MAX, request: RequestKind 
 
 
 def states(budget: RequestBudget) -> list[tuple[str, CircuitState]]:
+    assert all(item.troubled_s >= 0 for item in budget.troubled())
     return [(item.endpoints.value, item.state) for item in budget.troubled()]
 
 

@@ -88,6 +88,98 @@ def test_B6_a_position_that_must_be_closed_keeps_no_other_one_waiting_for_its_st
     assert all(position.symbol != "BTCUSDT" for position in rig.venue._positions())
 
 
+def _three_bare(rig: GatewayRig) -> None:
+    """BTC is beyond its stop; nobody else is."""
+    orders = [
+        buy(stops=STOPS),
+        buy("af-2", "0.5", symbol="ETHUSDT", stops=ETH_STOPS),
+        buy("af-3", "100", symbol="XRPUSDT", stops=StopPrices(Decimal("0.1"))),
+    ]
+    rig.gateway.submit("acc", rig.stamp(), orders)
+    rig.venue.stops.clear()
+    rig.venue.marks["BTCUSDT"] = Decimal(54_000)
+
+
+def test_B6_a_position_beyond_its_stop_waits_for_one_silent_answer_about_others_at_most(
+    rig: GatewayRig,
+) -> None:
+    _three_bare(rig)
+    began, closed_after_s = rig.clock.now(), []
+    set_stop, submit = rig.venue.set_stop, rig.venue.submit
+
+    def silent_about_others(symbol: str, **words: Any) -> None:
+        if symbol != "BTCUSDT":
+            rig.clock.advance(10)
+            raise OutcomeUnknown("timed out")
+        set_stop(symbol, **words)
+
+    def closing(orders: Any, **words: Any) -> list[SubmitResult]:
+        closed_after_s.append((rig.clock.now() - began).total_seconds())
+        return submit(orders, **words)
+
+    rig.venue.set_stop = silent_about_others  # type: ignore[method-assign]
+    rig.venue.submit = closing  # type: ignore[method-assign]
+    rig.gateway.protect_now("acc")
+    assert closed_after_s == [10]
+
+
+def test_a_position_whose_session_has_set_other_stops_meanwhile_is_not_closed(
+    rig: GatewayRig,
+) -> None:
+    _three_bare(rig)
+    set_stop = rig.venue.set_stop
+
+    def session_is_quick(symbol: str, **words: Any) -> None:
+        if symbol == "ETHUSDT":
+            rig.venue.set_stop = set_stop  # type: ignore[method-assign]
+            wider = StopPrices(Decimal(50_000))
+            assert rig.gateway.set_stops("acc", rig.stamp(), "BTCUSDT", wider) == wider
+        set_stop(symbol, **words)
+
+    rig.venue.set_stop = session_is_quick  # type: ignore[method-assign]
+    rig.gateway.protect_now("acc")
+    assert stops_of(rig) == StopPrices(Decimal(50_000))
+    assert stops_of(rig, "ETHUSDT") == ETH_STOPS
+
+
+def test_stops_that_a_session_sets_stay_when_an_order_of_before_is_found(rig: GatewayRig) -> None:
+    submit_one = rig.venue._submit_one
+
+    def silent(order: OrderRequest) -> SubmitResult:
+        submit_one(order)
+        return SubmitResult(order.client_id, Outcome.UNKNOWN, message="timed out")
+
+    rig.venue._submit_one = silent  # type: ignore[method-assign]
+    rig.venue.script["order"].append(Unavailable("silent"))
+    (result,) = rig.gateway.submit("acc", rig.stamp(), [buy(stops=STOPS)])
+    assert result.outcome is Outcome.UNKNOWN
+    rig.clock.advance(5)
+    later = StopPrices(Decimal(58_000))
+    rig.gateway.set_stops("acc", rig.stamp(), "BTCUSDT", later)
+    for _ in range(3):
+        rig.clock.advance(61)
+        rig.gateway.protect_now("acc")
+    assert stops_of(rig) == later
+
+
+def test_stops_that_a_session_sets_before_its_order_is_on_record_stay(rig: GatewayRig) -> None:
+    later = StopPrices(Decimal(58_000))
+
+    def set_them(name: str) -> None:
+        if name == "gateway: answered":
+            points.listen(None)
+            rig.gateway.set_stops("acc", rig.stamp(), "BTCUSDT", later)
+
+    points.listen(set_them)
+    try:
+        protected(rig)
+    finally:
+        points.listen(None)
+    rig.gateway.protect_now("acc")
+    assert stops_of(rig) == later
+    assert rig.postgres.wanted["acc", "BTCUSDT"].stops == later
+
+
 def test_a_stop_that_somebody_moved_or_removed_is_put_back(rig: GatewayRig) -> None:
     protected(rig)
     rig.venue._place("BTCUSDT", True, True, Decimal("1000.1"))
