@@ -18,7 +18,7 @@ def test_without_a_free_descriptor_the_cut_is_tried_again(monkeypatch: pytest.Mo
         raise OSError(errno.EMFILE, "too many open files")
 
     with ours, theirs:
-        answer = Answer(ours.fileno(), 1.0)
+        answer = Answer(ours.fileno(), 1.0, lambda: None)
         with monkeypatch.context() as patched:
             patched.setattr(os, "dup", none_free)
             assert not answer.cut()
@@ -31,7 +31,7 @@ def test_a_descriptor_that_is_somebody_else_s_by_now_is_left_alone() -> None:
     others, far = socket.socketpair()
     with theirs, others, far:
         file = ours.fileno()
-        answer = Answer(file, 1.0)
+        answer = Answer(file, 1.0, lambda: None)
         ours.close()
         os.dup2(others.fileno(), file)
         try:
