@@ -51,7 +51,7 @@ export function trades(list) {
     make("span", { class: `side ${fill.side === "sell" ? "short" : "long"}`, text: fill.side || MISSING }),
     short(fill.size), short(fill.price),
     { text: Number(fill.amount) ? signed(fill.amount) : MISSING, class: direction(fill.amount) },
-    `${number(fill.fee, 4)}${fill.fee_asset === "USDT" ? "" : ` ${fill.fee_asset}`}`,
+    fill.fee_asset === "USDT" ? number(fill.fee, 4) : `${short(fill.fee)} ${fill.fee_asset}`,
   ]);
   return table(["<Time", "<Symbol", "<Side", "Size", "Price", "Realised", "Fee"], rows, {
     nothing: "No trade yet.", label: "Trades", cards: true,

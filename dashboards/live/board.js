@@ -75,14 +75,16 @@ function tile(name, value, className, note, arrow) {
     make("p", { class: "note", text: note }));
 }
 
+const DAYS_FOR_SHARPE = 10;
+
 export function fillTiles(result) {
   const portfolio = (result && result.portfolio) || {};
   const indicators = (result && result.indicators) || {};
   const roe = portfolio.roe;
   const arrow = { up: "▲", down: "▼" }[direction(roe)];
-  const sharpe = indicators.sharpe_1day ?? indicators.sharpe_1min;
-  const basis = indicators.sharpe_1day === null || indicators.sharpe_1day === undefined
-    ? "annualised from minutes, too few days yet" : "annualised from days";
+  const enough = Number(indicators.returns_1day) >= DAYS_FOR_SHARPE;
+  const sharpe = enough ? indicators.sharpe_1day : indicators.sharpe_1min;
+  const basis = enough ? "annualised from days" : "annualised from minutes, too few days yet";
   const fall = indicators.max_drawdown;
   page("tiles").replaceChildren(
     tile("ROE", signedPercent(roe), direction(roe),

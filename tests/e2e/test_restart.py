@@ -38,7 +38,7 @@ def up(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
         )
     try:
         deadline = time.monotonic() + READY_WAIT_S
-        while "ready" not in log.read_text():
+        while not re.search(r"\bready\b", log.read_text()):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)

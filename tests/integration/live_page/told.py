@@ -121,7 +121,7 @@ class Told:
             sharpe_1min=None,
             sortino_1min=None,
             volatility_1min=None,
-            returns_1day=3,
+            returns_1day=12,
             sharpe_1day=sharpe,
             sortino_1day=None,
             volatility_1day=None,
