@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from module.db.circuit import hurried
@@ -42,6 +42,7 @@ from module.ports import Clock
 from module.security.credentials import KeyRing
 
 REPLACED_MAX = 8
+_MICROSECOND = timedelta(microseconds=1)
 KEEP_PATIENCE_S = 3.0
 ONE_WAY_HINT = (
     "one-way position mode is required: while the account is flat and has no open orders, switch "
@@ -286,21 +287,27 @@ class AccountDesk:
 
     def want_stops(self, owned: OwnedAccount, wanted: WantedStops) -> None:
         """Keep these stops from now on: in Postgres, or in the spool until Postgres is back."""
-        if not self._keep_wish(owned, wanted):
+        kept = self._keep_wish(owned, wanted)
+        if kept is None:
             return
-        self.audit.want(wanted)
+        self.audit.want(kept)
         self.on_write(owned.account_id)
 
-    def expect_stops(self, owned: OwnedAccount, wanted: WantedStops) -> None:
-        """The guard shall know these stops now; `record` is about to put them where they last."""
-        if self._keep_wish(owned, wanted):
+    def expect_stops(self, owned: OwnedAccount, wanted: WantedStops) -> WantedStops | None:
+        """The guard shall know these stops now; what is kept of them, which `record` is about to
+        put where it lasts. None: a later leader wished before."""
+        kept = self._keep_wish(owned, wanted)
+        if kept is not None:
             self.on_write(owned.account_id)
+        return kept
 
     def unwant_stops(self, owned: OwnedAccount, symbol: str) -> None:
         """Nothing is wanted for this symbol any more."""
+        now = self.clock.now()
         with owned.lock:
-            owned.wanted.pop(symbol, None)
-        self.audit.unwant(owned.account_id, symbol)
+            known = owned.wanted.pop(symbol, None)
+        at = now if known is None else max(now, known.updated_at)
+        self.audit.unwant(owned.account_id, symbol, at)
 
     def record(
         self,
@@ -311,18 +318,24 @@ class AccountDesk:
         """Write outcomes down, in Postgres or the spool, with the stops that are kept from now on
         (the caller says `on_write`); False when Postgres does not have them yet."""
         with owned.lock:
-            kept = [wish for wish in wanted if self._keep_wish(owned, wish)]
+            kept = [k for wish in wanted if (k := self._keep_wish(owned, wish)) is not None]
         return self.audit.record(outcomes, kept)
 
     @staticmethod
-    def _keep_wish(owned: OwnedAccount, wanted: WantedStops) -> bool:
-        """What is wanted of a symbol from now on; False: a later leader wished before."""
+    def _keep_wish(owned: OwnedAccount, wanted: WantedStops) -> WantedStops | None:
+        """What is wanted of a symbol from now on; None: a later leader wished before.
+
+        Its time is after that of the wish before it, though the clock was set back since (C7):
+        Postgres and spools keep the newest by time."""
         with owned.lock:
             current = owned.wanted.get(wanted.symbol)
-            if current is not None and current.epoch > wanted.epoch:
-                return False
+            if current is not None and current is not wanted:
+                if current.epoch > wanted.epoch:
+                    return None
+                later = max(wanted.updated_at, current.updated_at + _MICROSECOND)
+                wanted = replace(wanted, updated_at=later)
             owned.wanted[wanted.symbol] = wanted
-            return True
+            return wanted
 
     # --- readings ----------------------------------------------------------------------------
 

@@ -150,9 +150,8 @@ class Audit:
                 return
         self._keep_wish({"kind": _WANT, "wanted": to_document(wanted)})
 
-    def unwant(self, account_id: str, symbol: str) -> None:
-        """Nothing is wanted for this symbol any more."""
-        at = self._clock.now()
+    def unwant(self, account_id: str, symbol: str, at: datetime) -> None:
+        """Nothing is wanted for this symbol any more, from `at` on."""
         with hurried(WISH_PATIENCE_S):
             if self._told(lambda: self.stops.remove(account_id, symbol, at)):
                 return

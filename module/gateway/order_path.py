@@ -262,8 +262,8 @@ class OrderPath:
         order = next(order for order in batch.orders if order.client_id == result.client_id)
         if result.outcome is Outcome.ACCEPTED and _brings_stops(order):
             wish = self._wish(batch.owned, order, batch.permission.author.epoch)
-            batch.wishes[order.client_id] = wish
-            self._desk.expect_stops(batch.owned, wish)
+            kept = self._desk.expect_stops(batch.owned, wish)
+            batch.wishes[order.client_id] = wish if kept is None else kept
 
     def _lasting_wish(self, batch: _Batch, order: OrderRequest) -> WantedStops | None:
         """What to put on record of an accepted order; None: its session has set other stops since
@@ -458,7 +458,8 @@ class OrderPath:
             known = owned.wanted.get(order.symbol)
         is_newest = write.epoch == owned.epoch or known is None or known.epoch <= write.epoch
         if known is not None and known.epoch == write.epoch and write.sent_at is not None:
-            is_newest = is_newest and known.updated_at <= write.sent_at
+            was_set_back = known.updated_at > self._desk.clock.now()  # C7: its time says nothing
+            is_newest = is_newest and (known.updated_at <= write.sent_at or was_set_back)
         is_ours = is_newest and _brings_stops(order)
         self._desk.record(
             owned,

@@ -162,6 +162,26 @@ def test_stops_that_a_session_sets_stay_when_an_order_of_before_is_found(rig: Ga
     assert stops_of(rig) == later
 
 
+def test_C7_what_is_wanted_after_a_clock_was_set_back_replaces_what_was_wanted_before(
+    rig: GatewayRig,
+) -> None:
+    """Else a gateway that starts anew knows the older wish only, by its later time."""
+    rig.clock.current += timedelta(hours=1)
+    protected(rig)
+    rig.clock.current -= timedelta(hours=1)
+    rig.clock.advance(60)
+    moved = StopPrices(Decimal("54000.1"), Decimal("67000.1"))
+    rig.gateway.submit("acc", rig.stamp(), [buy("af-2", stops=moved)])
+    assert rig.postgres.wanted["acc", "BTCUSDT"].stops == moved
+    later = StopPrices(Decimal(58_000))
+    rig.gateway.set_stops("acc", rig.stamp(), "BTCUSDT", later)
+    assert rig.postgres.wanted["acc", "BTCUSDT"].stops == later
+    rig.venue.held.clear()
+    rig.clock.advance(3700)
+    rig.gateway.protect_now("acc")
+    assert rig.postgres.wanted == {}
+
+
 def test_stops_that_a_session_sets_before_its_order_is_on_record_stay(rig: GatewayRig) -> None:
     later = StopPrices(Decimal(58_000))
 
