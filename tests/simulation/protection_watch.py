@@ -153,6 +153,7 @@ class ProtectionWatch:
             bare.answering_ms += now_ms - since_ms - withheld_ms
 
     def _over(self, symbol: str, bare: _Bare, now_ms: int) -> None:
+        self._judge_bare(symbol, bare)  # nothing may have happened since it began
         total_s = (now_ms - bare.since_ms) / 1000
         self.unprotected_s.append(total_s)
         self.answering_s.append(bare.answering_ms / 1000)
@@ -162,19 +163,22 @@ class ProtectionWatch:
 
     def _judge(self) -> None:
         for symbol, bare in self._bare.items():
-            if bare.answering_ms / 1000 > UNPROTECTED_MAX_S and not bare.told:
-                bare.told = True
-                self._world.judge.violate(
-                    "I2",
-                    f"{symbol} has had no stop for over {UNPROTECTED_MAX_S:g} s while the "
-                    "exchange answered",
-                )
+            self._judge_bare(symbol, bare)
         for plan_id, orphan in self._orphans.items():
             if orphan.answering_ms / 1000 > ORPHAN_MAX_S and not orphan.told:
                 orphan.told = True
                 self._world.judge.violate(
                     "I2", f"stop {plan_id} is left behind without its position"
                 )
+
+    def _judge_bare(self, symbol: str, bare: _Bare) -> None:
+        if bare.answering_ms / 1000 > UNPROTECTED_MAX_S and not bare.told:
+            bare.told = True
+            self._world.judge.violate(
+                "I2",
+                f"{symbol} has had no stop for over {UNPROTECTED_MAX_S:g} s while the exchange "
+                "answered",
+            )
 
 
 def has_stop(account: AccountState, symbol: str, side: PositionSide) -> bool:
