@@ -167,7 +167,7 @@ class PositionGuard:
     def look(self, owned: OwnedAccount, *, thorough: bool) -> Look:
         """Compare and mend once. `thorough` also looks for stops of positions that are gone (on
         spot, where stops are listed at every look, each look does)."""
-        with hurried(POSTGRES_PATIENCE_S):
+        with hurried(POSTGRES_PATIENCE_S), answered_within(PATIENCE_S):
             try:
                 found = self._look(owned, thorough=thorough)
             except AifapError:
@@ -178,10 +178,6 @@ class PositionGuard:
             return found
 
     def _look(self, owned: OwnedAccount, *, thorough: bool) -> Look:
-        with answered_within(PATIENCE_S):
-            return self._look_and_mend(owned, thorough=thorough)
-
-    def _look_and_mend(self, owned: OwnedAccount, *, thorough: bool) -> Look:
         abilities = owned.venue.abilities
         pending = self._unresolved.resolve(owned)
         self._desk.audit.try_flush()
