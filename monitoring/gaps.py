@@ -21,7 +21,6 @@ from module.model.results import GapCause, GapRow, HistoryRows, MinuteRows, Watc
 MINUTE = timedelta(minutes=1)
 GAPS_PER_STEP_MAX = 100_000
 STORED_REMEMBERED = 15
-CAUSES_LEFT_MAX = 500
 FORGOTTEN = "it was stored, and is not in the database any more"
 _NOBODY_LOOKED = (GapCause.NOT_RUNNING, GapCause.OVERRUN)
 
@@ -41,6 +40,13 @@ class MissingMinutes:
     def because(self, minute: datetime, cause: GapCause, detail: str) -> None:
         """Why this minute is missing."""
         self._causes[minute] = (cause, detail)
+
+    def put_back(self, gaps: Sequence[GapRow]) -> None:
+        """They were due and are recorded nowhere: they stay due, the newest of them."""
+        for gap in gaps:
+            self._causes.setdefault(gap.minute, (gap.cause, gap.detail))
+        for minute in sorted(self._causes)[:-GAPS_PER_STEP_MAX]:
+            del self._causes[minute]
 
     def lost(self, minutes: Sequence[datetime]) -> None:
         """Postgres has nothing of these, and has later ones."""
@@ -83,13 +89,12 @@ class MissingMinutes:
     ) -> None:
         """Leave the note of this minute. `failed`: parts, each counts once; `waiting`: how many
         minutes lie in the spool, and since when."""
-        newest = sorted(self._causes)[-CAUSES_LEFT_MAX:]
         leave_note(
             self._folder,
             WatchNote(
                 minute=minute,
                 stored=frozenset(self._stored),
-                missing={minute: self._causes[minute][0] for minute in newest},
+                missing={minute: cause for minute, (cause, _) in self._causes.items()},
                 failed=Counter(set(failed)),
                 waiting=waiting[0],
                 waiting_since=waiting[1],

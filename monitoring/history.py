@@ -23,7 +23,7 @@ from module.model.results import (
 )
 from module.model.sessions import boundary_at_or_after
 from module.ports import Exchange
-from monitoring.keeping import Kept, RowKeeper
+from monitoring.keeping import RowKeeper
 from monitoring.ledger import DEEP_OVERLAP, OVERLAP, HistoryLedger
 from monitoring.lots import SpotBook
 from monitoring.ports import ResultsStore
@@ -78,9 +78,11 @@ class SessionHistory:
         """Pick up the sums where the stored rows end.
 
         Without Postgres the history is counted afresh from what the exchange still tells. For a
-        deep look it is read again with the ids of so far back.
+        deep look it is read again with the ids of so far back; so it is after something was counted
+        and kept nowhere, which others' newer items may hide from an ordinary look.
         """
-        deep = not self._keeper.waits and self._looks_deep(session, minute)
+        looks_deep = self._is_stale or self._looks_deep(session, minute)
+        deep = looks_deep and not self._keeper.waits
         if self._ledger is not None and not self._is_stale and not deep:
             return
         overlap = DEEP_OVERLAP if deep else OVERLAP
@@ -89,8 +91,9 @@ class SessionHistory:
             stored = self._results.history(session, overlap)
             return HistoryLedger.resume(session.started_at, stored, _book_of(session), overlap)
 
-        self._ledger = self._troubles.load("history", load) or self.ledger_of(session)
-        self._is_stale = False
+        loaded = self._troubles.load("history", load)
+        self._ledger = loaded or self.ledger_of(session)
+        self._is_stale &= loaded is None
 
     def collect(
         self, session: WatchedSession, snapshot: AccountSnapshot, stacks: Stacks, plans: PlansOf
@@ -147,7 +150,7 @@ class SessionHistory:
             transactions,
             positions,
         )
-        if self._keeper.keep_history(name, rows) is Kept.NOWHERE:
+        if not self._keeper.keep_history(name, rows).is_kept:
             self._is_stale = True  # counted but not stored: read the truth back next minute
 
 

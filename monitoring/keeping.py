@@ -32,7 +32,13 @@ class Kept(Enum):
 
     IN_DATABASE = "database"
     LOCALLY = "spool"
+    NO_ROOM = "no room"
     NOWHERE = "nowhere"
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it comes, or has come, to the database."""
+        return self in (Kept.IN_DATABASE, Kept.LOCALLY)
 
 
 class RowKeeper:
@@ -96,19 +102,27 @@ class RowKeeper:
         return self._troubles.guard(part, store) or Kept.NOWHERE
 
     def keep_gaps(self, session: WatchedSession, rows: list[GapRow]) -> int:
-        """Record gaps (a minute that has a row keeps it); how many there are, spooled ones too."""
-        if not self._spool:
-            try:
-                stored = self._results.store_gaps(session, rows)
-            except Unavailable as error:
-                self._troubles.say_spooling(error)
-            else:
-                for row in rows:
-                    self._note(row)
-                return stored
-        for row in rows:
-            self._spool.append(row)
-        return len(rows)
+        """Record gaps (a minute that has a row keeps it); how many there are, spooled ones too.
+        What is kept nowhere stays due, with its cause."""
+        kept = 0
+        try:
+            if not self._spool:
+                try:
+                    stored = self._results.store_gaps(session, rows)
+                except Unavailable as error:
+                    self._troubles.say_spooling(error)
+                else:
+                    kept = len(rows)
+                    for row in rows:
+                        self._note(row)
+                    return stored
+            while kept < len(rows) and self._spool.append(rows[kept]):
+                kept += 1
+            if kept < len(rows):
+                self._say_no_room()
+            return kept
+        finally:
+            self._missing.put_back(rows[kept:])
 
     def drain(self, session: WatchedSession) -> bool:
         """Store what waits, with its original times; what cannot be stored stays.
@@ -177,8 +191,11 @@ class RowKeeper:
                 return Kept.IN_DATABASE
         if self._spool.append(record):
             return Kept.LOCALLY
-        self._troubles.part_failed("Spool", "the local spool is full; minutes become gaps")
-        return Kept.NOWHERE
+        self._say_no_room()
+        return Kept.NO_ROOM
+
+    def _say_no_room(self) -> None:
+        self._troubles.part_failed("Spool", "the local spool takes no more; minutes become gaps")
 
     def _note(self, record: SpoolRecord) -> None:
         """It has just been committed."""

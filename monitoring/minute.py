@@ -177,7 +177,7 @@ class Finwatcher:
             self._complete_history(session, look)
         elif not self._stays(minute, final=final):
             outcome = self._measure(session, minute, look, final=final)
-            if outcome is not Kept.NOWHERE:
+            if outcome.is_kept:
                 self._note_measured(minute)
             if self._last_minute is not None:
                 self._last_minute = max(self._last_minute, minute)
@@ -310,7 +310,10 @@ class Finwatcher:
         outcome, is_ours = self._keeper.keep_minute(rows, state)
         lacks = rows.portfolio is not None and rows.indicators is None
         self._resumed &= is_ours and not lacks  # the stored curve is the other's, or has a hole
-        if outcome is Kept.NOWHERE:
+        if outcome is Kept.NO_ROOM:
+            detail = "it was measured while Postgres was away, and the spool had no room"
+            self._missing.because(minute, GapCause.SPOOL_FULL, detail)
+        elif not outcome.is_kept:
             detail = "the portfolio row could not be measured or stored"
             self._missing.because(minute, GapCause.PART_FAILED, detail)
         return outcome

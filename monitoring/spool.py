@@ -2,8 +2,9 @@
 
 One JSON document a line, appended and fsynced; read back oldest first. Everything in it is keyed,
 so storing a line twice is harmless. Over `detail_bytes_max` only portfolio rows and gaps are kept
-(the detail of a long outage is compacted away by rule, never a minute); over four times that
-nothing is added and the missing minutes become gaps when the store is back.
+(the detail of a long outage is compacted away by rule, never a minute). Over four times that, or on
+a full disk, nothing is added: the minutes are gaps, and `monitoring.gaps` knows their causes until
+the store is back.
 """
 
 from __future__ import annotations
@@ -58,26 +59,37 @@ class Spool:
         return self._waiting
 
     def append(self, record: SpoolRecord) -> bool:
-        """Keep `record`; False when the file has reached its bound and it was not kept."""
+        """Keep `record`; False when the file has reached its bound, or the disk takes no more, and
+        it was not kept."""
         size = self._path.stat().st_size if self._path.exists() else 0
         if size > self._detail_bytes_max * _HARD_LIMIT_FACTOR:
             return False
         if size > self._detail_bytes_max and isinstance(record, MinuteRows):
             record = dataclasses.replace(record, symbols=None, indicators=None)
-        line = record_line(record)
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-        with os.fdopen(os.open(self._path, flags, 0o600), "r+b", buffering=0) as file:
-            if not _ends_with_newline(file.fileno()):  # a line torn by a kill
-                file.write(b"\n")
-            file.write(line.encode())
-            os.fsync(file.fileno())
+        line = record_line(record).encode()
+        try:
+            self._write(line)
+        except OSError as error:
+            _log.error("the spool cannot be written", error=str(error))
+            with contextlib.suppress(OSError):  # part of a line: the next one would end it
+                os.truncate(self._path, size)
+            return False
         if not size:
-            self._waiting = _minutes_of((line.encode(),))
+            self._waiting = _minutes_of((line,))
         elif self._waiting is not None and not isinstance(record, HistoryRows):
             count, oldest = self._waiting
             self._waiting = count + 1, min(oldest or record.minute, record.minute)
         return True
+
+    def _write(self, line: bytes) -> None:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        with os.fdopen(os.open(self._path, flags, 0o600), "ab") as file:
+            if not _ends_with_newline(file.fileno()):  # a line torn by a kill
+                file.write(b"\n")
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
 
     def drain(self, store: Callable[[SpoolRecord], None]) -> int:
         """Hand every record to `store`, oldest first; how many were stored.

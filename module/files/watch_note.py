@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from module.logs import get_logger
@@ -24,6 +24,10 @@ from module.model.results import GapCause
 
 NOTE_NAME = "finwatcher.note"
 BYTES_MAX = 64_000
+SPANS_MAX = 500
+"""The newest of them are left; an outage is one, however long."""
+SPAN_MINUTES_MAX = 100_000
+MINUTE = timedelta(minutes=1)
 _log = get_logger("files.watch_note")
 
 
@@ -55,7 +59,7 @@ def leave_note(folder: Path, note: WatchNote) -> None:
     document = {
         "minute": note.minute.isoformat(),
         "stored": sorted(minute.isoformat() for minute in note.stored),
-        "missing": {minute.isoformat(): cause for minute, cause in note.missing.items()},
+        "missing": _spell_spans(note.missing),
         "failed": dict(note.failed),
         "waiting": note.waiting,
         "waiting_since": None if since is None else since.isoformat(),
@@ -98,13 +102,36 @@ def _parsed(content: bytes) -> WatchNote | None:
         return WatchNote(
             minute=parse_instant(document["minute"]),
             stored=frozenset(parse_instant(minute) for minute in document["stored"]),
-            missing={
-                parse_instant(minute): GapCause(cause)
-                for minute, cause in document["missing"].items()
-            },
+            missing=_read_spans(document["missing"]),
             failed={str(part): int(count) for part, count in document["failed"].items()},
             waiting=int(document["waiting"]),
             waiting_since=None if since is None else parse_instant(since),
         )
     except (ValueError, KeyError, TypeError, AttributeError, InvariantViolated):
         return None
+
+
+def _spell_spans(missing: Mapping[datetime, GapCause]) -> list[tuple[str, str, str]]:
+    """Neighbouring minutes of one cause are one span: its first and its last minute, the cause."""
+    spans: list[tuple[datetime, datetime, GapCause]] = []
+    for minute in sorted(missing):
+        cause = missing[minute]
+        if spans and spans[-1][1:] == (minute - MINUTE, cause):
+            spans[-1] = (spans[-1][0], minute, cause)
+        else:
+            spans.append((minute, minute, cause))
+    return [
+        (first.isoformat(), last.isoformat(), cause) for first, last, cause in spans[-SPANS_MAX:]
+    ]
+
+
+def _read_spans(spelled: list[list[str]]) -> dict[datetime, GapCause]:
+    missing = {}
+    for first, last, cause in spelled:
+        begin = parse_instant(first)
+        minutes = (parse_instant(last) - begin) // MINUTE + 1
+        if not 0 < minutes <= SPAN_MINUTES_MAX:
+            raise ValueError(f"a span from {first} to {last}")
+        for number in range(minutes):
+            missing[begin + number * MINUTE] = GapCause(cause)
+    return missing

@@ -108,6 +108,31 @@ class Installation:
         )
         return Fleet(wiring).step()
 
+    def step_alone(self, name: str, results: ResultsStore | None = None) -> None:
+        """One minute of the session's own finwatcher, which then is killed. `results`: what it
+        takes for Postgres."""
+        session_id = f"2603031200-{name}"
+        wiring = FinwatcherWiring(
+            session_id=session_id,
+            clock=self.clock,
+            exchange=self.accounts[name],  # type: ignore[arg-type]  # reads only
+            sessions=self.sessions,
+            results=results or self.results,
+            alerts=KeptAlerts(),
+            folder=self.folder / session_id,
+        )
+        Finwatcher(wiring).step()
+
+    def forget(self, name: str, since: datetime) -> None:
+        """A fail-over: the session's minutes from `since` on are not in the database any more."""
+        session_id = self.watched(name).session_id
+        with self.finwatcher.transaction() as db:
+            for table in ("futures_portfolio_result_1min", "futures_result_1min"):
+                db.execute(
+                    text(f"DELETE FROM {table} WHERE session_id = :name AND minute >= :since"),
+                    {"name": session_id, "since": since},
+                )
+
     def next_minute(self) -> None:
         self.clock.time = self.clock.time.replace(second=0, microsecond=0) + MINUTE
 
@@ -149,20 +174,10 @@ def test_one_pass_writes_what_each_sessions_own_finwatcher_would_have_written(
     assert place.store.sessions(NOON) == [place.watched("aaaa"), own]
     assert own.owner_name == "ada"
     theirs = place.results.latest(place.watched("aaaa"))
+    place.forget("bbbb", NOON)
     with place.finwatcher.transaction() as db:
-        for table in ("futures_portfolio_result_1min", "finwatcher_state"):
-            db.execute(text(f"DELETE FROM {table} WHERE session_id = '{own.session_id}'"))
-        db.execute(text(f"DELETE FROM futures_result_1min WHERE session_id = '{own.session_id}'"))
-    wiring = FinwatcherWiring(
-        session_id=own.session_id,
-        clock=place.clock,
-        exchange=place.accounts["bbbb"],  # type: ignore[arg-type]  # reads only
-        sessions=place.sessions,
-        results=place.results,
-        alerts=KeptAlerts(),
-        folder=place.folder / "own",
-    )
-    Finwatcher(wiring).step()
+        db.execute(text(f"DELETE FROM finwatcher_state WHERE session_id = '{own.session_id}'"))
+    place.step_alone("bbbb")
     mine = place.results.latest(own)
     assert mine is not None
     assert theirs is not None
@@ -367,29 +382,13 @@ def test_a_session_that_ended_between_two_passes_gets_its_missing_minutes(
 def test_a_minute_of_a_sessions_own_finwatcher_that_a_fail_over_forgot_is_lost_by_the_store(
     place: Installation,
 ) -> None:
-    account = place.open("aaaa")
-    name = "2603031200-aaaa"
+    place.open("aaaa")
     place.step()
     place.next_minute()
-    Finwatcher(
-        FinwatcherWiring(
-            session_id=name,
-            clock=place.clock,
-            exchange=account,
-            sessions=place.sessions,
-            results=place.results,
-            alerts=KeptAlerts(),
-            folder=place.folder / name,
-        )
-    ).step()  # before the pass, which then has nothing to do
+    place.step_alone("aaaa")  # before the pass, which then has nothing to do
     assert place.step(second=9).sessions == 0
     assert place.rows("aaaa") == [NOON, NOON + MINUTE]
-    with place.finwatcher.transaction() as db:
-        for table in ("futures_portfolio_result_1min", "futures_result_1min"):
-            db.execute(
-                text(f"DELETE FROM {table} WHERE session_id = :name AND minute > :noon"),
-                {"name": name, "noon": NOON},
-            )
+    place.forget("aaaa", NOON + MINUTE)
     place.next_minute()
     place.step()
     assert place.rows("aaaa") == [NOON, NOON + 2 * MINUTE]
@@ -399,23 +398,13 @@ def test_a_minute_of_a_sessions_own_finwatcher_that_a_fail_over_forgot_is_lost_b
 def test_what_a_killed_own_finwatcher_spooled_is_taken_over_an_hour_after_the_end(
     place: Installation,
 ) -> None:
-    account = place.open("aaaa")
+    place.open("aaaa")
     name = "2603031200-aaaa"
     place.step()
     place.next_minute()
     place.clock.time += timedelta(seconds=3)
     silent: ResultsStore = _Silent()  # type: ignore[assignment]  # raises whatever is asked
-    Finwatcher(
-        FinwatcherWiring(
-            session_id=name,
-            clock=place.clock,
-            exchange=account,
-            sessions=place.sessions,
-            results=silent,
-            alerts=KeptAlerts(),
-            folder=place.folder / name,
-        )
-    ).step()  # and then it is killed
+    place.step_alone("aaaa", silent)
     place.sessions.set_state(name, SessionState.ENDED, NOON + timedelta(seconds=100))
     place.clock.time = NOON + 2 * MINUTE
     place.step()

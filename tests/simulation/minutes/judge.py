@@ -40,6 +40,7 @@ class Facts:
     ended: dict[str, datetime] = field(default_factory=dict)
     unreachable: set[tuple[str, datetime]] = field(default_factory=set)
     no_room: set[datetime] = field(default_factory=set)
+    own_spool_full: set[tuple[str, datetime]] = field(default_factory=set)
     forgotten: set[datetime] = field(default_factory=set)
     postgres_away: set[datetime] = field(default_factory=set)
     clock_moved: set[datetime] = field(default_factory=set)
@@ -89,7 +90,7 @@ def _is_true(cause: GapCause, key: tuple[str, datetime], facts: Facts) -> bool:
         case GapCause.SESSION_UNREADABLE:
             return minute in facts.postgres_away
         case GapCause.SPOOL_FULL:
-            return minute in facts.no_room
+            return minute in facts.no_room or key in facts.own_spool_full
     return False
 
 

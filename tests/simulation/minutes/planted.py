@@ -129,6 +129,10 @@ def _a_pass_knows_no_better(patch: Patch) -> None:
     patch.replace("monitoring.fleet:Fleet._better_known", lambda *_: [])
 
 
+def _a_full_spool_swallows_gaps(patch: Patch) -> None:
+    patch.replace("monitoring.gaps:MissingMinutes.put_back", lambda *_: None)
+
+
 def _added() -> Any:
     from module.model.results import StoredAdditions
 
@@ -137,6 +141,10 @@ def _added() -> Any:
 
 RESTLESS = Troubles(watcher=0.2, fail_over=0.1)
 """Sessions' own watchers come and go beside the passes, and Postgres forgets often."""
+LONELY = Troubles(
+    no_pass=0.3, watcher=0.3, postgres_away=0.03, exchange_down=0.05, own_spool_bound=0.2
+)
+"""Sessions' own watchers are often alone, and at the bound of their spools."""
 BUGS: Sequence[Planted] = (
     Planted("a gap is not recorded", ("lost-minute",), _gaps_are_forgotten),
     Planted("a minute has no owner", ("written-twice",), _minutes_have_no_owner),
@@ -163,6 +171,7 @@ BUGS: Sequence[Planted] = (
         _causes_die_with_their_process,
         RESTLESS,
     ),
+    Planted("a full spool swallows gaps", ("untrue-cause",), _a_full_spool_swallows_gaps, LONELY),
     Planted("a pass knows no better", ("untrue-cause",), _a_pass_knows_no_better, RESTLESS),
 )
 

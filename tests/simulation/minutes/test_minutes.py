@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.minutes.__main__ import silence
-from tests.simulation.minutes.planted import BUGS, found
+from tests.simulation.minutes.planted import BUGS, LONELY, found
 from tests.simulation.minutes.world import MinutesWorld, Troubles
 
 
@@ -31,6 +31,15 @@ def test_when_nothing_goes_wrong_every_minute_has_its_row(tmp_path: Path) -> Non
     assert (lived.gaps, lived.rows) == (0, 180)
 
 
+def test_E12_watchers_at_the_bound_of_their_spools_know_why_minutes_are_missing(
+    tmp_path: Path,
+) -> None:
+    lived = MinutesWorld(1, 220, tmp_path, LONELY).run()
+    assert lived.violations == []
+    assert lived.causes["spool-full"] > 0
+    assert lived.causes["exchange-unreachable"] > 0
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -38,6 +47,7 @@ def test_when_nothing_goes_wrong_every_minute_has_its_row(tmp_path: Path) -> Non
         "changes of an account are not seen",
         "every gap has one cause",
         "holes are not looked for",
+        "a full spool swallows gaps",
     ],
 )
 def test_a_planted_bug_is_seen(name: str) -> None:

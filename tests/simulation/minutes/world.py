@@ -31,6 +31,7 @@ from monitoring.fleet_folder import FleetFolder
 from monitoring.fleet_ports import AccountReads
 from monitoring.fleet_storing import FleetWiring
 from monitoring.lanes import InlineLanes
+from monitoring.spool import DETAIL_BYTES_MAX
 from tests.simulation.minutes.accounts import LivingAccount
 from tests.simulation.minutes.judge import (
     Facts,
@@ -130,6 +131,7 @@ class Troubles:
     clock_step: float = 0.004
     overrun: float = 0.01
     session_ends: float = 0.008
+    own_spool_bound: float = 0.004
 
 
 @dataclass
@@ -169,6 +171,7 @@ class MinutesWorld:
         self.accounts: dict[str, LivingAccount] = {}
         self.watchers: dict[str, Finwatcher] = {}
         self.disk_full_until: datetime | None = None
+        self.own_bound_until: datetime | None = None
         self.bytes_max = 512_000_000
         self._seen: dict[tuple[str, datetime], tuple[str, datetime]] = {}
         self._latest = START
@@ -204,7 +207,7 @@ class MinutesWorld:
         if calm:
             self.store.moods.away_until = None
             self.store.moods.cut_commits = 0
-            self.disk_full_until = None
+            self.disk_full_until = self.own_bound_until = None
             self._restart_watchers()
             for account in self.accounts.values():
                 account.down_until = None
@@ -239,6 +242,8 @@ class MinutesWorld:
         if "disk_full" in drawn:
             self.disk_full_until = now + timedelta(minutes=rng.choice((1, 5, 20)))
         self.bytes_max = 0 if "spool_bound" in drawn else 512_000_000
+        if "own_spool_bound" in drawn:
+            self.own_bound_until = now + timedelta(minutes=rng.choice((1, 5, 20)))
         if "session_ends" in drawn:
             self._end_session()
         return drawn
@@ -272,7 +277,7 @@ class MinutesWorld:
             or self.store.moods.cut_commits > 0
         )
         if len(self.store.moods.refused) > refused:
-            facts.postgres_away.add(minute)
+            facts.postgres_away |= {minute, boundary_at_or_before(self.clock.now(), MINUTE)}
         ran = "no_pass" not in troubles and all(fine)
         unreachable = any(at == minute for _, at in facts.unreachable)
         if ran and not disturbed and not unreachable and self.clock.now() < minute + MINUTE:
@@ -317,9 +322,14 @@ class MinutesWorld:
             due += MINUTE
         self.facts.begun.add((session_id, minute))
         asked = {name: len(account.refused) for name, account in self.accounts.items()}
+        watcher, until = self.watchers[session_id], self.own_bound_until
+        at_bound = until is not None and self.clock.now() < until
+        watcher._keeper._spool._detail_bytes_max = 0 if at_bound else DETAIL_BYTES_MAX
+        if at_bound:
+            self.facts.own_spool_full.add((session_id, minute))
         try:
             with self._points(troubles if self.rng.random() < 0.5 else set()):
-                report = self.watchers[session_id].step()
+                report = watcher.step()
         except Killed:
             self.lived.kills += 1
             self.facts.killed.add((session_id, minute))

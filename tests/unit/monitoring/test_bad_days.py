@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 
 import pytest
 
@@ -18,7 +19,7 @@ from monitoring.indicators import DAYS_PER_YEAR, IndicatorState, replay
 from monitoring.ledger import OVERLAP
 from monitoring.minute import Finwatcher
 from monitoring.resuming import resume_curve
-from monitoring.spool import record_line, record_of_line
+from monitoring.spool import Spool, record_line, record_of_line
 from tests.fakes.watched_account import (
     MINUTE,
     START,
@@ -109,6 +110,45 @@ def test_a_fill_that_is_published_long_after_newer_ones_is_found_within_the_hour
     ledger = watched.watcher.ledger
     assert ledger is not None
     assert ledger.since("fill") == minute(40) - OVERLAP  # an ordinary minute asks for little
+
+
+def test_E12_a_fill_that_a_full_spool_did_not_take_is_stored_once_postgres_is_back(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitoring.minute.Spool", partial(Spool, detail_bytes_max=0))
+    watched.new_process()
+    watched.run_minutes(0, 0)
+    watched.results.away = True
+    watched.run_minutes(1, 1)
+    watched.exchange.all_fills.append(fill(1, minute(1) + MINUTE / 2, pnl="40"))
+    watched.run_minutes(2, 5)
+    assert watched.watcher.ledger is None  # what it counts is not what is stored
+    watched.results.away = False
+    watched.run_minutes(6, 7)
+    assert set(watched.results.transactions) == {("fill", "trade-1")}
+    assert watched.portfolio(6).realized_pnl == watched.portfolio(7).realized_pnl == Decimal(40)
+
+
+def test_E12_newer_fills_of_another_hide_none_that_a_full_spool_did_not_take(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitoring.minute.Spool", partial(Spool, detail_bytes_max=0))
+    watched.new_process()
+    watched.run_minutes(0, 0)
+    watched.results.away = True
+    watched.run_minutes(1, 1)
+    early, late = fill(1, minute(1) + MINUTE / 2, pnl="40"), fill(2, minute(29), pnl="2")
+    watched.exchange.all_fills = [early]
+    watched.run_minutes(2, 28)
+    watched.results.away = False
+    watched.exchange.all_fills = [late]
+    watched.clock.time = minute(30)
+    Finwatcher(replace(watched.wiring(), folder=watched.folder / "another")).step()
+    assert set(watched.results.transactions) == {("fill", "trade-2")}
+    watched.exchange.all_fills = [early, late]
+    watched.run_minutes(31, 32)
+    assert watched.portfolio(31).realized_pnl == watched.portfolio(32).realized_pnl == Decimal(42)
+    assert set(watched.results.transactions) == {("fill", "trade-1"), ("fill", "trade-2")}
 
 
 @pytest.mark.parametrize("look", ["as the process starts", "once the session is over"])

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from module.files.watch_note import NOTE_NAME, WatchNote, leave_note, read_note
+from module.files.watch_note import NOTE_NAME, SPANS_MAX, WatchNote, leave_note, read_note
 from module.model.errors import Unavailable
 from module.model.results import GapCause
+from monitoring.spool import Spool
 from tests.fakes.watched_account import minute
 from tests.fakes.watched_session import Watched
+
+ENDLESS = b"""{"minute": "2026-03-03T09:18:00+00:00", "stored": [], "failed": {}, "waiting": 0,
+"waiting_since": null,
+"missing": [["0026-03-03T09:18:00+00:00", "2026-03-03T09:18:00+00:00", "overrun"]]}"""
 
 
 def forget(watched: Watched, *numbers: int) -> None:
@@ -83,6 +89,32 @@ def test_a_known_cause_is_spooled_before_it_is_known_where_the_rows_end(watched:
     assert gap.detail == "the exchange is down for maintenance"  # a note has the cause alone
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_E12_causes_outlive_a_spool_that_takes_no_more(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    monkeypatch.setattr("monitoring.minute.Spool", partial(Spool, detail_bytes_max=0))
+    watched.new_process()
+    watched.run_minutes(0, 0)
+    watched.results.away = True
+    watched.run_minutes(1, 1)
+    size = (watched.folder / "finwatcher.spool").stat().st_size
+    watched.run_minutes(2, 2)
+    watched.exchange.down = Unavailable("the exchange is down for maintenance")
+    watched.run_minutes(3, 4)
+    assert (watched.folder / "finwatcher.spool").stat().st_size == size
+    if restarted:
+        watched.new_process()
+    watched.results.away, watched.exchange.down = False, None
+    watched.run_minutes(5, 5)
+    assert causes(watched) == {
+        2: GapCause.SPOOL_FULL,
+        3: GapCause.EXCHANGE_UNREACHABLE,
+        4: GapCause.EXCHANGE_UNREACHABLE,
+    }
+    watched.assert_no_silent_gap(5)
+
+
 def test_the_note_says_what_waits_and_what_failed(watched: Watched) -> None:
     watched.run_minutes(0, 0)
     watched.results.away = True
@@ -104,7 +136,15 @@ def test_the_note_says_what_waits_and_what_failed(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b'{"minute": 7}', b"\xff", b'{"minute": "2026-03-03T09:18:00"}']
+    "content",
+    [
+        b"",
+        b"[]",
+        b'{"minute": 7}',
+        b"\xff",
+        b'{"minute": "2026-03-03T09:18:00"}',
+        ENDLESS,
+    ],
 )
 def test_a_note_that_cannot_be_read_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / NOTE_NAME).write_bytes(content)
@@ -124,6 +164,25 @@ def test_a_note_reads_as_it_was_left(tmp_path: Path) -> None:
     assert read_note(tmp_path) == note
     assert [path.name for path in tmp_path.iterdir()] == [NOTE_NAME]
     assert json.loads((tmp_path / NOTE_NAME).read_text())["waiting"] == 17
+
+
+def test_a_note_has_room_for_the_causes_of_a_long_outage(tmp_path: Path) -> None:
+    missing = dict.fromkeys(map(minute, range(40_000)), GapCause.EXCHANGE_UNREACHABLE)
+    missing[minute(7)] = GapCause.SESSION_UNREADABLE
+    del missing[minute(11)]
+    leave_note(tmp_path, WatchNote(minute(40_000), missing=missing))
+    note = read_note(tmp_path)
+    assert note is not None
+    assert note.missing == missing
+
+
+def test_of_more_causes_than_a_note_holds_the_newest_are_left(tmp_path: Path) -> None:
+    causes = (GapCause.EXCHANGE_UNREACHABLE, GapCause.SESSION_UNREADABLE)
+    missing = {minute(number): causes[number % 2] for number in range(3_000)}
+    leave_note(tmp_path, WatchNote(minute(3_000), missing=missing))
+    note = read_note(tmp_path)
+    assert note is not None
+    assert sorted(note.missing) == sorted(missing)[-SPANS_MAX:]
 
 
 def test_where_no_folder_is_none_is_made_for_a_note(tmp_path: Path) -> None:

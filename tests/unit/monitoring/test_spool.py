@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from datetime import timedelta
 from pathlib import Path
 
@@ -117,6 +118,23 @@ def test_E12_over_its_bound_the_spool_keeps_portfolio_rows_and_gaps_only(tmp_pat
     assert minutes[0].symbols is not None
     assert minutes[-1].symbols is None
     assert all(record.portfolio is not None for record in minutes)
+
+
+def test_D21_a_full_disk_leaves_whole_lines_only(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    assert spool.append(gap(1))
+    path = tmp_path / "finwatcher.spool"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 17, hard))
+    try:
+        assert not spool.append(rows(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert spool.append(gap(3))
+    read: list[SpoolRecord] = []
+    assert spool.drain(read.append) == 2
+    assert read == [gap(1), gap(3)]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
