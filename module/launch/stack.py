@@ -1,9 +1,10 @@
 """The services of a standalone installation, started in order, watched, and stopped in reverse.
 
 A service that ends is started again, with growing pauses; one that keeps ending brings the stack
-down with a message that names its log. Of several that ended, one that `goes_first` (the gateway:
-the others ask it, and positions need it) has the machine to itself until it is ready, for a few
-seconds.
+down with a message that names its log. One that says itself that only a restart helps
+(`/health/live`, as Kubernetes asks it) is ended, and so started again. Of several that ended, one
+that `goes_first` (the gateway: the others ask it, and positions need it) has the machine to itself
+until it is ready, for a few seconds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from module.life_line import PARENT_VARIABLE
@@ -32,6 +34,10 @@ RESTART_WINDOW_S = 600.0
 WATCH_PAUSE_S = 0.2
 GUARD_PAUSE_S = 1.0
 REVIVED_ALONE_S = 5.0
+LIVE_PAUSE_S = 5.0
+LIVE_ANSWER_S = 2.0
+USELESS_ANSWERS = 2
+"""So many answers in a row, and a service that calls itself of no use is ended."""
 LOG_TAIL_LINES = 12
 
 log = get_logger("launch.stack")
@@ -39,13 +45,15 @@ log = get_logger("launch.stack")
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One process: how it starts, how one sees that it is ready."""
+    """One process: how it starts, how one sees that it is ready. `useless`: why it says itself that
+    only a restart helps; None while it does not say so."""
 
     name: str
     command: Sequence[str]
     ready: Callable[[], bool]
     environment: Mapping[str, str] = field(default_factory=dict)
     goes_first: bool = False
+    useless: Callable[[], str | None] | None = None
 
 
 @dataclass(slots=True)
@@ -54,6 +62,7 @@ class _Running:
     process: subprocess.Popen[bytes]
     starts: deque[float] = field(default_factory=deque)
     retry_at: float = 0.0
+    useless_answers: int = 0
 
 
 class Stack:
@@ -91,13 +100,14 @@ class Stack:
             self._clock.pause(READY_PAUSE_S)
 
     def watch(self, guards: Sequence[Callable[[], None]] = ()) -> None:
-        """Restart what ends, from now on, in a thread.
+        """Restart what ends, or says that it is of no use, from now on, in threads.
 
         `guards` look after what is not a plain child (Postgres, the session host): each is called
         every GUARD_PAUSE_S, in a thread of their own, since it may wait until what it has started
         is ready; what it raises is said in the log.
         """
         self._begin("stack-watch", self._watch)
+        self._begin("stack-liveness", self._ask)
         self._begin("stack-guards", lambda idle: self._guard(tuple(guards), idle))
 
     def _begin(self, name: str, body: Callable[[threading.Event], None]) -> None:
@@ -178,6 +188,30 @@ class Stack:
             return False
         return item.process.poll() is None and not item.service.ready()
 
+    def _ask(self, idle: threading.Event) -> None:
+        """End what calls itself of no use; `_watch` starts it again, as often as anything else.
+
+        One that does not answer is left: a machine that stands still for a while would end them
+        all.
+        """
+        while not self._stopping.wait(LIVE_PAUSE_S):
+            with self._lock:
+                running = list(self._running.values())
+            for item in running:
+                self._end_useless(item)
+        idle.set()
+        self._over.wait()
+
+    def _end_useless(self, item: _Running) -> None:
+        process, ask = item.process, item.service.useless
+        why = None if ask is None or process.poll() is not None else ask()
+        item.useless_answers = 0 if why is None else item.useless_answers + 1
+        if item.useless_answers < USELESS_ANSWERS or self._stopping.is_set():
+            return
+        item.useless_answers = 0
+        log.error("a service is of no use; it is started again", service=item.service.name, why=why)
+        self._end(process)
+
     def _guard(self, guards: Sequence[Callable[[], None]], idle: threading.Event) -> None:
         while not self._stopping.wait(GUARD_PAUSE_S):
             for guard in guards:
@@ -202,7 +236,9 @@ class Stack:
             return
         item.retry_at = now + 0.2 * 2 ** len(item.starts)
         item.starts.append(now)
+        code = item.process.returncode
         item.process = self._spawn(item.service)
+        log.warning("a service ended and was started again", service=item.service.name, code=code)
 
     def _said(self, service: Service) -> str:
         """The end of its log, for a person."""
@@ -248,3 +284,18 @@ def answers(host: str, port: int) -> bool:
             return True
     except OSError:
         return False
+
+
+def useless_by(host: str, port: int) -> str | None:
+    """What the process that listens there answers where it says that only a restart helps (its
+    `/health/live` is 503); None while it says nothing of the kind, or nothing at all."""
+    connection = HTTPConnection(host, port, timeout=LIVE_ANSWER_S)
+    try:
+        connection.request("GET", "/health/live")
+        response = connection.getresponse()
+        answer = response.read(1_000).decode(errors="replace")
+        return answer if response.status == 503 else None
+    except (OSError, HTTPException):
+        return None
+    finally:
+        connection.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from module.clock import SystemClock
-from module.launch.stack import Service, Stack
+from module.launch.stack import USELESS_ANSWERS, Service, Stack, free_port, useless_by
 
 LIVES = """
 import os, sys, time
@@ -88,6 +88,80 @@ def test_D5_a_guard_that_waits_keeps_no_service_from_being_started_again(tmp_pat
     finally:
         over.set()
         stack.stop()
+
+
+LIVES_WITHOUT_USE = """
+import os, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from module.life_line import end_with_parent
+end_with_parent()
+starts, port, first_answer = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+
+class Health(BaseHTTPRequestHandler):
+    def do_GET(self):
+        with open(starts) as lines:
+            is_first = len(lines.read().split()) == 1
+        self.send_response(first_answer if is_first else 200)
+        self.end_headers()
+        self.wfile.write(b'{"ended": ["protection"]}')
+
+server = HTTPServer(("127.0.0.1", port), Health)
+with open(starts, "a") as file:
+    file.write(f"{os.getpid()}\\n")
+server.serve_forever()
+"""
+
+
+def healthy_or_not(starts: Path, first_answer: int, asked: list[str | None]) -> Service:
+    """A service whose first process answers `first_answer` when it is asked whether it lives."""
+    port = free_port()
+
+    def useless() -> str | None:
+        asked.append(useless_by("127.0.0.1", port))
+        return asked[-1]
+
+    command = [sys.executable, "-c", LIVES_WITHOUT_USE, str(starts), str(port), str(first_answer)]
+    return Service(starts.name, command, lambda: lines(starts) > 0, useless=useless)
+
+
+def test_D5_a_gateway_whose_protection_has_ended_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("module.launch.stack.LIVE_PAUSE_S", 0.05)
+    starts, asked = tmp_path / "gateway", list[str | None]()
+    (tmp_path / "logs").mkdir()
+    stack = Stack(tmp_path / "logs", SystemClock())
+    stack.start(healthy_or_not(starts, 503, asked))
+    first = stack.pids()["gateway"]
+    stack.watch()
+    try:
+        until(lambda: lines(starts) == 2)
+        until(lambda: asked[-1] is None and stack.pids()["gateway"] != first)
+    finally:
+        stack.stop()
+    assert '{"ended": ["protection"]}' in asked
+    assert stack.failure is None
+
+
+@pytest.mark.parametrize("answer", [200, 404, 500])
+def test_a_service_that_does_not_call_itself_useless_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int
+) -> None:
+    monkeypatch.setattr("module.launch.stack.LIVE_PAUSE_S", 0.01)
+    starts, asked = tmp_path / "gateway", list[str | None]()
+    (tmp_path / "logs").mkdir()
+    stack = Stack(tmp_path / "logs", SystemClock())
+    stack.start(healthy_or_not(starts, answer, asked))
+    stack.watch()
+    try:
+        until(lambda: len(asked) > USELESS_ANSWERS + 1)
+    finally:
+        stack.stop()
+    assert lines(starts) == 1
+
+
+def test_a_service_that_does_not_answer_calls_itself_nothing() -> None:
+    assert useless_by("127.0.0.1", free_port()) is None
 
 
 def test_D5_of_several_that_ended_the_gateway_is_ready_before_the_next_one_starts(
