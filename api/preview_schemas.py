@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Final, Self
 
-from pydantic import BeforeValidator, Field, StrictBool, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    StrictBool,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from api.schemas import (
     LEVERAGE_MAX,
@@ -22,6 +29,8 @@ from api.schemas import (
     Identifier,
     Sent,
     Symbol,
+    volatility_of,
+    whole,
 )
 from module.model.accounts import MarginMode
 from module.model.money import ONE, plain
@@ -80,7 +89,9 @@ class PreviewRequest(Sent):
     no_trade_band: Annotated[Exact, Field(gt=0, le=NO_TRADE_BAND_MAX)] | None = None
     turnover_max: Annotated[Exact, Field(gt=0, le=TURNOVER_MAX)] | None = None
     default_stop_loss_pct: Annotated[Exact, Field(gt=0, le=STOP_LOSS_PCT_MAX)] | None = None
-    target_volatility: Annotated[Exact, Field(gt=0, le=TARGET_VOLATILITY_MAX)] | None = None
+    target_volatility: Annotated[Exact, Field(gt=0, le=TARGET_VOLATILITY_MAX)] | None = Field(
+        None, validate_default=True, description="For trade_mode volatility_targeting."
+    )
     apply_account_settings: StrictBool = Field(
         False, description="Carrying it out may set leverage and margin mode of flat symbols."
     )
@@ -96,22 +107,27 @@ class PreviewRequest(Sent):
         PRICE_TOLERANCE, description="By how much (a fraction) a price may move until then."
     )
 
+    @field_validator("leverage")
+    @classmethod
+    def _leverage(cls, leverage: Decimal) -> Decimal:
+        return whole(leverage)
+
+    @field_validator("target_volatility")
+    @classmethod
+    def _volatility(cls, volatility: Decimal | None, others: ValidationInfo) -> Decimal | None:
+        return volatility_of(others.data.get("trade_mode"), volatility)
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.session_id is not None:
             extra = sorted(self.model_fields_set - OF_A_SESSION)
             if extra:
                 raise ValueError(
-                    f"session_id: everything else is the session's own; leave out {extra[0]}"
+                    f"with session_id everything else is the session's own; leave out {extra[0]}"
                 )
             return self
         if (self.strategy_name is None) == (self.weights is None):
-            raise ValueError("give session_id, or strategy_name, or weights")
-        if self.leverage != self.leverage.to_integral_value():
-            raise ValueError("leverage must be a whole number")
-        wants = self.trade_mode is TradeMode.VOLATILITY_TARGETING
-        if wants and self.target_volatility is None:
-            raise ValueError("trade_mode volatility_targeting needs target_volatility, e.g. 0.4")
+            raise ValueError("give one of session_id, strategy_name and weights")
         return self
 
     def answer(self) -> Mapping[str, Mapping[str, str]] | None:

@@ -240,6 +240,14 @@ def _notes(
                 f"{leg.symbol}: the {side} that the exchange shows take {item.filled_size} of "
                 f"{leg.size}; the rest is priced at the worst of them, and may cost more"
             )
+    money = estimate.openings
+    if money.reached < money.wanted:
+        left_out = f", and {', '.join(money.left_out)} left out" if money.left_out else ""
+        notes.append(
+            f"what opens is worth {_money(money.wanted)}; the money that should be free then "
+            f"({_money(money.free)}), with fees and a buffer for slippage, reaches for "
+            f"{_money(money.reached)}: opening orders would be cut to that{left_out}"
+        )
     bare = [
         item.symbol
         for item in estimate.positions

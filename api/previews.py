@@ -159,10 +159,18 @@ def make_preview(doors: Doors, user: UserRecord, request: PreviewRequest) -> dic
 
 def _unfit_settings(tools: PreviewTools, spec: SessionSpec, given: GivenPlan) -> list[str]:
     """Symbols that would be opened while leverage or margin mode at the exchange are others, and
-    may not be set: carrying the plan out would be refused before its first order."""
+    may not or cannot be set: carrying the plan out would be refused before its first order."""
     opened = sorted({leg.symbol for leg in given.decision.plan.legs if not leg.reduce_only})
     if spec.market is MarketType.SPOT or not opened:
         return []
+    rules = given.inputs.instruments
+    beyond = [symbol for symbol in opened if spec.leverage > rules[symbol].leverage_max]
+    if beyond:
+        return [
+            f"{symbol} takes a leverage of at most {plain(rules[symbol].leverage_max)}, the plan "
+            f"wants {plain(spec.leverage)}"
+            for symbol in beyond
+        ]
     held = {position.symbol for position in given.inputs.account.positions}
     found = tools.exchange.symbol_settings(opened)
     return [
@@ -321,7 +329,7 @@ def _account(doors: Doors, user: UserRecord, account_id: str | None) -> AccountR
     if not mine:
         raise InvalidInput("account_id: you have no account; POST /accounts or /accounts/paper")
     named = ", ".join(f"{each.account_id} ({each.label})" for each in mine[:10])
-    raise InvalidInput(f"account_id: you have several accounts: {named}")
+    raise InvalidInput(f"account_id: you have several accounts, name one of them: {named}")
 
 
 # --- execute --------------------------------------------------------------------------------------

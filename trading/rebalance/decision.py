@@ -19,7 +19,7 @@ from module.model.canonical import digest
 from module.model.errors import Conflict, InvalidInput, InvariantViolated, require
 from module.model.market import Instrument, MarketType
 from module.model.money import ONE, ZERO, plain
-from module.model.orders import OrderReport
+from module.model.orders import OrderReport, Side
 from module.model.sessions import TradeMode
 from module.wire.model_codec import from_document, to_document
 from trading.rebalance.bars_seen import BarsAsked
@@ -181,13 +181,19 @@ def _book(inputs: CycleInputs, targets: Mapping[str, Target]) -> Book:
 
 
 def _open_orders(orders: Iterable[OrderReport]) -> dict[str, Decimal]:
-    """What may still fill, signed, by symbol."""
-    waiting: dict[str, Decimal] = {}
+    """By symbol, what orders that may still fill can add at most: all buys or all sells of it,
+    whichever is more. Those that only reduce add nothing, but are there."""
+    waiting: dict[tuple[str, Side], Decimal] = {}
     for order in orders:
         rest = order.size - order.filled_size
         if rest > 0 and not order.status.is_terminal:
-            waiting[order.symbol] = waiting.get(order.symbol, ZERO) + order.side.sign * rest
-    return {symbol: size for symbol, size in waiting.items() if size != 0}
+            place = (order.symbol, order.side)
+            adds = ZERO if order.reduce_only else rest
+            waiting[place] = waiting.get(place, ZERO) + adds
+    found: dict[str, Decimal] = {}
+    for (symbol, _), size in waiting.items():
+        found[symbol] = max(found.get(symbol, ZERO), size)
+    return found
 
 
 def closing_inputs(

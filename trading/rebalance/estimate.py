@@ -10,7 +10,7 @@ they are: others may trade first, so it is a figure to decide by, and no promise
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from module.model.accounts import MarginMode, Position
@@ -19,6 +19,7 @@ from module.model.market import Instrument, MarketType
 from module.model.money import ZERO
 from module.model.orders import NO_STOPS, Side, StopPrices
 from trading.rebalance.decision import CycleInputs, Decision
+from trading.rebalance.fitting import fit_opening_legs
 from trading.rebalance.legs import Leg, Policy
 
 
@@ -102,13 +103,27 @@ class AccountEstimate:
 
 
 @dataclass(frozen=True, slots=True)
+class OpeningsEstimate:
+    """What of the opening legs the money reaches for: `free` is what should be there once the
+    reductions are done, `wanted` and `reached` are Σ notional as planned and as `fit_opening_legs`
+    would cut it, `left_out` the symbols of which nothing remains."""
+
+    free: Decimal
+    wanted: Decimal
+    reached: Decimal
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PlanEstimate:
-    """Everything a preview tells about a plan. `turnover` is Σ leg margin ÷ base."""
+    """Everything a preview tells about a plan. `turnover` is Σ leg margin ÷ base. Costs and what is
+    held afterwards are those of the whole plan; `openings` says where the money is too little."""
 
     legs: tuple[LegEstimate, ...]
     positions: tuple[PositionEstimate, ...]
     before: AccountEstimate
     after: AccountEstimate
+    openings: OpeningsEstimate
     turnover: Decimal
     turnover_notional: Decimal
 
@@ -143,21 +158,26 @@ def estimate_plan(
     """
     account, plan, book = inputs.account, decision.plan, decision.book
     legs = _walk(plan.legs, book.instruments, surroundings.depths)
-    outcomes = _outcomes(legs, account.positions)
+    held = _held(account.positions, inputs.policy.market)
+    outcomes = _outcomes(legs, held, inputs.policy, surroundings.margin_mode)
     world = _World(decision, inputs.policy, surroundings, outcomes)
     before = AccountEstimate(
         equity=account.equity,
         available=account.available,
-        margin_used=sum((each.margin_size for each in account.positions), ZERO),
+        margin_used=sum((each.margin for each in held.values()), ZERO),
         gross=sum((abs(each.value) for each in account.positions), ZERO),
     )
-    after = _account_after(world, before, legs)
+    after = _account_after(world, before, legs, held)
+    reductions = tuple(item for item in legs if item.leg.reduce_only)
+    reduced = _outcomes(reductions, held, inputs.policy, surroundings.margin_mode)
+    free = _account_after(replace(world, outcomes=reduced), before, reductions, held).available
     notional = sum((leg.notional for leg in plan.legs), ZERO)
     return PlanEstimate(
         legs=legs,
         positions=tuple(_position(world, symbol, after.equity) for symbol in sorted(outcomes)),
         before=before,
         after=after,
+        openings=_openings(plan.legs, free, decision, inputs.policy),
         turnover=notional / inputs.policy.leverage / book.base,
         turnover_notional=notional,
     )
@@ -213,12 +233,14 @@ def _meet(leg: Leg, levels: list[BookLevel], fee_rate: Decimal) -> LegEstimate:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What is held of a symbol once its legs are done; `entry` is the average price of it."""
+    """What is held of a symbol once its legs are done; `entry` is the average price of it, `margin`
+    what is set aside for it, `realized` the profit of what was closed, before fees."""
 
     before: Position | None
-    size: Decimal
-    entry: Decimal
-    traded: bool
+    size: Decimal = ZERO
+    entry: Decimal = ZERO
+    margin: Decimal = ZERO
+    realized: Decimal = ZERO
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,19 +258,19 @@ class _World:
         before = self.outcomes[symbol].before
         return before.mark_price if before is not None else ZERO
 
-    def margin(self, symbol: str) -> Decimal:
-        """Initial margin after the plan: the exchange's own where nothing is traded, else
-        |notional| at mark ÷ leverage. Spot has none."""
-        outcome = self.outcomes[symbol]
-        if self.policy.market is MarketType.SPOT:
-            return ZERO
-        if not outcome.traded and outcome.before is not None:
-            return outcome.before.margin_size
-        return abs(outcome.size) * self.mark(symbol) / self.policy.leverage
-
     def margin_mode(self, symbol: str) -> MarginMode:
-        before = self.outcomes[symbol].before
-        return before.margin_mode if before is not None else self.surroundings.margin_mode
+        return _margin_mode(self.outcomes[symbol], self.surroundings.margin_mode)
+
+    def crossed_profit(self, outcomes: Mapping[str, _Outcome]) -> Decimal:
+        """Unrealised, of what shares the account's money."""
+        return sum(
+            (
+                each.size * (self.mark(symbol) - each.entry)
+                for symbol, each in outcomes.items()
+                if self.margin_mode(symbol) is MarginMode.CROSSED
+            ),
+            ZERO,
+        )
 
     def rate(self, symbol: str) -> Decimal | None:
         """What must be kept of the position, as a fraction: its tier's rate + the taker fee."""
@@ -261,37 +283,74 @@ class _World:
         return (tiers[-1].maintenance_rate if rate is None else rate) + instrument.taker_fee
 
 
-def _outcomes(legs: Sequence[LegEstimate], positions: Sequence[Position]) -> dict[str, _Outcome]:
-    found = {
-        position.symbol: _Outcome(position, position.size, position.entry_price, traded=False)
-        for position in positions
+def _margin_mode(outcome: _Outcome, opened: MarginMode) -> MarginMode:
+    """What is held has its own, what is opened that of the session."""
+    return opened if outcome.before is None else outcome.before.margin_mode
+
+
+def _held(positions: Sequence[Position], market: MarketType) -> dict[str, _Outcome]:
+    """What is there before the first leg. Coins have no margin."""
+    return {
+        each.symbol: _Outcome(
+            each,
+            each.size,
+            each.entry_price,
+            ZERO if market is MarketType.SPOT else each.margin_size,
+        )
+        for each in positions
     }
+
+
+def _outcomes(
+    legs: Sequence[LegEstimate], held: Mapping[str, _Outcome], policy: Policy, opened: MarginMode
+) -> dict[str, _Outcome]:
+    """Margin as the exchange has it of what stays; of what is added |notional| ÷ leverage, at mark
+    (crossed) or at the price that was paid (isolated)."""
+    found = dict(held)
     for item in legs:
-        known = found.get(item.leg.symbol, _Outcome(None, ZERO, ZERO, traded=False))
-        change = item.leg.size * item.leg.side.sign
+        leg = item.leg
+        known = found.get(leg.symbol, _Outcome(None))
+        change = leg.size * leg.side.sign
         size = known.size + change
         if known.size * change < 0:  # a reduction leaves the entry as it is
-            entry = known.entry
-        else:
-            worth = abs(known.size) * known.entry + item.leg.size * item.average_price
-            entry = worth / abs(size)
-        found[item.leg.symbol] = _Outcome(known.before, size, entry, traded=True)
+            profit = (known.entry - item.average_price) * change
+            found[leg.symbol] = replace(
+                known,
+                size=size,
+                margin=known.margin * size / known.size,
+                realized=known.realized + profit,
+            )
+            continue
+        worth = abs(known.size) * known.entry + leg.size * item.average_price
+        crossed = _margin_mode(known, opened) is MarginMode.CROSSED
+        price = leg.reference_price if crossed else item.average_price
+        added = ZERO if policy.market is MarketType.SPOT else leg.size * price / policy.leverage
+        found[leg.symbol] = replace(
+            known, size=size, entry=worth / abs(size), margin=known.margin + added
+        )
     return found
 
 
 def _account_after(
-    world: _World, before: AccountEstimate, legs: Sequence[LegEstimate]
+    world: _World,
+    before: AccountEstimate,
+    legs: Sequence[LegEstimate],
+    held: Mapping[str, _Outcome],
 ) -> AccountEstimate:
+    """Free money: a crossed loss is taken off it, a crossed profit counts once it is realised."""
     fees = sum((item.fee for item in legs), ZERO)
     slippage = sum((item.slippage for item in legs), ZERO)
-    margin_used = sum((world.margin(symbol) for symbol in world.outcomes), ZERO)
+    margin_used = sum((each.margin for each in world.outcomes.values()), ZERO)
     if world.policy.market is MarketType.SPOT:
         bought = sum(
             (item.average_price * item.leg.size * item.leg.side.sign for item in legs), ZERO
         )
         available = before.available - bought - fees
     else:
-        available = before.available + before.margin_used - margin_used - fees - slippage
+        realized = sum((each.realized for each in world.outcomes.values()), ZERO)
+        losses = min(ZERO, world.crossed_profit(world.outcomes))
+        losses -= min(ZERO, world.crossed_profit(held))
+        available = before.available + before.margin_used - margin_used + realized + losses - fees
     return AccountEstimate(
         equity=before.equity - fees - slippage,
         available=max(ZERO, available),
@@ -302,6 +361,19 @@ def _account_after(
     )
 
 
+def _openings(
+    legs: Sequence[Leg], free: Decimal, decision: Decision, policy: Policy
+) -> OpeningsEstimate:
+    opening = [leg for leg in legs if not leg.reduce_only]
+    fitted, skipped = fit_opening_legs(opening, free, decision.book.instruments, policy)
+    return OpeningsEstimate(
+        free=free,
+        wanted=sum((leg.notional for leg in opening), ZERO),
+        reached=sum((leg.notional for leg in fitted), ZERO),
+        left_out=tuple(item.symbol for item in skipped),
+    )
+
+
 def _position(world: _World, symbol: str, equity_after: Decimal) -> PositionEstimate:
     outcome = world.outcomes[symbol]
     before = outcome.before
@@ -309,6 +381,7 @@ def _position(world: _World, symbol: str, equity_after: Decimal) -> PositionEsti
     target = world.decision.targets.get(symbol)
     unit = world.policy.leverage * world.decision.book.base
     size_before = ZERO if before is None else before.size
+    is_spot = world.policy.market is MarketType.SPOT
     stops_before = NO_STOPS if before is None else before.stops
     # what the plan opens or turns, it gives stops; what it does not mention keeps its own
     planned = world.decision.plan.stops.get(symbol, stops_before)
@@ -321,8 +394,8 @@ def _position(world: _World, symbol: str, equity_after: Decimal) -> PositionEsti
         weight_before=size_before * mark / unit,
         weight_after=outcome.size * mark / unit,
         target_weight=None if target is None else target.weight,
-        margin_before=ZERO if before is None else before.margin_size,
-        margin_after=world.margin(symbol),
+        margin_before=ZERO if before is None or is_spot else before.margin_size,
+        margin_after=outcome.margin,
         liquidation_before=None if before is None else before.liquidation_price,
         liquidation_after=_liquidation_price(world, symbol, equity_after),
         stops_before=stops_before,
@@ -351,8 +424,7 @@ def _liquidation_price(world: _World, symbol: str, equity: Decimal) -> Decimal |
         return None
     mark, size = world.mark(symbol), outcome.size
     if world.margin_mode(symbol) is MarginMode.ISOLATED:
-        own = abs(size) * outcome.entry / world.policy.leverage
-        own += size * (mark - outcome.entry)
+        own = outcome.margin + size * (mark - outcome.entry)
         others = ZERO
     else:
         own = equity
@@ -361,7 +433,7 @@ def _liquidation_price(world: _World, symbol: str, equity: Decimal) -> Decimal |
             if name == symbol or other.size == 0:
                 continue
             if world.margin_mode(name) is MarginMode.ISOLATED:
-                own -= world.margin(name) + other.size * (world.mark(name) - other.entry)
+                own -= other.margin + other.size * (world.mark(name) - other.entry)
                 continue
             kept = world.rate(name)
             if kept is None:

@@ -203,7 +203,7 @@ def _moved_prices(given: GivenPlan, marks: Mapping[str, Decimal]) -> list[str]:
     tolerance = given.freshness.price_tolerance
     for symbol in symbols_to_watch(given):
         then, now = given.inputs.marks.get(symbol), marks.get(symbol)
-        if then is None:
+        if not then:
             continue  # a close without a price: it is what is there, whatever the price
         if now is None:
             changes.append(f"{symbol} has no price any more")

@@ -72,10 +72,11 @@ class Policy:
 class Book:
     """What is held and what it is worth, from one snapshot. `base` in quote asset, > 0.
 
-    `open_orders`: signed size per symbol, in base asset, of orders that may still fill.
-    `spreads`: half of ask − bid as a fraction of the mark. `volatility`: of the price, annualised,
-    as a fraction. Only bands need these two; a symbol without volatility has no band. `doubted`:
-    symbols whose price is not believed; they only close, and with one of them held all only close.
+    `open_orders`: every symbol with orders that may still fill, and what these can add at most, in
+    base asset, ≥ 0. `spreads`: half of ask − bid as a fraction of the mark. `volatility`: of the
+    price, annualised, as a fraction. Only bands need these two; a symbol without volatility has no
+    band. `doubted`: symbols whose price is not believed; they only close, and with one of them held
+    all only close.
     """
 
     base: Decimal

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
+from typing import NamedTuple
 
 from module.model.accounts import Position
 from module.model.market import Instrument, MarketType
@@ -146,29 +147,49 @@ def smaller_choice(move: Move) -> Decimal | None:
     return lots + ONE if move.refused(lots + ONE) is None else None
 
 
-def shrink_to_limit(moves: Sequence[Move], excess: Decimal) -> None:
+class GivenUp(NamedTuple):
+    """A move that went down for the limit: from `nearest` lots to `smaller` ones."""
+
+    move: Move
+    nearest: Decimal
+    smaller: Decimal
+
+    @property
+    def rounded_up(self) -> RoundedUp:
+        """What going down frees and costs."""
+        move = self.move
+        return RoundedUp(
+            move.target.symbol,
+            abs(self.nearest - self.smaller) * move.lot_value,
+            move.residual(self.smaller) - move.residual(self.nearest),
+        )
+
+
+def shrink_to_limit(moves: Sequence[Move], excess: Decimal) -> list[GivenUp]:
     """Round sizes down again, at the least rise of Σ|residual|, until `excess` of notional is gone
-    or every one is at its smaller choice."""
-    choices: dict[str, Decimal] = {}
-    rounded: list[RoundedUp] = []
+    or every one is at its smaller choice. Returns those that went down."""
+    choices: list[GivenUp] = []
     for move in moves:
         smaller = smaller_choice(move)
-        if smaller is None:
-            continue
-        symbol = move.target.symbol
-        choices[symbol] = smaller
-        rounded.append(
-            RoundedUp(
-                symbol,
-                abs(move.lots - smaller) * move.lot_value,
-                move.residual(smaller) - move.residual(move.lots),
-            )
-        )
-    given_up = give_up(rounded, excess)
-    for move in moves:
-        if move.target.symbol in given_up:
-            move.choose(choices[move.target.symbol])
-            move.reason = SkipReason.LOT_ROUNDING
+        if smaller is not None:
+            choices.append(GivenUp(move, move.lots, smaller))
+    names = give_up([each.rounded_up for each in choices], excess)
+    given_up = [each for each in choices if each.move.target.symbol in names]
+    for each in given_up:
+        each.move.choose(each.smaller)
+        each.move.reason = SkipReason.LOT_ROUNDING
+    return given_up
+
+
+def round_up_again(given_up: Sequence[GivenUp], room: Decimal) -> None:
+    """What went down goes up again as far as the openings, cut to whole lots of what the limit
+    leaves them, have left `room`: else the next cycle would trade it back."""
+    able = [each for each in given_up if each.move.lots == each.smaller]
+    items = [each.rounded_up for each in able]
+    names = give_up(items, sum((item.frees for item in items), ZERO) - room)
+    for each in able:
+        if each.move.target.symbol not in names:
+            each.move.choose(each.nearest)
 
 
 def scale_down(moves: Sequence[Move], allowed: Decimal, reason: SkipReason) -> None:

@@ -32,7 +32,13 @@ from trading.rebalance.legs import (
     SkippedLeg,
     SkipReason,
 )
-from trading.rebalance.moves import Move, round_to_nearest, scale_down, shrink_to_limit
+from trading.rebalance.moves import (
+    Move,
+    round_to_nearest,
+    round_up_again,
+    scale_down,
+    shrink_to_limit,
+)
 from trading.rebalance.stops import entry_price, stops_fit, wanted_stops
 from trading.rebalance.weights import Target
 
@@ -153,16 +159,19 @@ class _Planner:
         goal = weight
         reason: SkipReason | None = None
         if not move.instrument.tradable:
-            self._leave(move, SkipReason.NOT_TRADABLE)
-            return
+            reason = SkipReason.NOT_TRADABLE
+            if not turns:
+                self._leave(move, reason)
+                return
         if drift < self.threshold or (self.is_spot and self._is_fee(move, drift)):
             self._leave(move, SkipReason.BELOW_THRESHOLD)
             return
         if not self.is_plain:
-            goal, reason = self._goal(move, drift)
-            if reason is not None and goal == move.current:
-                self._leave(move, reason)
+            goal, why = self._goal(move, drift)
+            if why is not None and goal == move.current:
+                self._leave(move, why)
                 return
+            reason = reason or why
         if turns and move.position is not None:
             if reason is None and abs(weight) < self.threshold:
                 reason = SkipReason.BELOW_THRESHOLD
@@ -195,17 +204,16 @@ class _Planner:
         relative = policy.threshold_relative
         if relative is not None and drift < relative * abs(weight):
             return move.current, SkipReason.BELOW_THRESHOLD
-        if self.book.open_orders.get(symbol):
+        if symbol in self.book.open_orders:
             return weight, SkipReason.OPEN_ORDER
         if policy.no_trade_band is None:
             return weight, None
         cost = move.instrument.taker_fee + self.book.spreads.get(symbol, ZERO)
         volatility = self.book.volatility.get(symbol, ZERO)
         half = half_width(weight, cost, volatility, policy.no_trade_band)
-        if drift <= half:
-            return move.current, SkipReason.WITHIN_BAND
         edge = edge_of_band(weight, move.current, half)
-        return edge, (None if edge else SkipReason.WITHIN_BAND)
+        stays = not edge or edge == move.current
+        return edge, (SkipReason.WITHIN_BAND if stays else None)
 
     def _aim(self, move: Move, wanted: Decimal, *, turns: bool) -> SkipReason | None:
         """Toward |notional| `wanted` in lots; the limit of the book is asked later. Or why not."""
@@ -268,22 +276,27 @@ class _Planner:
 
     def _without_price(self, target: Target, position: Position | None) -> None:
         """A symbol whose price or rules are missing: a held one still closes (of a coin what can be
-        sold), nothing else trades."""
-        current = ZERO if position is None else position.value / self.capital
-        if position is not None and position.free_size and not target.weight:
-            side = _SELL if position.size > 0 else _BUY
-            size, price = position.free_size, position.mark_price
-            leg_id = f"{target.symbol}-close"
+        sold), also where its target is on the other side; nothing else trades."""
+        symbol, weight = target.symbol, target.weight
+        left = ZERO if position is None else position.value
+        current = left / self.capital
+        closes = False
+        if position is not None and position.free_size and position.size * weight <= 0:
+            closes = True
+            side, case = (_SELL if position.size > 0 else _BUY), (_OPPOSITE if weight else _GONE)
+            size, price, leg_id = position.free_size, position.mark_price, f"{symbol}-close"
             self.reducing.append(
-                Leg(leg_id, target.symbol, _GONE, side, size, True, price, current, ZERO)
+                Leg(leg_id, symbol, case, side, size, True, price, current, weight)
             )
             self.closed += size * price
-        elif target.weight or position is not None:
+            left += side.sign * size * price
+        self.fixed += abs(left)
+        if weight or left:
+            self.residuals[symbol] = weight - left / self.capital
+        if weight or (position is not None and not closes):
             is_priced = position is not None and position.mark_price > ZERO
-            reason = SkipReason.DUST if is_priced and not target.weight else SkipReason.NO_PRICE
-            self.fixed += abs(current * self.capital)
-            self.residuals[target.symbol] = target.weight - current
-            self.skipped.append(SkippedLeg(target.symbol, reason, current, target.weight))
+            reason = SkipReason.DUST if is_priced and not weight else SkipReason.NO_PRICE
+            self.skipped.append(SkippedLeg(symbol, reason, current, weight))
 
     def leave_alone(self, symbols: Iterable[str]) -> None:
         """What is held and not this plan's to touch takes its part of the limit."""
@@ -341,8 +354,13 @@ class _Planner:
         excess = self._gross() - self.capital
         if excess > ZERO:
             disturbs = excess > self.gain_min
-            shrink_to_limit([move for move in self.moves if disturbs or move.lots], excess)
-            self._open_less(self._gross() - self.capital, SkipReason.BOOK_LIMIT)
+            given_up = shrink_to_limit(
+                [move for move in self.moves if disturbs or move.lots], excess
+            )
+            excess = self._gross() - self.capital
+            if excess > ZERO:
+                self._open_less(excess, SkipReason.BOOK_LIMIT)
+                round_up_again(given_up, self.capital - self._gross())
 
     def _open_less(self, excess: Decimal, reason: SkipReason) -> None:
         """Take `excess` of notional off the openings, of each the same part."""
@@ -356,7 +374,7 @@ class _Planner:
         for move in self.moves:
             total += move.gross_after
         for symbol, size in self.book.open_orders.items():
-            total += abs(size) * self.book.marks.get(symbol, ZERO)
+            total += size * self.book.marks.get(symbol, ZERO)
         return total
 
     def _keep_turnover(self, allowed: Decimal) -> None:
@@ -384,7 +402,7 @@ class _Planner:
             if reached and move.stops is not None:
                 self.stops[symbol] = move.stops
             if not lots:
-                self._unmoved(move)
+                self._unmoved(move, abs(off))
                 continue
             grows = move.grows
             leg = Leg(
@@ -407,10 +425,10 @@ class _Planner:
             tuple(self.reducing + self.opening), tuple(self.skipped), self.stops, self.residuals
         )
 
-    def _unmoved(self, move: Move) -> None:
-        """A move of no lots; silent where every difference is traded and less than a lot is
-        left."""
-        rounding = move.reason is SkipReason.LOT_ROUNDING
+    def _unmoved(self, move: Move, off: Decimal) -> None:
+        """A move of no lots; silent where every difference is traded and less than a lot is left:
+        `off`, in quote asset."""
+        rounding = move.reason is SkipReason.LOT_ROUNDING and off < move.lot_value
         if not (rounding and move.value and not self.policy.threshold):
             self._skip(move, move.reason)
 

@@ -147,6 +147,23 @@ def test_settings_at_the_exchange_that_stand_in_the_way_are_said_before(desk: De
     assert "only while it is flat" in held["notes"][0]
 
 
+def test_a_leverage_that_a_symbol_does_not_take_stands_in_the_way(desk: Desk) -> None:
+    rules = desk.ports.exchange.rules["BTCUSDT"]
+    desk.ports.exchange.rules["BTCUSDT"] = replace(rules, leverage_max=Decimal(20))
+    found = desk.preview(weights=BY_HAND, leverage=25, apply_account_settings=True)
+    assert found["executable"] is False
+    assert found["notes"][0] == "BTCUSDT takes a leverage of at most 20, the plan wants 25"
+
+
+def test_openings_that_the_money_does_not_reach_for_are_told(desk: Desk) -> None:
+    found = desk.preview(weights={"BTCUSDT": 1})
+    (note,) = (each for each in found["notes"] if "would be cut" in each)
+    assert "left out" not in note
+    assert desk.preview(weights={"BTCUSDT": 0.99})["notes"] == [
+        "without a stop loss afterwards: BTCUSDT"
+    ]
+
+
 def test_a_strategy_is_asked_in_the_sandbox_as_of_this_minute(desk: Desk) -> None:
     found = desk.preview(strategy_name="momentum", config={"gross": 0.5})
     ((source, at),) = desk.ports.runner.calls
@@ -213,8 +230,8 @@ def test_a_preview_and_the_next_cycle_of_the_same_inputs_plan_the_same_byte_for_
 
 
 WRONG: list[tuple[dict[str, object], int, str]] = [
-    ({}, 422, "give session_id, or strategy_name, or weights"),
-    ({"weights": {}, "strategy_name": "momentum"}, 422, "give session_id"),
+    ({}, 422, "give one of session_id, strategy_name and weights"),
+    ({"weights": {}, "strategy_name": "momentum"}, 422, "give one of session_id"),
     ({"session_id": "2601010000-aaaa", "leverage": 2}, 422, "leave out leverage"),
     ({"session_id": "2601010000-aaaa"}, 404, "no session"),
     ({"session_id": "nope"}, 422, "not a session id"),

@@ -102,7 +102,7 @@ def test_orders_that_wait_are_part_of_the_book() -> None:
     )
     assert decide(inputs).book.open_orders == {
         "BTCUSDT": Decimal("1.5"),
-        "ETHUSDT": Decimal("-0.7"),
+        "ETHUSDT": Decimal("0.7"),
     }
 
 

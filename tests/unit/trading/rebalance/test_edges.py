@@ -111,6 +111,38 @@ def test_what_is_held_without_a_price_and_has_a_target_stays_and_takes_its_room(
     assert room - MARKS["SOLUSDT"] < leg.notional <= room, "0.5 would be more than the book may be"
 
 
+def test_what_is_held_without_a_price_on_the_other_side_is_closed_and_nothing_opens() -> None:
+    held = replace(book({"BTCUSDT": "-0.05"}), marks={})
+    plan = plan_rebalance(targets({"BTCUSDT": "0.4"}), held, policy())
+    (leg,) = plan.legs
+    assert (leg.leg_id, leg.case, leg.side, leg.size) == (
+        "BTCUSDT-close", DiffCase.OPPOSITE, Side.BUY, Decimal("0.05"),
+    )  # fmt: skip
+    assert [(item.symbol, item.reason) for item in plan.skipped] == [
+        ("BTCUSDT", SkipReason.NO_PRICE)
+    ]
+    assert plan.residuals == {"BTCUSDT": Decimal("0.4")}
+
+
+def test_what_is_locked_of_a_coin_without_rules_stays_and_takes_its_room() -> None:
+    """0.15 held, 0.05 of it free: 0.1 at 60,123.4 stay of a base of 10,007."""
+    rules = {
+        "SOLUSDT": make_instrument("SOLUSDT", market=MarketType.SPOT, size_step=Decimal("0.1"))
+    }
+    held = book({"BTCUSDT": "0.15"}, rules=rules)
+    locked = replace(held.positions["BTCUSDT"], locked=Decimal("0.1"))
+    plan = plan_rebalance(
+        targets({"SOLUSDT": "0.5"}),
+        replace(held, positions={"BTCUSDT": locked}),
+        policy(market=MarketType.SPOT),
+    )
+    close, opened = plan.legs
+    stays = Decimal("0.1") * MARKS["BTCUSDT"]
+    assert (close.leg_id, close.size) == ("BTCUSDT-close", Decimal("0.05"))
+    assert plan.residuals["BTCUSDT"] == -stays / 10007
+    assert 10007 - stays - MARKS["SOLUSDT"] / 10 < opened.notional <= 10007 - stays
+
+
 def test_a_coin_without_a_price_of_which_nothing_can_be_sold_is_dust() -> None:
     held = book({"BTCUSDT": "0.05"})
     locked = replace(held.positions["BTCUSDT"], locked=Decimal("0.05"))
@@ -466,20 +498,50 @@ def test_a_book_is_made_of_all_that_the_inputs_say() -> None:
     assert (found.marks, found.instruments) == (inputs.marks, inputs.instruments)
 
 
-def test_what_may_still_fill_is_the_sum_of_what_is_open() -> None:
+def test_what_waiting_orders_can_add_is_all_their_buys_or_all_their_sells() -> None:
     orders = (
         make_order("SOLUSDT", Side.BUY, "3", "2"),  # one is missing
         make_order("XRPUSDT", Side.SELL, "9", "2"),
         make_order("XRPUSDT", Side.SELL, "3"),
         make_order("ADAUSDT", Side.BUY, "5"),
         make_order("ADAUSDT", Side.SELL, "5"),
+        make_order("ADAUSDT", Side.SELL, "2", "1"),
+        replace(make_order("LINKUSDT", Side.SELL, "7"), reduce_only=True),
         make_order("BTCUSDT", Side.BUY, "2", "2"),
         replace(make_order("ETHUSDT", Side.BUY, "4", "1"), status=OrderStatus.CANCELED),
     )
     assert decide(make_inputs({}, (), orders)).book.open_orders == {
         "SOLUSDT": Decimal(1),
-        "XRPUSDT": Decimal(-10),
+        "XRPUSDT": Decimal(10),
+        "ADAUSDT": Decimal(6),
+        "LINKUSDT": ZERO,
     }
+
+
+def test_I5_a_symbol_with_a_buy_and_a_sell_of_the_same_size_is_left_until_they_are_over() -> None:
+    """Either may fill alone: their difference of nothing is not what can happen."""
+    orders = (
+        make_order("ADAUSDT", Side.BUY, "5000"),
+        replace(make_order("ADAUSDT", Side.SELL, "5000"), order_id="118"),
+    )
+    plan = decide(make_inputs({"ADAUSDT": "0.1", "BTCUSDT": "0.9"}, (), orders)).plan
+    assert [(item.symbol, item.reason) for item in plan.skipped] == [
+        ("ADAUSDT", SkipReason.OPEN_ORDER)
+    ]
+    (leg,) = plan.legs
+    room = 10007 - 5000 * MARKS["ADAUSDT"]
+    assert room - MARKS["BTCUSDT"] / 1000 < leg.notional <= room
+
+
+def test_an_order_that_only_reduces_takes_no_room_from_what_opens() -> None:
+    held = (make_position("ETHUSDT", "1.66"),)  # 4,982
+    orders = (replace(make_order("ETHUSDT", Side.SELL, "1.66"), reduce_only=True),)
+    plan = decide(make_inputs({"ETHUSDT": "0.4", "BTCUSDT": "0.5"}, held, orders)).plan
+    assert [(item.symbol, item.reason) for item in plan.skipped] == [
+        ("ETHUSDT", SkipReason.OPEN_ORDER)
+    ]
+    (leg,) = plan.legs
+    assert leg.notional > 4990
 
 
 def test_closing_needs_no_base_even_where_weights_are_given() -> None:

@@ -107,7 +107,8 @@ def test_the_account_before_and_after() -> None:
     # A 600 ÷ 20, B and C as the exchange says, E 240 ÷ 20
     assert found.after.margin_used == 30 + 44 + Decimal("4.4") + 12
     assert found.after.gross == 600 + 200 + 90 + 240
-    after = 70 + Decimal("73.5") - Decimal("90.4") - FEES - SLIPPED
+    # the crossed profit of 25 (A 30, C -5), of which the slippage takes 5, is free neither way
+    after = 70 + Decimal("73.5") - Decimal("90.4") - FEES
     assert found.after.available == after
     assert (found.fees, found.slippage) == (FEES, SLIPPED)
     assert found.turnover_notional == 300 + 200 + 240
@@ -183,9 +184,12 @@ def test_crossed_positions_share_what_isolated_ones_leave() -> None:
 
 def test_isolated_positions_have_their_own_margin_and_profit() -> None:
     found = estimated()
-    for symbol, size, entry in (("BUSDT", -20, Decimal(11)), ("EUSDT", -300, Decimal("0.8"))):
+    for symbol, size, entry, margin in (
+        ("BUSDT", -20, Decimal(11), 44),  # what the exchange says, more than 220 ÷ 20
+        ("EUSDT", -300, Decimal("0.8"), 12),
+    ):
         price = gone(found, symbol)
-        own = abs(size) * entry / 20 + size * (price - entry)
+        own = margin + size * (price - entry)
         assert abs(own - RATES[symbol] * abs(size) * price) < Decimal("1e-15")
         assert price > lines(found)[symbol].mark
     assert gone(found, "EUSDT") < 1
@@ -197,7 +201,7 @@ def test_an_isolated_position_that_grows_is_entered_at_the_average() -> None:
         for each in HELD
     )
     price = gone(estimated(held=held), "AUSDT")
-    own = 6 * ENTRY_OF_A / 20 + 6 * (price - ENTRY_OF_A)
+    own = 15 + Decimal(305) / 20 + 6 * (price - ENTRY_OF_A)
     assert abs(own - RATES["AUSDT"] * 6 * price) < Decimal("1e-15")
 
 
@@ -206,8 +210,70 @@ def test_an_isolated_position_that_shrinks_keeps_its_entry() -> None:
     found = estimated(held=held, weights=(("AUSDT", "0.05"),))  # 150: 1.5
     price = gone(found, "AUSDT")
     assert lines(found)["AUSDT"].size_after == Decimal("1.5")
-    own = Decimal("1.5") * 90 / 20 + Decimal("1.5") * (price - 90)
+    own = Decimal(15) / 2 + Decimal("1.5") * (price - 90)
     assert abs(own - RATES["AUSDT"] * Decimal("1.5") * price) < Decimal("1e-15")
+    assert lines(found)["AUSDT"].margin_after == Decimal("7.5")
+
+
+@pytest.mark.parametrize(
+    ("entry", "shared"),
+    [
+        ("80", "20"),  # a profit of 20 is free once it is realised
+        ("130", "0"),  # a loss of 30 was taken off what was free all along
+    ],
+)
+def test_closing_makes_a_crossed_profit_free(entry: str, shared: str) -> None:
+    """1 at 100 with margin 10, sold at the mark: 70 were free, and 10 come back, less the fee."""
+    held = position("AUSDT", "1", "100", entry_price=Decimal(entry), margin_size=Decimal(10))
+    found = estimated(held=(held,), weights=(("AUSDT", "0"),), depths=())
+    assert found.after.available == 80 + Decimal(shared) - 100 * FEE
+    kept = estimated(held=(held,), weights=(), depths=())
+    assert (kept.legs, kept.after) == ((), kept.before)
+
+
+def test_closing_an_isolated_position_gives_back_its_margin_and_its_profit() -> None:
+    """B, short 20 from 11, bought back at the mark of 10: a profit of 20, and the margin of 44."""
+    found = estimated(
+        held=(HELD[1],), weights=(("BUSDT", "0"),), depths=(), marks=(("BUSDT", "10"),)
+    )
+    assert found.after.available == 70 + 44 + 20 - 200 * FEE
+
+
+def test_what_the_money_reaches_for_is_told_beside_the_plan() -> None:
+    """A is closed at its mark: 70 were free, 10 and a profit of 20 come back, less the fee. At
+    leverage 20 E needs notional × 1.002 × (1 ÷ 20 + fee)."""
+    held = position("AUSDT", "1", "100", entry_price=Decimal(80), margin_size=Decimal(10))
+    free = 100 - 100 * FEE
+    per_unit = Decimal("1.002") * (Decimal(1) / 20 + FEE)
+    for weight, cut in (("-0.6", False), ("-0.7", True)):
+        found = estimated(
+            held=(held,), weights=(("AUSDT", "0"), ("EUSDT", weight)), depths=()
+        ).openings
+        assert (found.free, found.left_out) == (free, ())
+        assert found.wanted == abs(Decimal(weight)) * 3000
+        assert (found.reached < found.wanted) is cut
+        if cut:
+            assert 0 <= free - found.reached * per_unit < Decimal("0.001")
+    broke = estimated(weights=(("EUSDT", "-0.9"),), depths=(), held=(), equity="60000").openings
+    assert broke.free == 70
+    small = {"EUSDT": replace(rules("EUSDT"), notional_min=Decimal(5000))}
+    left = estimated(
+        weights=(("EUSDT", "-0.9"),), depths=(), held=(), equity="60000", instruments=small
+    ).openings
+    assert (left.reached, left.left_out) == (Decimal(0), ("EUSDT",))
+
+
+def test_coins_have_no_margin_before_or_after() -> None:
+    coin = position("AUSDT", "2", "100")
+    found = estimated(
+        held=(coin,), weights=(("AUSDT", "0.5"),), depths=(), equity="1000", leverage="1",
+        market=MarketType.SPOT, known={},
+        instruments={"AUSDT": rules("AUSDT", MarketType.SPOT)},
+    )  # fmt: skip
+    line = lines(found)["AUSDT"]
+    assert found.before.margin_used == found.after.margin_used == 0
+    assert line.margin_before == line.margin_after == 0
+    assert line.size_after == 5
 
 
 def test_several_other_crossed_positions_are_kept_together() -> None:

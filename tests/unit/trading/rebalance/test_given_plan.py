@@ -127,6 +127,16 @@ def test_a_price_may_move_as_far_as_the_tolerance() -> None:
     assert len(changes_since(plan, now(plan, marks=beyond))) == 1
 
 
+def test_a_close_that_had_no_price_does_not_ask_for_one() -> None:
+    held = (position("AUSDT", "3", "0"),)
+    inputs = replace(given().inputs, marks={"AUSDT": Decimal(0)}, answer={})
+    inputs = replace(inputs, account=replace(inputs.account, positions=held))
+    plan = give_plan(inputs, 7, Freshness(), sizes_of(held))
+    assert [leg.leg_id for leg in plan.decision.plan.legs] == ["AUSDT-close"]
+    for marks in ({}, {"AUSDT": Decimal(100)}):
+        assert changes_since(plan, now(plan, positions=held, marks=marks)) == []
+
+
 def test_waiting_orders_that_filled_or_went_are_told() -> None:
     plan = given()
     inputs = replace(plan.inputs, account=replace(plan.inputs.account, open_orders=(order("1"),)))

@@ -135,6 +135,14 @@ def test_a_flip_under_a_band_closes_and_opens_to_the_edge_or_not_at_all() -> Non
     assert reasons(narrow) == {"XRPUSDT": SkipReason.WITHIN_BAND}
 
 
+def test_a_band_that_reaches_across_0_never_keeps_what_is_on_the_other_side() -> None:
+    """A larger weight has a wider band: it must not leave the smaller position."""
+    for weight in ("0.02", "0.05"):  # ± 0.021 and ± 0.039 at five times the width
+        _, plan = banded({"XRPUSDT": "-10"}, weight, multiplier="5")  # a weight of -0.0005
+        assert [leg.leg_id for leg in plan.legs][:1] == ["XRPUSDT-close"], weight
+        assert (reasons(plan) == {"XRPUSDT": SkipReason.WITHIN_BAND}) is (weight == "0.02")
+
+
 def test_without_a_known_volatility_there_is_no_band() -> None:
     rules = policy(no_trade_band=Decimal(1))
     wanted = targets({"XRPUSDT": "0.3"})

@@ -228,11 +228,22 @@ def test_a_position_that_needs_no_order_still_gets_its_targets_stops() -> None:
 
 
 def test_a_position_on_the_other_side_never_gets_the_targets_stops() -> None:
+    held = book({"SOLUSDT": "0.1"})
+    plan = plan_rebalance(stopped("-0.004", "160"), held, policy())
+    assert plan.legs == ()
+    assert plan.stops == {}
+
+
+def test_where_nothing_may_open_a_position_on_the_other_side_is_closed_all_the_same() -> None:
     frozen = {"SOLUSDT": make_instrument("SOLUSDT", tradable=False)}
     held = book({"SOLUSDT": "19.8"}, rules=frozen)
     plan = plan_rebalance(stopped("-0.3", "160"), held, policy())
-    assert plan.legs == ()
+    assert [(leg.leg_id, leg.size) for leg in plan.legs] == [("SOLUSDT-close", Decimal("19.8"))]
+    assert [item.reason for item in plan.skipped] == [SkipReason.NOT_TRADABLE]
+    assert plan.residuals == {"SOLUSDT": Decimal("-0.3")}
     assert plan.stops == {}
+    same_side = plan_rebalance(stopped("0.1", "120"), held, policy())
+    assert same_side.legs == ()
 
 
 @pytest.mark.parametrize(("weight", "expected"), [("0.3", "146.07"), ("-0.3", "156.67")])

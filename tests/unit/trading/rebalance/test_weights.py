@@ -54,6 +54,8 @@ def test_nothing_returned_means_flat() -> None:
         ({"BTCUSDT": {"weight": "1.0000001"}}, "BTCUSDT"),
         ({"BTCUSDT": {"weight": "1e308"}}, "BTCUSDT"),
         ({"BTCUSDT": {"weight": "9e999999"}, "ETHUSDT": {"weight": "9e999999"}}, "BTCUSDT"),
+        ({"BTCUSDT": {"weight": "1e9999999"}}, "BTCUSDT"),
+        ({"BTCUSDT": {"weight": "1e-999999999"}}, "BTCUSDT"),
         ({"BTCUSDT": {"weight": "0.6"}, "ETHUSDT": {"weight": "-0.5"}}, "1.1"),
         ({"BTCUSD": {"weight": "0.1"}}, "BTCUSD"),
         ({"btcusdt": {"weight": "0.1"}}, "btcusdt"),

@@ -169,6 +169,42 @@ def test_I9_openings_get_what_room_is_left_by_what_cannot_be_reduced() -> None:
     assert plan.residuals["SOLUSDT"] == Decimal("0.39")
 
 
+def test_a_lot_that_went_down_for_the_limit_goes_up_again_where_whole_lots_leave_room() -> None:
+    """BTC cannot be traded and takes its part; 18 lots of ADA of 451.7 are too many by three, and
+    without them there is room for SOL's nearest lot after all: it is not sold to be bought back."""
+    rules = {
+        "ADAUSDT": make_instrument("ADAUSDT", size_step=Decimal(1000)),
+        "BTCUSDT": make_instrument("BTCUSDT", tradable=False),
+        "SOLUSDT": make_instrument("SOLUSDT", size_step=Decimal(1)),
+    }
+    start = book({"BTCUSDT": "0.03", "SOLUSDT": "20"}, rules=rules, base="10000")
+    wanted = targets({"BTCUSDT": "0.01", "SOLUSDT": "0.18", "ADAUSDT": "0.81"})
+    plan = plan_rebalance(wanted, start, policy())
+    # SOL 1,800 is 11.89 lots: 12, not 11
+    assert {leg.leg_id: leg.size for leg in plan.legs} == {
+        "SOLUSDT-reduce": Decimal(8),
+        "ADAUSDT-open": Decimal(14000),
+    }
+    assert plan_rebalance(wanted, executed(start, plan), policy()).legs == ()
+
+
+@pytest.mark.parametrize("threshold", ["0", "0.01"])
+def test_more_than_a_lot_that_is_not_traded_always_has_a_reason(threshold: str) -> None:
+    """XRP wants 2.66 lots more of 100, and no order under 2.5 is taken: three lots would be more
+    than the book may be, and two are refused. Silence is for less than a lot."""
+    rules = {
+        "BTCUSDT": make_instrument("BTCUSDT", tradable=False),
+        "XRPUSDT": make_instrument("XRPUSDT", size_step=Decimal(100), size_min=Decimal(250)),
+    }
+    marks = {"BTCUSDT": Decimal(50_000), "XRPUSDT": Decimal(1)}
+    start = book({"BTCUSDT": "0.009", "XRPUSDT": "300"}, rules=rules, base="1020", marks=marks)
+    wanted = targets({"BTCUSDT": "0.44", "XRPUSDT": "0.555"})
+    plan = plan_rebalance(wanted, start, policy(threshold=Decimal(threshold)))
+    assert plan.legs == ()
+    assert plan.residuals["XRPUSDT"] * 1020 > 200
+    assert "XRPUSDT" in {item.symbol for item in plan.skipped}
+
+
 def test_I9_in_general_mode_what_is_not_named_takes_its_part_of_the_limit() -> None:
     held = book({"BTCUSDT": "0.1"}, base="10000")  # 6,012.34
     general = policy(mode=TradeMode.GENERAL)
