@@ -280,11 +280,11 @@ class Database:
         return somebody_answers(server_address(self._settings), limit_s)
 
     def _connect_words(self) -> dict[str, Any]:
-        from module.db.silence import ANSWER_GRACE_S, answered_within
+        from module.db.silence import ANSWER_GRACE_S, answered_connections
 
         limit_s = self._statement_timeout_ms / 1000 + ANSWER_GRACE_S
         return {
-            "connection_factory": answered_within(limit_s, self._circuit.suspect),
+            "connection_factory": answered_connections(limit_s, self._circuit.suspect),
             "connect_timeout": CONNECT_TIMEOUT_S,
             **_KEEPALIVES,
             "application_name": f"aifap-{os.getpid()}",

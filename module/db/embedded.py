@@ -141,11 +141,11 @@ class EmbeddedPostgres:
         """A connection in autocommit mode as the cluster's owner; Unavailable if it fails."""
         import psycopg2
 
-        from module.db.silence import answered_within
+        from module.db.silence import answered_connections
 
         try:
             connection: Connection = psycopg2.connect(
-                connection_factory=answered_within(SET_UP_ANSWER_S),
+                connection_factory=answered_connections(SET_UP_ANSWER_S),
                 host=str(self._socket_folder()),
                 port=self.port,
                 user=SUPERUSER,

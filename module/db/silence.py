@@ -211,7 +211,7 @@ def _nobody() -> None:
     """Nobody wants to know."""
 
 
-def answered_within(
+def answered_connections(
     limit_s: float, suspect: Callable[[], None] = _nobody
 ) -> Callable[..., AnsweredConnection]:
     """A `connection_factory` for psycopg2: every round trip ends within so many real seconds;
@@ -226,7 +226,7 @@ def answered_within(
 
 
 class AnsweredConnection(connection):
-    """psycopg2's, whose every round trip has an end. Made by `answered_within`."""
+    """psycopg2's, whose every round trip has an end. Made by `answered_connections`."""
 
     answer: Answer
 

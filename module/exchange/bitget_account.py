@@ -26,7 +26,7 @@ from module.exchange.bitget_requests import (
 from module.exchange.bitget_rows import Row
 from module.exchange.bitget_wire import AgainstRules, BitgetWire, Endpoint
 from module.exchange.venue import CLIENT_ID_CLASH, Priority, VenueAccess
-from module.model.errors import NotFound, OutcomeUnknown, RateLimited, Retryable
+from module.model.errors import NotFound, OutcomeUnknown, RateLimited, Rejected, Retryable
 from module.model.market import Instrument, MarketType, Quote
 from module.model.orders import OrderReport, OrderRequest, Outcome, SubmitResult
 from module.ports import Clock
@@ -95,10 +95,12 @@ class BitgetAccount(ABC):
         return pick_quotes(self._wire.call(self._tickers, self._base, priority), symbols)
 
     def look_up(self, order: OrderRequest, *, priority: Priority = Priority.ORDER) -> SubmitResult:
-        """Ask for an order that may have been sent: is it there, and is it this one (A6)?"""
+        """Ask for an order that may have been sent: is it there, and is it this one (A6)?
+
+        That the question is refused (keys, a contract that is gone) says nothing of the order."""
         try:
             report = self.order(order.symbol, order.client_id, priority=priority)
-        except (NotFound, Retryable, OutcomeUnknown) as error:
+        except (Rejected, Retryable, OutcomeUnknown) as error:
             return SubmitResult(order.client_id, Outcome.UNKNOWN, message=error.message)
         other = difference(order, report, self.market)
         if not other:

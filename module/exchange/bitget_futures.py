@@ -19,6 +19,7 @@ from module.exchange.bitget_requests import (
     first_page,
     read_key,
     read_pages,
+    readable,
     understood,
 )
 from module.exchange.bitget_rows import BadRow
@@ -378,8 +379,9 @@ class BitgetFutures(BitgetAccount):
     # --- inside --------------------------------------------------------------------------------
 
     def _positions_from(self, data: object, asked_at: datetime) -> tuple[Position, ...]:
-        found = understood(lambda: [rows.position(row) for row in rows.rows_of(data)])
-        modes = understood(lambda: [rows.mode_of_position(row) for row in rows.rows_of(data)])
+        held = understood(lambda: [r for r in rows.rows_of(data) if rows.number(r, "total")])
+        found = understood(lambda: [rows.position(row) for row in held])
+        modes = understood(lambda: [rows.mode_of_position(row) for row in held])
         with self._lock:
             self._cache.looked_at = asked_at
             self._cache.margin_modes.update({item.symbol: item.margin_mode for item in found})
@@ -387,7 +389,7 @@ class BitgetFutures(BitgetAccount):
                 known = self._cache.modes.get(mode.settings.symbol)
                 if known is None or known[1] <= asked_at:
                     self._cache.modes[mode.settings.symbol] = (mode, asked_at)
-        return tuple(sorted((p for p in found if p.size), key=lambda item: item.symbol))
+        return tuple(sorted(found, key=lambda item: item.symbol))
 
     def _position_mode(self, position_data: object, priority: Priority) -> PositionMode:
         held = understood(lambda: rows.rows_of(position_data))
@@ -410,5 +412,4 @@ class BitgetFutures(BitgetAccount):
 def read_contracts(wire: BitgetWire, priority: Priority) -> dict[str, Instrument]:
     """All USDT contracts by symbol."""
     data = wire.call(CONTRACTS, _BASE, priority)
-    found = understood(lambda: [rows.contract(row) for row in rows.rows_of(data)])
-    return {item.symbol: item for item in found}
+    return {item.symbol: item for item in readable(data, rows.contract)}

@@ -8,7 +8,7 @@ from typing import Final
 
 from module.exchange import bitget_rows as rows
 from module.exchange.bitget_futures import PRODUCT, read_contracts
-from module.exchange.bitget_requests import understood
+from module.exchange.bitget_requests import readable, understood
 from module.exchange.bitget_wire import BitgetWire, endpoint
 from module.exchange.venue import Priority
 from module.model.books import Depth, MarginTier
@@ -168,7 +168,7 @@ class BitgetPublic:
 def read_spot_symbols(wire: BitgetWire, priority: Priority) -> dict[str, Instrument]:
     """All USDT pairs by symbol."""
     data = wire.call(SPOT_SYMBOLS, {}, priority)
-    found = understood(lambda: [rows.spot_symbol(row) for row in rows.rows_of(data)])
+    found = readable(data, rows.spot_symbol)
     return {item.symbol: item for item in found if item.quote_asset == "USDT"}
 
 

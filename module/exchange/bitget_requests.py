@@ -15,7 +15,7 @@ from module.exchange import bitget_rows as rows
 from module.exchange.bitget_rows import BadRow, Row
 from module.exchange.bitget_wire import CLASSIC_HINT, BitgetWire, Endpoint, endpoint
 from module.exchange.venue import AccountFamily, KeyReport, Priority, UnifiedAccount
-from module.model.errors import Conflict, NotFound, Rejected, Unavailable
+from module.model.errors import Conflict, NotFound, Rejected, Retryable, Unavailable
 from module.model.market import Instrument, Quote
 from module.ports import Clock
 
@@ -25,6 +25,8 @@ BATCH_THREADS: Final = 5
 PAGES_MAX: Final = 60
 PAGE_LIMIT: Final = 100
 RULES_FRESH: Final = timedelta(hours=1)
+RULES_AGAIN: Final = timedelta(seconds=30)
+"""So long after they could not be read the rules of before are not asked for again."""
 HISTORY_REACH: Final = timedelta(days=89)
 
 KEY_INFO = endpoint("privateSpotGetV2SpotAccountInfo", 1)
@@ -34,22 +36,37 @@ T = TypeVar("T")
 
 
 class TradingRules:
-    """The instruments of one market, read again after an hour or when told that they changed."""
+    """The instruments of one market, read again after an hour or when told that they changed.
+
+    Where they cannot be read again after an hour those of before go on: what is held can be closed
+    and protected though public data is away, and an exchange refuses what is wrong by new rules.
+    """
 
     def __init__(self, read: Callable[[], Mapping[str, Instrument]], clock: Clock) -> None:
         self._read = read
         self._clock = clock
         self._lock = threading.Lock()
         self._known: tuple[Mapping[str, Instrument], datetime] | None = None
+        self._failed_at: datetime | None = None
 
     def get(self) -> Mapping[str, Instrument]:
-        """By symbol, at most an hour old."""
+        """By symbol, at most an hour old if they can be read; Retryable where there are none."""
         with self._lock:
-            known = self._known
+            known, failed_at = self._known, self._failed_at
         now = self._clock.now()
-        if known is not None and now - known[1] <= RULES_FRESH:
+        if known is not None:
+            waits = failed_at is not None and abs(now - failed_at) <= RULES_AGAIN
+            if waits or now - known[1] <= RULES_FRESH:
+                return known[0]
+        try:
+            found = self._read()
+        except Retryable as error:
+            if known is None:
+                raise
+            log.warning("trading rules are those of %s: %s", known[1], error.message)
+            with self._lock:
+                self._failed_at = now
             return known[0]
-        found = self._read()
         with self._lock:
             self._known = (found, now)
         return found
@@ -68,6 +85,23 @@ def understood(parse: Callable[[], T]) -> T:
         raise Unavailable(
             f"the exchange's answer is not as published ({error}); ask again", retry_after_s=0.5
         ) from error
+
+
+def readable(data: object, parse: Callable[[Row], T]) -> list[T]:
+    """The rows that can be read, of a list that must have some: one odd row (of a contract that is
+    about to be listed, say) hides no other. Unavailable where none can."""
+    found: list[T] = []
+    odd: list[str] = []
+    for row in understood(lambda: rows.rows_of(data)):
+        try:
+            found.append(parse(row))
+        except BadRow as error:
+            odd.append(f"{str(row.get('symbol'))[:40]!r} ({error})")
+    if odd:
+        log.warning("%d rows are not as published and left out: %s", len(odd), odd[0])
+    if not found:
+        raise Unavailable("the exchange's list has no row as published; ask again")
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ def instant(row: Row, *names: str) -> datetime:
 
 def from_ms(value: str) -> datetime:
     """The time that a text of milliseconds spells."""
-    if not value.isdigit() or len(value) > 15:
+    if not (value.isascii() and value.isdigit()) or len(value) > 14:  # until the year 5138
         raise BadRow("a time is not in milliseconds")
     return _EPOCH + timedelta(milliseconds=int(value))
 
@@ -160,9 +160,7 @@ def position_mode(row: Row) -> PositionMode:
 
 def contract(row: Row, leverage_default: str = "125") -> Instrument:
     """A row of `contracts`: the price step is priceEndStep × 10^-pricePlace."""
-    place = int(number(row, "pricePlace"))
-    if not 0 <= place <= 18:
-        raise BadRow("pricePlace is out of range")
+    place = _places(row, "pricePlace")
     step = number(row, "priceEndStep").scaleb(-place)
     market_max = optional_number(row, "maxMarketOrderQty")
     order_max = optional_number(row, "maxOrderQty")
@@ -185,10 +183,18 @@ def contract(row: Row, leverage_default: str = "125") -> Instrument:
     )
 
 
+def _places(row: Row, name: str) -> int:
+    """A count of decimals."""
+    found = number(row, name)
+    if not 0 <= found <= 18:
+        raise BadRow(f"{name} is out of range")
+    return int(found)
+
+
 def spot_symbol(row: Row) -> Instrument:
     """A row of `symbols`: precisions are counts of decimals."""
-    price_place = int(number(row, "pricePrecision"))
-    size_place = int(number(row, "quantityPrecision"))
+    price_place = _places(row, "pricePrecision")
+    size_place = _places(row, "quantityPrecision")
     highest = optional_number(row, "maxTradeAmount")
     return Instrument(
         symbol=text(row, "symbol").upper(),

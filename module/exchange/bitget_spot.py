@@ -57,7 +57,7 @@ from module.model.accounts import (
     PositionMode,
     SpotBalance,
 )
-from module.model.errors import InvalidInput, NotFound, Retryable
+from module.model.errors import InvalidInput, NotFound, Rejected, Retryable
 from module.model.market import Instrument, MarketType, Quote
 from module.model.money import plain, round_down
 from module.model.orders import (
@@ -87,6 +87,7 @@ FILL_LIST = Listing(FILLS, None, "tradeId")
 BILL_LIST = Listing(BILLS, None, "billId")
 
 QUOTE: Final = "USDT"
+NO_PRICE: Final = "no-price"
 RECEIVE_WINDOW_S: Final = 8.0
 """An order that comes later than so long after it was signed is refused (then 40078)."""
 QUOTE_STEP: Final = Decimal("0.000001")
@@ -249,8 +250,10 @@ class BitgetSpot(BitgetAccount):
         """Send admitted orders, one request each, all at once."""
         quotes: Mapping[str, Quote] = {}
         if any(_in_quote(order) for order in orders):
-            data = self._wire.send(TICKERS, {})
-            quotes = pick_quotes(data, sorted({o.symbol for o in orders if _in_quote(o)}))
+            priced = understood(lambda: rows.rows_of(self._wire.send(TICKERS, {})))
+            symbols = {order.symbol for order in orders if _in_quote(order)}
+            there = symbols & {str(row.get("symbol")) for row in priced}
+            quotes = pick_quotes(priced, sorted(there))
         answers = at_once(
             self._threads,
             *(partial(self._submit_one, order, quotes, on_answer) for order in orders),
@@ -318,6 +321,8 @@ class BitgetSpot(BitgetAccount):
             params["price"] = plain(order.price)
         reference = order.price
         if _in_quote(order):
+            if order.symbol not in quotes:
+                return self._refuse(order, NO_PRICE, f"{order.symbol} has no price now")
             reference = quotes[order.symbol].ask
             params["size"] = plain(round_down(order.size * reference, QUOTE_STEP))
             moved = order.off_plan(reference)
@@ -336,16 +341,24 @@ class BitgetSpot(BitgetAccount):
             return SubmitResult(order.client_id, Outcome.REJECTED, None, code, why)
         except Retryable as error:
             return error
+        except Rejected:
+            pass  # the question is refused: that says nothing of the order
         return self.look_up(order)
 
 
 def _wallet(assets: object, tickers: object) -> _Wallet:
+    """Prices are read of what is there: a pair that is listed before it trades has none yet."""
     balances = understood(lambda: [spot_balance(row) for row in rows.rows_of(assets)])
+    present = [coin for coin in balances if coin.free or coin.locked]
+    needed = {coin.asset + QUOTE for coin in present}
     prices = understood(
-        lambda: {str(r.get("symbol")): rows.number(r, "lastPr") for r in rows.rows_of(tickers)}
+        lambda: {
+            str(row.get("symbol")): rows.number(row, "lastPr")
+            for row in rows.rows_of(tickers)
+            if row.get("symbol") in needed
+        }
     )
     prices[QUOTE + QUOTE] = Decimal(1)
-    present = [coin for coin in balances if coin.free or coin.locked]
     return _Wallet(tuple(sorted(present, key=lambda coin: coin.asset)), prices)
 
 

@@ -82,11 +82,12 @@ def held_back(owned: OwnedAccount, order: OrderRequest) -> Refusal | None:
     return None
 
 
-def check_mode(account_id: str, mode: TradingMode) -> None:
-    """Conflict, with the way to change it, for a mode that is not traded here."""
+def check_mode(account_id: str, mode: TradingMode, *, opens: bool = True) -> None:
+    """Conflict, with the way to change it, for a mode that is not traded here. Whose collateral it
+    is does not matter to what closes."""
     if mode.position_mode is PositionMode.HEDGE:
         raise Conflict(f"account {account_id} is in hedge mode; {ONE_WAY_HINT}")
-    if mode.shares_collateral:
+    if mode.shares_collateral and opens:
         raise Conflict(f"account {account_id}: {SINGLE_ASSET_HINT}")
 
 
@@ -102,9 +103,10 @@ def _mode(
         if must:
             raise
         return None
-    check_mode(owned.account_id, mode)
-    with owned.lock:
-        owned.verified.add(symbol)
+    check_mode(owned.account_id, mode, opens=must)
+    if not mode.shares_collateral:
+        with owned.lock:
+            owned.verified.add(symbol)
     return mode
 
 

@@ -11,6 +11,7 @@ import hashlib
 import logging
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Final
 
 from module.db.circuit import hurried
@@ -134,15 +135,11 @@ class EmergencyClose:
         key = position_key(owned, position)
         attempt = self._attempts.get(key, 0) + 1
         self._attempts[key] = attempt
-        instrument = owned.venue.instruments().get(position.symbol)
-        size = abs(position.size)
-        if instrument is not None and instrument.market_size_max > 0:
-            size = min(size, instrument.market_size_max)
         order = OrderRequest(
             client_id=guard_client_id(self._installation, *key, attempt),
             symbol=position.symbol,
             side=Side.SELL if position.size > 0 else Side.BUY,
-            size=size,
+            size=_at_once(owned, position),
             reduce_only=True,
         )
         entry = WriteEntry(
@@ -176,6 +173,18 @@ class EmergencyClose:
             ),
             cause=f"guard:{position.symbol}",
         )
+
+
+def _at_once(owned: OwnedAccount, position: Position) -> Decimal:
+    """As much of it as one market order may close; all where the rules cannot be read now."""
+    size = abs(position.size)
+    try:
+        instrument = owned.venue.instruments().get(position.symbol)
+    except Retryable:
+        return size
+    if instrument is None or instrument.market_size_max <= 0:
+        return size
+    return min(size, instrument.market_size_max)
 
 
 def guard_client_id(

@@ -125,8 +125,10 @@ def judge_orders(
 def _judge_shape(order: OrderRequest, view: AccountView) -> Refusal | None:
     instrument = view.instruments.get(order.symbol)
     if instrument is None:
+        if _closes_all(order, view) and order.stops.empty:
+            return None  # its rules are gone, it is not: the exchange decides (A20)
         return Refusal("unknown-symbol", f"{order.symbol} is not traded here")
-    if not instrument.tradable:
+    if not instrument.tradable and not order.reduce_only:  # some still take what closes (A20)
         return Refusal("not-tradable", f"{order.symbol} is not open for trading now")
     if order.size <= 0:
         return Refusal("size", f"size must be > 0, got {plain(order.size)}")

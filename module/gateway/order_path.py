@@ -7,101 +7,54 @@ down as not sent. A client id that has been here before is answered by asking th
 
 Postgres is asked twice for a batch: the statement that puts it on record also compares the epoch
 and the owner and comes back with the limits of that moment; the one that records the outcomes also
-keeps the stops that go with them.
+keeps the stops that go with them (`order_record.py`).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
-from module.db.repositories.accounts import LEASE_LOST
-from module.db.repositories.gateway_writes import (
-    KnownWrite,
-    Reservation,
-    WriteEntry,
-    WriteKind,
-    WriteOutcome,
-)
-from module.db.repositories.wanted_stops import WantedStops
+from module.db.repositories.gateway_writes import KnownWrite, WriteOutcome
 from module.exchange.agreement import difference
 from module.exchange.venue import CLIENT_ID_CLASH, Priority, leaving_by
-from module.gateway.account_desk import AccountDesk, Permission
+from module.gateway.account_desk import AccountDesk
 from module.gateway.account_view import held_back, read_view
 from module.gateway.alarms import Alarms
 from module.gateway.limits import AccountView, Refusal, judge_orders, read_limits
+from module.gateway.order_record import (
+    Batch,
+    OrderRecord,
+    as_recorded,
+    brings_stops,
+    nobody_knows,
+    outcome_on_record,
+)
 from module.gateway.owned_account import IN_FLIGHT_S, OwnedAccount
 from module.gateway.read_back import overfilled
-from module.gateway.settings_path import CLIENT_ID, WITHOUT_POSTGRES, stamp_document
+from module.gateway.settings_path import CLIENT_ID, WITHOUT_POSTGRES
 from module.model.canonical import instant_text
-from module.model.errors import (
-    InvalidInput,
-    InvariantViolated,
-    NotFound,
-    Retryable,
-    StaleWriter,
-    Unavailable,
-)
+from module.model.errors import InvalidInput, InvariantViolated, Retryable, Unavailable
 from module.model.orders import (
-    NOT_SENT,
     RULED_OUT,
     Fill,
     OrderReport,
     OrderRequest,
     Outcome,
-    Side,
     SubmitResult,
     WriteStamp,
 )
 from module.points import reach
-from module.wire.model_codec import from_document, to_document
+from module.wire.model_codec import from_document
 
 log = logging.getLogger(__name__)
 
 BATCH_MAX = 5
 STANDSTILL_MAX_S = 1.0
 HALTED = "halted"
-UNRECORDED = "that could not be put on record, so ask first"
-_OUTCOMES = {
-    Outcome.ACCEPTED: WriteOutcome.ACCEPTED,
-    Outcome.REJECTED: WriteOutcome.REJECTED,
-    Outcome.UNKNOWN: WriteOutcome.UNKNOWN,
-}
-
-
-@dataclass(slots=True)
-class _Batch:
-    """One submit on its way. `taken_at` and `taken_s`: when it was put on record, in world and in
-    real time (neither a world that stands still nor one that runs fast makes it old)."""
-
-    owned: OwnedAccount
-    permission: Permission
-    stamp: WriteStamp
-    orders: Sequence[OrderRequest]
-    refusals: dict[str, Refusal] = field(default_factory=dict)
-    reservation: Reservation | None = None
-    late_ids: dict[str, str] = field(default_factory=dict)
-    wishes: dict[str, WantedStops] = field(default_factory=dict)
-    taken_at: datetime | None = None
-    taken_s: float = 0.0
-
-    @property
-    def going(self) -> list[OrderRequest]:
-        """Orders that nothing has refused."""
-        return [order for order in self.orders if order.client_id not in self.refusals]
-
-    @property
-    def opens(self) -> bool:
-        """Whether any of it adds exposure."""
-        return any(not order.reduce_only for order in self.orders)
-
-    @property
-    def seen(self) -> dict[str, KnownWrite]:
-        """Orders whose client id has been here before."""
-        return dict(self.reservation.seen) if self.reservation else {}
 
 
 class OrderPath:
@@ -110,6 +63,7 @@ class OrderPath:
     def __init__(self, desk: AccountDesk, alarms: Alarms) -> None:
         self._desk = desk
         self._alarms = alarms
+        self._record = OrderRecord(desk)
 
     def submit(
         self, owned: OwnedAccount, stamp: WriteStamp, orders: Sequence[OrderRequest]
@@ -117,7 +71,7 @@ class OrderPath:
         """See `ports.Exchange.submit`; RateLimited and Unavailable mean that nothing was sent."""
         _check_batch(orders)
         with owned.gate:
-            batch = _Batch(owned, self._desk.admit(owned, stamp), stamp, orders)
+            batch = Batch(owned, self._desk.admit(owned, stamp), stamp, orders)
             if batch.opens and not batch.permission.audited:
                 raise Unavailable(WITHOUT_POSTGRES)
             view = read_view(self._desk, owned, orders)
@@ -142,20 +96,20 @@ class OrderPath:
         for order in orders:
             refusal = batch.refusals.get(order.client_id)
             if refusal is not None and order.client_id not in results:
-                results[order.client_id] = _refused(order, refusal)
+                results[order.client_id] = self._refused(batch, order, refusal)
         fresh = [order for order in orders if order.client_id not in results]
         results.update({result.client_id: result for result in self._send(batch, fresh)})
         answered = [results[order.client_id] for order in orders]
         reach("gateway: answered")
-        if not self._record(batch, answered):
-            answered = [_as_recorded(result) for result in answered]
+        if not self._record.end(batch, answered):
+            answered = [as_recorded(result) for result in answered]
         reach("gateway: recorded")
         self._after(batch, answered)
         return answered
 
     # --- the last gate -------------------------------------------------------------------------
 
-    def _judge(self, batch: _Batch, view: AccountView) -> None:
+    def _judge(self, batch: Batch, view: AccountView) -> None:
         """Refuse what limits or the account's state forbid."""
         owned = batch.owned
         batch.refusals.update(judge_orders(batch.going, owned.limits, view))
@@ -164,27 +118,15 @@ class OrderPath:
             if refusal is not None:
                 batch.refusals[order.client_id] = refusal
 
-    def _put_on_record(self, batch: _Batch, view: AccountView) -> None:
+    def _put_on_record(self, batch: Batch, view: AccountView) -> None:
         """Audit rows, committed; without Postgres the spool. After this only sending is left.
 
         The rows come back with the limits of that very moment: a kill switch that was set while
         this batch was judged still holds (I22).
         """
-        owned, permission = batch.owned, batch.permission
-        entries = {
-            order.client_id: WriteEntry(
-                WriteKind.ORDER, order.symbol, _request(batch.stamp, order), order.client_id
-            )
-            for order in batch.orders
-        }
-        if permission.audited:
-            batch.reservation = self._reserve(batch, list(entries.values()))
-        if batch.reservation is None:
-            for order in batch.going:
-                batch.late_ids[order.client_id] = self._desk.audit.begin_late(
-                    permission.author, entries[order.client_id]
-                )
-        else:
+        owned = batch.owned
+        self._record.begin(batch)
+        if batch.reservation is not None:
             limits = read_limits(batch.reservation.limits)
             if limits != owned.limits:
                 with owned.lock:
@@ -192,25 +134,7 @@ class OrderPath:
                 self._judge(batch, view)
         batch.taken_at, batch.taken_s = self._desk.clock.now(), self._desk.clock.monotonic()
 
-    def _reserve(self, batch: _Batch, entries: list[WriteEntry]) -> Reservation | None:
-        """The rows; None where Postgres is away and the batch only reduces: it is spooled."""
-        owned, author = batch.owned, batch.permission.author
-        try:
-            return self._desk.audit.writes.reserve_orders(author, entries, self._desk.clock.now())
-        except NotFound:
-            self._desk.permit(owned, batch.stamp)  # says why: switched off, or not there
-            raise
-        except StaleWriter:
-            raise
-        except Unavailable as error:
-            self._desk.fenced(owned, error)
-            if error.code == LEASE_LOST:
-                raise
-            if batch.opens:
-                raise Unavailable(WITHOUT_POSTGRES) from error
-            return None
-
-    def _note_in_flight(self, batch: _Batch) -> None:
+    def _note_in_flight(self, batch: Batch) -> None:
         owned, now = batch.owned, self._desk.clock.now()
         leaving = [order for order in batch.going if order.client_id not in batch.seen]
         owned.touch({order.symbol for order in leaving}, now)
@@ -225,7 +149,7 @@ class OrderPath:
 
     # --- sending -------------------------------------------------------------------------------
 
-    def _send(self, batch: _Batch, orders: Sequence[OrderRequest]) -> list[SubmitResult]:
+    def _send(self, batch: Batch, orders: Sequence[OrderRequest]) -> list[SubmitResult]:
         """Send and resolve at once what stayed unknown. Retryable: nothing was sent, and everybody
         can know it; what only this process knows is unknown (its ids are taken on the record)."""
         owned = batch.owned
@@ -238,10 +162,10 @@ class OrderPath:
                 results = owned.venue.submit(orders, on_answer=partial(self._answered, batch))
         except Retryable as error:
             owned.forget_sent(order.client_id for order in orders)
-            if self._record_unsent(batch, error):
+            if self._record.end_unsent(batch, error):
                 self._settle_in_flight(owned, orders, [])
                 raise
-            results = [_nobody_knows(order.client_id, error.message) for order in orders]
+            results = [nobody_knows(order.client_id, error.message) for order in orders]
             self._settle_in_flight(owned, orders, results)
             return results
         reach("gateway: sent")
@@ -255,26 +179,17 @@ class OrderPath:
         self._settle_in_flight(owned, orders, resolved)
         return resolved
 
-    def _answered(self, batch: _Batch, result: SubmitResult) -> None:
+    def _answered(self, batch: Batch, result: SubmitResult) -> None:
         """The exchange took one order, others of its batch may be silent for ten seconds: the guard
         knows its stops from now on. They get on record with the batch; a gateway that dies before
         asks for the order and wishes them then (`resolve`)."""
         order = next(order for order in batch.orders if order.client_id == result.client_id)
-        if result.outcome is Outcome.ACCEPTED and _brings_stops(order):
-            wish = self._wish(batch.owned, order, batch.permission.author.epoch)
+        if result.outcome is Outcome.ACCEPTED and brings_stops(order):
+            wish = self._record.wish(batch.owned, order, batch.permission.author.epoch)
             kept = self._desk.expect_stops(batch.owned, wish)
             batch.wishes[order.client_id] = wish if kept is None else kept
 
-    def _lasting_wish(self, batch: _Batch, order: OrderRequest) -> WantedStops | None:
-        """What to put on record of an accepted order; None: its session has set other stops since
-        the exchange answered, and those stay."""
-        wish = batch.wishes.get(order.client_id)
-        if wish is None:  # a look-up found it: nobody has wished it yet
-            return self._wish(batch.owned, order, batch.permission.author.epoch)
-        with batch.owned.lock:
-            return wish if batch.owned.wanted.get(order.symbol) is wish else None
-
-    def _check_pace(self, batch: _Batch) -> None:
+    def _check_pace(self, batch: Batch) -> None:
         """A process that stood still between record and sending, or while the record was written,
         sends nothing old (C8)."""
         clock = self._desk.clock
@@ -290,6 +205,14 @@ class OrderPath:
                 f"this gateway stood still for {stood_s:.1f} s before it could send; nothing was "
                 "sent, what it knew may be old"
             )
+
+    def _refused(self, batch: Batch, order: OrderRequest, refusal: Refusal) -> SubmitResult:
+        """What the last gate refuses. An order that was handed over before and sent back (a 429)
+        is refused only by evidence: that answer may have been a copy's, and "no position to
+        reduce" its own doing."""
+        if batch.reservation is None or order.client_id not in batch.reservation.again:
+            return _refused(order, refusal)
+        return batch.owned.venue.look_up(order)
 
     def _answer_seen(
         self, owned: OwnedAccount, order: OrderRequest, known: KnownWrite
@@ -333,63 +256,7 @@ class OrderPath:
 
     # --- what is left behind -------------------------------------------------------------------
 
-    def _record_unsent(self, batch: _Batch, error: Retryable) -> bool:
-        """Free the client ids of the whole batch, of what was refused too: nobody is told that.
-        False when Postgres has the ids and not yet that they are free."""
-        answer: dict[str, object] = {"message": error.message}
-        for late_id in batch.late_ids.values():
-            self._desk.audit.end_late(late_id, WriteOutcome.NOT_SENT, answer)
-        if batch.reservation is None:
-            return True
-        return self._desk.record(
-            batch.owned,
-            dict.fromkeys(batch.reservation.fresh.values(), (WriteOutcome.NOT_SENT, answer)),
-        )
-
-    def _record(self, batch: _Batch, results: Sequence[SubmitResult]) -> bool:
-        """Write down what became of each; False when Postgres does not have it yet."""
-        owned, reservation = batch.owned, batch.reservation
-        if reservation is None:
-            for result in results:
-                late_id = batch.late_ids.get(result.client_id)
-                if late_id is not None:
-                    self._desk.audit.end_late(late_id, _outcome(result), _answer(result))
-            return True
-        author = batch.permission.author
-        kept = self._desk.record(
-            owned,
-            {
-                reservation.fresh[result.client_id]: (_outcome(result), _answer(result))
-                for result in results
-                if result.client_id in reservation.fresh
-            },
-            [
-                wish
-                for order, result in zip(batch.orders, results, strict=True)
-                if result.outcome is Outcome.ACCEPTED
-                and order.client_id in reservation.fresh
-                and _brings_stops(order)
-                and (wish := self._lasting_wish(batch, order)) is not None
-            ],
-        )
-        unresolved = {r.client_id for r in results if r.outcome is Outcome.UNKNOWN}
-        with owned.lock:
-            for order in batch.orders:
-                write_id = reservation.fresh.get(order.client_id)
-                if write_id is not None and order.client_id in unresolved:
-                    owned.unresolved[write_id] = KnownWrite(
-                        write_id,
-                        WriteKind.ORDER,
-                        order.client_id,
-                        order.symbol,
-                        author.epoch,
-                        {"order": to_document(order)},
-                        WriteOutcome.UNKNOWN,
-                        sent_at=self._desk.clock.now(),
-                    )
-        return kept
-
-    def _after(self, batch: _Batch, results: Sequence[SubmitResult]) -> None:
+    def _after(self, batch: Batch, results: Sequence[SubmitResult]) -> None:
         """Let the guard look, and halt where an id belongs to another order."""
         owned = batch.owned
         for result in results:
@@ -435,17 +302,6 @@ class OrderPath:
         if found:
             raise self.halt(owned, found)
 
-    def _wish(self, owned: OwnedAccount, order: OrderRequest, epoch: int) -> WantedStops:
-        """An accepted opening order's stops, which are kept from now on."""
-        return WantedStops(
-            owned.account_id,
-            order.symbol,
-            order.side is Side.BUY,
-            order.stops,
-            epoch,
-            self._desk.clock.now(),
-        )
-
     def resolve(self, owned: OwnedAccount, write: KnownWrite) -> bool:
         """Ask for an order whose outcome is unknown; True once it is known and on record."""
         order = from_document(OrderRequest, write.request.get("order"), name="order")
@@ -460,17 +316,13 @@ class OrderPath:
         if known is not None and known.epoch == write.epoch and write.sent_at is not None:
             was_set_back = known.updated_at > self._desk.clock.now()  # C7: its time says nothing
             is_newest = is_newest and (known.updated_at <= write.sent_at or was_set_back)
-        is_ours = is_newest and _brings_stops(order)
+        is_ours = is_newest and brings_stops(order)
         self._desk.record(
             owned,
-            {write.write_id: (_outcome(result), _answer(result))},
-            [self._wish(owned, order, write.epoch)] if is_ours else [],
+            {write.write_id: outcome_on_record(result)},
+            [self._record.wish(owned, order, write.epoch)] if is_ours else [],
         )
         return True
-
-
-def _brings_stops(order: OrderRequest) -> bool:
-    return not order.reduce_only and not order.stops.empty
 
 
 def _check_batch(orders: Sequence[OrderRequest]) -> None:
@@ -486,31 +338,5 @@ def _check_batch(orders: Sequence[OrderRequest]) -> None:
             )
 
 
-def _request(stamp: WriteStamp, order: OrderRequest) -> dict[str, object]:
-    return {**stamp_document(stamp), "order": to_document(order)}
-
-
 def _refused(order: OrderRequest, refusal: Refusal) -> SubmitResult:
     return SubmitResult(order.client_id, Outcome.REJECTED, None, refusal.code, refusal.message)
-
-
-def _nobody_knows(client_id: str, message: str | None) -> SubmitResult:
-    return SubmitResult(client_id, Outcome.UNKNOWN, message=f"{message}; {UNRECORDED}")
-
-
-def _as_recorded(result: SubmitResult) -> SubmitResult:
-    """A result that could not be put on record. That an order was not sent counts only there: a
-    gateway that takes over finds its client id taken, by an order that may have left."""
-    if result.outcome is Outcome.REJECTED and result.code == NOT_SENT:
-        return _nobody_knows(result.client_id, result.message)
-    return result
-
-
-def _outcome(result: SubmitResult) -> WriteOutcome:
-    if result.outcome is Outcome.REJECTED and result.code == NOT_SENT:
-        return WriteOutcome.NOT_SENT
-    return _OUTCOMES[result.outcome]
-
-
-def _answer(result: SubmitResult) -> dict[str, object]:
-    return {"order_id": result.order_id, "code": result.code, "message": result.message}

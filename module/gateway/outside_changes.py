@@ -15,6 +15,7 @@ from decimal import Decimal
 from module.gateway.alarms import Alarms
 from module.gateway.owned_account import OwnedAccount
 from module.model.accounts import Position
+from module.model.errors import Retryable
 from module.model.money import plain
 
 log = logging.getLogger(__name__)
@@ -80,5 +81,8 @@ class OutsideChanges:
 
 
 def _lot(owned: OwnedAccount, symbol: str) -> Decimal:
-    instrument = owned.venue.instruments().get(symbol)
+    try:
+        instrument = owned.venue.instruments().get(symbol)
+    except Retryable:
+        return ZERO  # the look goes on: stops are mended after this
     return ZERO if instrument is None else instrument.size_step

@@ -11,7 +11,7 @@ thread that looks again and again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -41,7 +41,7 @@ from module.gateway.order_path import OrderPath
 from module.gateway.outside_changes import OutsideChanges
 from module.gateway.owned_account import OwnedAccount
 from module.gateway.quiet_log import QuietLog
-from module.gateway.stop_keeper import Held, StopKeeper
+from module.gateway.stop_keeper import Held, StopKeeper, is_orphan
 from module.gateway.unprotected_times import UnprotectedTimes
 from module.gateway.unresolved_writes import UnresolvedWrites
 from module.model.accounts import Position
@@ -198,7 +198,7 @@ class PositionGuard:
         self._forget_bare(owned, holdings)
         unprotected, room_in_s = self._mend_all(owned, holdings)
         reach("gateway: mended")
-        self._keeper.remove_orphans(owned, placed, holdings)
+        self._remove_leftovers(owned, placed, holdings)
         if thorough:
             self._forget_gone(owned, holdings)
         is_open = bool(holdings) and Ability.POSITIONS in abilities  # coins may just lie there
@@ -316,9 +316,14 @@ class PositionGuard:
             f"{cause}:differs",
             f"{position.symbol}: stops are {position.stops}, wanted {wanted.stops}",
         )
+        has_loss = False
         try:
             with AuditedWrite(self._desk, owned, author, entry, audited=True):
-                self._keeper.apply(owned, held, wanted.stops, only_loss=only_loss)
+                self._keeper.apply(owned, held, wanted.stops, only_loss=True)
+                has_loss = True
+                if not only_loss:
+                    mended = held.with_stop_loss(wanted.stops.stop_loss)
+                    self._keeper.apply(owned, mended, wanted.stops)
         except WrongSideOfPrice as error:
             closing.append(_Closing(position, wanted, error.message))
             return False
@@ -331,7 +336,7 @@ class PositionGuard:
             )
             if isinstance(error, RateLimited):
                 raise
-            if self._bare(owned, position, error):
+            if self._bare(owned, position, error, has_loss=has_loss):
                 why = f"no stop for {BARE_MAX}: {error.message}"
                 closing.append(_Closing(position, wanted, why))
             return False
@@ -362,21 +367,25 @@ class PositionGuard:
         owned: OwnedAccount,
         position: Position,
         error: Retryable | Rejected | OutcomeUnknown,
+        *,
+        has_loss: bool = False,
     ) -> bool:
         """Unprotected: after half a minute the position is to be closed (True); where the exchange
-        takes nothing at all the symbol opens nothing and people are told (I2)."""
+        takes nothing at all, or where only its take profit is missing, the symbol opens nothing and
+        people are told (I2)."""
         key = (owned.account_id, position.symbol, position.size > 0)
         since = self._bare_since.setdefault(key, self._desk.clock.now())
         if self._desk.clock.now() - since <= BARE_MAX:
             return False
-        if not isinstance(error, Retryable):
+        if not has_loss and not isinstance(error, Retryable):
             return True
+        what = "take profit" if has_loss else "stop"
         with owned.lock:
-            owned.bare[position.symbol] = f"{position.symbol} has no stop: {error.message}"
+            owned.bare[position.symbol] = f"{position.symbol} has no {what}: {error.message}"
         self._alarms.tell_once(
             owned,
             "protection",
-            f"{position.symbol} has no stop, and the exchange takes none now",
+            f"{position.symbol} has no {what}, and the exchange takes none now",
             (
                 ("position", plain(position.size)),
                 ("why", error.message),
@@ -448,6 +457,14 @@ class PositionGuard:
         self._keep_periods(owned)
 
     # --- leftovers ---------------------------------------------------------------------------
+
+    def _remove_leftovers(
+        self, owned: OwnedAccount, placed: Sequence[PlacedStop], holdings: Mapping[str, Held]
+    ) -> None:
+        """Stops without a position, once a second reading shows none either."""
+        gone = [stop for stop in placed if is_orphan(stop, holdings)]
+        if gone:
+            self._keeper.remove_orphans(owned, gone, self._keeper.read(owned, placed))
 
     def _forget_gone(self, owned: OwnedAccount, holdings: Mapping[str, Held]) -> None:
         """A wanted stop whose position is gone, and that no order can bring back, is over."""

@@ -51,6 +51,9 @@ STEPPED_PERIOD = timedelta(seconds=5)
 IDLE_PERIOD = timedelta(seconds=60)
 LOOKS_PER_S_MAX = 30
 AFTER_WRITE = (timedelta(milliseconds=200), timedelta(seconds=1))
+THOROUGH_AGAIN = timedelta(seconds=5)
+"""After a thorough look that failed the next ones are plain for so long: what only it asks for must
+not keep positions without their stops."""
 CREDENTIALS_PAUSE = timedelta(minutes=5)
 ROSTER_PERIOD = timedelta(seconds=60)
 ROSTER_AGAIN = timedelta(seconds=5)
@@ -61,6 +64,8 @@ SLOW_WORKERS_MAX = WORKERS_MAX // 2
 """So many workers may be with accounts whose last look took longer than SLOW_LOOK_S."""
 SLOW_LOOK_S = 2.0
 STUCK_S = 60.0
+BLIND_S = 120.0
+"""Looks at an account with something open have failed for so long: people are told."""
 FAILURES_MAX = 5
 AFTER_FAILURE_S = 1.0
 
@@ -76,6 +81,7 @@ class _Watch:
     unprotected_since: datetime | None = None
     last_error: str = ""
     busy_since_s: float | None = None
+    failing_since_s: float | None = None
     looked_s: float | None = None
     is_slow: bool = False
 
@@ -341,13 +347,15 @@ class ProtectionLoop:
             owned = self._desk.open(account_id)
             self._desk.keep_owning(owned)
             if thorough:
+                watch.thorough_at = now + THOROUGH_AGAIN
                 self._compare_clocks(owned)
             found = self._guard.look(owned, thorough=thorough)
             pause = self._note(watch, found, now)
             if thorough:
                 watch.thorough_at = now + IDLE_PERIOD
             self._alarms.over(owned, "credentials")
-            watch.looked_s = self._desk.clock.monotonic()
+            self._alarms.over(owned, "blind")
+            watch.looked_s, watch.failing_since_s = self._desk.clock.monotonic(), None
         except NotFound as error:
             watch.last_error, pause = error.message, IDLE_PERIOD
         except Forbidden as error:
@@ -363,6 +371,7 @@ class ProtectionLoop:
                 f"account {account_id} could not be looked at: {error.message}",
             )
             watch.last_error = error.message
+            self._tell_blind(owned, watch)
             if isinstance(error, RateLimited):
                 pause = _until_room(error.retry_after_s)
             elif watch.open and isinstance(error, Retryable):
@@ -370,6 +379,7 @@ class ProtectionLoop:
         except Exception as error:  # the top of a process loop: record, and look again
             log.exception("account %s: the guard failed", account_id)
             watch.last_error = f"{type(error).__name__}: see the log"
+            self._tell_blind(owned, watch)
         self._counts.looked(ended_well=not watch.last_error)
         with self._lock:
             watch.due = [when for when in watch.due if when > now] or [now + pause]
@@ -428,6 +438,27 @@ class ProtectionLoop:
                 ("what now", "stops at the exchange stay; the keys are tried every five minutes"),
             ),
             cause="credentials",
+        )
+
+    def _tell_blind(self, owned: OwnedAccount | None, watch: _Watch) -> None:
+        """No look has ended well for minutes, whatever the cause: an exchange that is away, one
+        answer that cannot be read. What is open has only the stops that are placed."""
+        now_s = self._desk.clock.monotonic()
+        if watch.failing_since_s is None:
+            watch.failing_since_s = now_s
+        is_long = now_s - watch.failing_since_s >= BLIND_S
+        if owned is None or not (watch.open and is_long):
+            return
+        self._alarms.tell_once(
+            owned,
+            "protection",
+            f"The account could not be looked at for {BLIND_S:g} seconds",
+            (
+                ("why", watch.last_error),
+                *position_lines(owned.last_seen),
+                ("what now", "stops at the exchange stay; it is tried again until it answers"),
+            ),
+            cause="blind",
         )
 
     def _read_roster(self, now: datetime) -> None:

@@ -7,7 +7,7 @@ listed apart, and *untidy* as soon as the balance is another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -47,6 +47,12 @@ class Held:
         """The same once its stop loss is this one."""
         stops = replace(self.position.stops, stop_loss=price)
         return Held(replace(self.position, stops=stops), self.untidy - {True})
+
+
+def is_orphan(stop: PlacedStop, held: Mapping[str, Held]) -> bool:
+    """Whether it protects nothing that is held."""
+    found = held.get(stop.symbol)
+    return found is None or found.is_long != stop.protects_long
 
 
 class StopKeeper:
@@ -147,14 +153,13 @@ class StopKeeper:
         ]
 
     def remove_orphans(
-        self, owned: OwnedAccount, placed: Sequence[PlacedStop], held: dict[str, Held]
+        self, owned: OwnedAccount, placed: Sequence[PlacedStop], held: Mapping[str, Held]
     ) -> int:
         """Stops were listed before positions were read, so one without a position is left over;
         how many were removed."""
         removed = 0
         for stop in placed:
-            found = held.get(stop.symbol)
-            if found is not None and found.is_long == stop.protects_long:
+            if not is_orphan(stop, held):
                 continue
             author = self._desk.author(owned, GUARD_SESSION, owned.epoch)
             entry = WriteEntry(WriteKind.GUARD, stop.symbol, {"orphan": stop.order_id})

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 KEPT = timedelta(minutes=10)
 PER_LOOK = 3
+LOOK_S = 1.0
+"""Once questions have taken so long the others wait for the next look: stops are mended first."""
 AGAIN_S = 0.3
 AGAIN_MAX_S = 60.0
 
@@ -67,6 +69,8 @@ class UnresolvedWrites:
         now_s = self.desk.clock.monotonic()
         due = [write for write in writes if asked[write.write_id].due_s <= now_s]
         for write in due[:PER_LOOK]:
+            if self.desk.clock.monotonic() - now_s > LOOK_S:
+                break
             if self._resolve_one(owned, write) or (
                 write.sent_at is None or now - write.sent_at > KEPT
             ):

@@ -8,10 +8,14 @@ from module.model.errors import InvalidInput
 
 ZERO = Decimal(0)
 ONE = Decimal(1)
+DIGITS_MAX = 400
+"""So many places before or after the point: more than any float has. Spelled out, a number like
+1e-999999999 would fill the memory."""
 
 
 def parse_decimal(text: str | int | Decimal, *, name: str = "value") -> Decimal:
-    """Return the exact finite Decimal that `text` spells; InvalidInput names `name` otherwise."""
+    """Return the exact finite Decimal that `text` spells; InvalidInput names `name` otherwise, or
+    where it has more than DIGITS_MAX places."""
     kind = type(text)
     if kind is not str and (kind is bool or not isinstance(text, (str, int, Decimal))):
         raise InvalidInput(f"{name} must be a decimal string, got {type(text).__name__}")
@@ -21,6 +25,8 @@ def parse_decimal(text: str | int | Decimal, *, name: str = "value") -> Decimal:
         raise InvalidInput(f"{name} is not a decimal number: {str(text)[:40]!r}") from error
     if not value.is_finite():
         raise InvalidInput(f"{name} must be finite, got {value}")
+    if not -DIGITS_MAX <= value.adjusted() <= DIGITS_MAX:
+        raise InvalidInput(f"{name} has more than {DIGITS_MAX} places: {str(text)[:40]!r}")
     return value
 
 

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from module.db.repositories.accounts import LEASE_LOST, AccountRecord
 from module.db.repositories.gateway_writes import (
+    GATE_REFUSED,
     NEVER_LEFT,
     RESERVED_AS,
     Author,
@@ -185,6 +186,7 @@ class MemoryWrites:
         known = {write.client_id: write for write in self._postgres.orders()}
         fresh: dict[str, int] = {}
         seen: dict[str, KnownWrite] = {}
+        again: set[str] = set()
         for entry in entries:
             assert entry.client_id is not None
             write = known.get(entry.client_id)
@@ -195,9 +197,12 @@ class MemoryWrites:
                     write, outcome=None, symbol=entry.symbol, request=dict(entry.request)
                 )
                 fresh[entry.client_id] = write.write_id
+                if not write.answer.get(GATE_REFUSED):
+                    again.add(entry.client_id)
             else:
                 seen[entry.client_id] = write
-        return Reservation(fresh, seen, self._postgres.records[author.account_id].limits)
+        limits = self._postgres.records[author.account_id].limits
+        return Reservation(fresh, seen, limits, frozenset(again))
 
     def reserve(self, author: Author, entry: WriteEntry, sent_at: datetime) -> int:
         self._compare(author)

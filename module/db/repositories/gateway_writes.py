@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -90,6 +90,8 @@ class WriteOutcome(StrEnum):
     RULED_OUT = "ruled_out"
 
 
+GATE_REFUSED: Final = "gate_refused"
+"""In the answer of an order that was not sent: the last gate had refused it before."""
 NEVER_LEFT: Final = (WriteOutcome.NOT_SENT, WriteOutcome.RULED_OUT)
 
 
@@ -134,11 +136,13 @@ class Reservation:
     """The rows of a batch: `fresh` may be sent, `seen` have been here before.
 
     `limits` are the account's at that moment: whoever changed them later waits for this batch.
+    `again`: those of `fresh` that were on their way before, and did not get there.
     """
 
     fresh: Mapping[str, int]
     seen: Mapping[str, KnownWrite]
     limits: Mapping[str, object] = field(default_factory=dict)
+    again: frozenset[str] = frozenset()
 
 
 class WriteRepository:
@@ -205,7 +209,14 @@ class WriteRepository:
                     )
                     .values(
                         outcome=None,
-                        answer={"reservation": token},
+                        answer=func.jsonb_build_object(
+                            "reservation",
+                            token,
+                            "again",
+                            func.coalesce(
+                                GatewayWrite.answer[GATE_REFUSED].as_boolean(), False
+                            ).is_(False),
+                        ),
                         symbol=entry.symbol,
                         request=dict(entry.request),
                         epoch=author.epoch,
@@ -447,13 +458,16 @@ def _values(author: Author, entry: WriteEntry, sent_at: datetime, token: str) ->
 def _split(rows: Iterable[GatewayWrite], token: str, limits: Mapping[str, object]) -> Reservation:
     fresh: dict[str, int] = {}
     seen: dict[str, KnownWrite] = {}
+    again: set[str] = set()
     for row in rows:
-        client_id = row.client_id or ""
-        if row.outcome is None and (row.answer or {}).get("reservation") == token:
+        client_id, answer = row.client_id or "", row.answer or {}
+        if row.outcome is None and answer.get("reservation") == token:
             fresh[client_id] = row.write_id
+            if answer.get("again"):
+                again.add(client_id)
         else:
             seen[client_id] = _known(row)
-    return Reservation(fresh, seen, limits)
+    return Reservation(fresh, seen, limits, frozenset(again))
 
 
 def _known(row: GatewayWrite) -> KnownWrite:

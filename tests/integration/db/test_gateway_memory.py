@@ -15,6 +15,7 @@ from module.db.database import Database
 from module.db.platform_tables import Account, GatewayWrite, User
 from module.db.repositories.accounts import AccountRepository
 from module.db.repositories.gateway_writes import (
+    GATE_REFUSED,
     Author,
     WriteEntry,
     WriteKind,
@@ -144,5 +145,9 @@ def test_I1_a_batch_of_new_and_known_ids_says_which_is_which(memory: Memory) -> 
     again = memory.writes.reserve_orders(memory.author, entries("af-1", "af-2", "af-3"), AT)
     assert set(again.fresh) == {"af-1", "af-3"}, "what was not sent is free again"
     assert set(again.seen) == {"af-2"}
+    assert again.again == {"af-1"}, "it was on its way before"
     assert again.seen["af-2"].request == {"name": "af-2"}
     assert memory.writes.sent_since(memory.account_id, AT - timedelta(seconds=1)) == [AT] * 3
+    refused = {GATE_REFUSED: True}
+    memory.writes.record_outcomes({numbers["af-1"]: (WriteOutcome.NOT_SENT, refused)}, AT)
+    assert not memory.writes.reserve_orders(memory.author, entries("af-1"), AT).again

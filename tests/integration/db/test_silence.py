@@ -74,7 +74,7 @@ def _raw(settings: Settings, limit_s: float) -> silence.AnsweredConnection:
         user=settings.database_user,
         password=settings.secret("database_password"),
         dbname="finplatform",
-        connection_factory=silence.answered_within(limit_s),
+        connection_factory=silence.answered_connections(limit_s),
     )
     return made
 

@@ -90,7 +90,7 @@ def test_I22_reductions_and_stops_leave_while_an_account_is_halted_and_a_resume_
     assert exchange.set_stops(installation.stamp(), "BTCUSDT", StopPrices(loss)).stop_loss == loss
     closing = installation.order(Side.SELL, "0.01", reduce_only=True)
     assert exchange.submit(installation.stamp(), [closing])[0].outcome is Outcome.ACCEPTED
-    assert resume(ports, user, wish).document["message"] == "1 accounts may open again"
+    assert resume(ports, user, wish).document["message"] == "1 account may open again"
     installation.clock.sleep(3)
     (again,) = exchange.submit(installation.stamp(), [installation.order(Side.BUY, "0.01")])
     assert again.outcome is Outcome.ACCEPTED

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from module.db.repositories.accounts import LEASE_LOST, AccountRecord
 from module.db.repositories.gateway_writes import (
+    GATE_REFUSED,
     NEVER_LEFT,
     RESERVED_AS,
     Author,
@@ -259,6 +260,7 @@ class MemoryWrites:
             limits = self._compare(author)
             fresh: dict[str, int] = {}
             seen: dict[str, KnownWrite] = {}
+            again: set[str] = set()
             for entry in entries:
                 client_id = entry.client_id or ""
                 number = tables.orders.get((author.account_id, client_id))
@@ -268,14 +270,16 @@ class MemoryWrites:
                     continue
                 known = tables.writes[number].write
                 mine = known.outcome is None and known.answer.get("reservation") == token
-                if known.outcome is WriteOutcome.NOT_SENT:
+                reopened = known.outcome is WriteOutcome.NOT_SENT
+                if reopened:
                     self._reopen(transaction, number, entry, author, sent_at, token)
-                    mine = True
-                if mine:
+                if reopened or mine:
                     fresh[client_id] = number
+                    if tables.writes[number].write.answer.get("again"):
+                        again.add(client_id)
                 else:
                     seen[client_id] = known
-            return Reservation(fresh, seen, limits)
+            return Reservation(fresh, seen, limits, frozenset(again))
 
         return self._connection.run_idempotent(work)
 
@@ -470,7 +474,10 @@ class MemoryWrites:
         write = replace(
             stored.write,
             outcome=None,
-            answer={"reservation": token},
+            answer={
+                "reservation": token,
+                "again": not stored.write.answer.get(GATE_REFUSED, False),
+            },
             symbol=entry.symbol,
             request=dict(entry.request),
             epoch=author.epoch,

@@ -273,6 +273,26 @@ def test_A16_refused_keys_are_told_once_with_the_positions_that_nobody_manages(
     assert len(rig.alerts.of_kind("credentials")) == 2
 
 
+def test_A5_an_account_that_cannot_be_read_for_two_minutes_is_told_once(rig: GatewayRig) -> None:
+    rig.gateway.submit("acc", rig.stamp(), [buy(stops=STOPS)])
+    look(rig)
+    rig.venue.script["positions"].extend([Unavailable("one row is unreadable")] * 60)
+    for _ in range(23):
+        look(rig, 5)
+    assert rig.alerts.of_kind("protection") == []
+    for _ in range(6):
+        look(rig, 5)
+    (alert,) = rig.alerts.of_kind("protection")
+    assert ("why", "one row is unreadable") in alert.lines
+    assert ("BTCUSDT", "0.0123, stop loss 55000.5, take profit 66000.1") in alert.lines
+    rig.venue.script["positions"].clear()
+    look(rig, 5)
+    rig.venue.script["positions"].extend([Unavailable("again")] * 60)
+    for _ in range(30):
+        look(rig, 5)
+    assert len(rig.alerts.of_kind("protection")) == 2
+
+
 def test_A16_a_refused_key_is_tried_at_most_once_in_five_minutes(rig: GatewayRig) -> None:
     rig.gateway.submit("acc", rig.stamp(), [buy(stops=STOPS)])
     look(rig)

@@ -444,6 +444,43 @@ def test_A12_a_batch_that_the_exchange_did_not_take_may_be_repeated_under_its_id
     assert rig.postgres.orders()[0].outcome is WriteOutcome.ACCEPTED
 
 
+def test_A12_what_a_limit_sent_back_is_not_refused_afterwards_without_a_look(
+    rig: GatewayRig,
+) -> None:
+    rig.gateway.submit("acc", rig.stamp(), [buy("af-1", "0.0123")])
+    rig.clock.advance(4)
+    close = sell("af-2", "0.0123")
+    taken, rig.venue.submit = rig.venue.submit, _twice(rig)  # type: ignore[method-assign]
+    with pytest.raises(RateLimited):  # that is what the second of two copies was told
+        rig.gateway.submit("acc", rig.stamp(), [close])
+    rig.venue.submit = taken  # type: ignore[method-assign]
+    rig.clock.advance(4)
+    (result,) = rig.gateway.submit("acc", rig.stamp(), [close])  # there is no position any more
+    assert result.outcome is Outcome.ACCEPTED
+    assert rig.venue.calls.count("submit_one") == 2
+    assert rig.postgres.orders()[1].outcome is WriteOutcome.ACCEPTED
+
+
+def _twice(rig: GatewayRig):  # type: ignore[no-untyped-def]
+    take = rig.venue.submit
+
+    def submit(orders, **listening):  # type: ignore[no-untyped-def]
+        take(orders)
+        raise RateLimited("429", retry_after_s=7)
+
+    return submit
+
+
+def test_a_refused_order_whose_batch_was_sent_back_is_refused_again_without_a_look() -> None:
+    rig = with_limits(order_notional_max="1000")
+    rig.venue.script["submit"].append(RateLimited("429", retry_after_s=7))
+    batch = [buy("af-1", "0.0999"), buy("af-2", "0.0123")]
+    with pytest.raises(RateLimited):
+        rig.gateway.submit("acc", rig.stamp(), batch)
+    over, fine = rig.gateway.submit("acc", rig.stamp(), batch)
+    assert (over.outcome, fine.outcome) == (Outcome.REJECTED, Outcome.ACCEPTED)
+
+
 def test_E1_what_was_not_sent_is_unknown_until_the_record_says_that_its_ids_are_free(
     rig: GatewayRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
