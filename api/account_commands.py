@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from module.settings import Settings
 
 DEFAULT_DATA = Path(".aifap/up")
+RUN_DATA = Path(".aifap/run")
 TOKEN_LASTS = timedelta(minutes=10)
 LABEL_OF_TOKENS: Final = "command line"
 CHECK_ATTEMPTS: Final = 3
@@ -401,7 +402,14 @@ def _asked(word: str, *, hide: bool) -> str:
 
 
 def settings_of(data: Path) -> Settings:
-    """The settings of the installation in `data` (the environment still wins)."""
+    """The settings of the installation in `data` (the environment still wins); of that of `aifap
+    run` where nothing was said and it is the only one."""
+    from module.db.address import address_file
     from module.settings import Settings
 
-    return Settings(data_dir=data.resolve())
+    settings = Settings(data_dir=data.resolve())
+    if data == DEFAULT_DATA and not address_file(settings).exists():
+        of_run = Settings(data_dir=RUN_DATA.resolve())
+        if address_file(of_run).exists():
+            return of_run
+    return settings

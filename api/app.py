@@ -14,8 +14,15 @@ from typing import Final
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from api.dependencies import Supervisor, build_doors, check_policies, grant_only
+from api.dependencies import (
+    Supervisor,
+    build_doors,
+    check_policies,
+    grant_only,
+    known_parameters,
+)
 from api.edge import Edge, hosts_of
+from api.openapi import with_problems
 from api.problems import install_problems
 from api.routers import health, metrics
 from api.telemetry.board import Board
@@ -107,15 +114,15 @@ def _open_platform(app: FastAPI, wiring: ApiWiring) -> None:
         results_compare,
         analysis,
         stream,
-        dashboard,
     )
     for room in rooms:
-        app.include_router(room.router)
+        app.include_router(room.router, dependencies=[Depends(known_parameters)])
+    app.include_router(dashboard.router)
 
     @app.get("/openapi.json", include_in_schema=False)
     def get_openapi(_user: Supervisor) -> dict[str, object]:
         """What the doors take and answer, for supervisors."""
-        return dict(app.openapi())
+        return with_problems(app.openapi())
 
 
 def _service_routers(wiring: ApiWiring) -> list[APIRouter]:

@@ -6,12 +6,12 @@ import sys
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 from rich.console import Console
 
-from api.account_commands import account_app, keys_app
+from api.account_commands import DEFAULT_DATA, RUN_DATA, account_app, keys_app, settings_of
 from api.halt_commands import halt, resume
 from api.preview_command import preview
 from api.replay_command import replay
@@ -19,11 +19,6 @@ from api.results_command import results_app
 from api.tearsheet_command import tearsheet
 from module.model.errors import AifapError
 
-if TYPE_CHECKING:
-    from module.settings import Settings
-
-DEFAULT_DATA = Path(".aifap/up")
-DEFAULT_RUN_DATA = Path(".aifap/run")
 DEFAULT_PORT = 8000
 DEFAULT_DASHBOARD_PORT = 8080
 RUN_START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -81,7 +76,7 @@ def main() -> None:
 
 @app.command()
 def run(
-    data: Data = DEFAULT_RUN_DATA,
+    data: Data = RUN_DATA,
     port: Port = DEFAULT_PORT,
     speed: Speed = 60.0,
     seed: Seed = 7,
@@ -219,7 +214,7 @@ def create_user(
         wanted = Role(role)
     except ValueError as error:
         raise AifapError(f"unknown role {role!r}; known are {', '.join(Role)}") from error
-    database = Database(_settings(data), "finplatform", 1)
+    database = Database(settings_of(data), "finplatform", 1)
     now = SystemClock().wall()
     try:
         users = UserRepository(database)
@@ -235,7 +230,7 @@ def metrics_token(data: Data = DEFAULT_DATA) -> None:
     """Print the token that opens /metrics of every service, for Prometheus' credentials file."""
     from module.security.tokens import mint_grant, scrape_grant
 
-    key = _settings(data).secret("token_key")
+    key = settings_of(data).secret("token_key")
     print(mint_grant(scrape_grant("prometheus"), key))
 
 
@@ -244,7 +239,7 @@ def migrate(data: Data = DEFAULT_DATA) -> None:
     """Bring the three databases to this version's schema."""
     from module.db.migrate import migrate_all
 
-    migrate_all(_settings(data))
+    migrate_all(settings_of(data))
     print("the databases are up to date")
 
 
@@ -253,14 +248,7 @@ def reader_password(data: Data = DEFAULT_DATA) -> None:
     """Print the password of aifap_reader in the installation's own Postgres, for Grafana."""
     from module.db.embedded import EmbeddedPostgres
 
-    print(EmbeddedPostgres(_settings(data)).reader_password())
-
-
-def _settings(data: Path) -> Settings:
-    """The settings of the installation in `data` (the environment still wins)."""
-    from module.settings import Settings
-
-    return Settings(data_dir=data.resolve())
+    print(EmbeddedPostgres(settings_of(data)).reader_password())
 
 
 def _money(text: str) -> Decimal:
@@ -305,12 +293,14 @@ def _check_interval(text: str) -> None:
     """Before anything is started; the API would say the same, later."""
     from pydantic import TypeAdapter, ValidationError
 
+    from api.field_words import field_error
     from api.schemas import Interval
 
     try:
         TypeAdapter(Interval).validate_python(text)
     except ValidationError as error:
-        raise AifapError(f"--interval {text}: {error.errors()[0]['msg']}") from error
+        said = field_error(error.errors()[0], shown=False).message
+        raise AifapError(f"--interval {text}: {said}") from error
 
 
 def _check_candles(folder: Path | None) -> None:

@@ -269,7 +269,9 @@ def _choose_account(doors: Doors, user: UserRecord, request: RunSystemRequest) -
     matching = _matching(doors, user, market, env)
     if len(matching) > 1:
         named = ", ".join(f"{item.account_id} ({item.label})" for item in matching[:10])
-        raise InvalidInput(f"account_id: you have several {env} {market} accounts: {named}")
+        raise InvalidInput(
+            f"account_id: you have several {env} {market} accounts, name one of them: {named}"
+        )
     if matching:
         return matching[0]
     if env is not TradeEnv.PAPER:

@@ -186,7 +186,7 @@ def _say_once(document: Mapping[str, object], facts: RunFacts, console: Console,
     stage = letter.get("stage") if isinstance(letter, dict) else None
     state = f"{session.get('state')}:{session.get('cycle')}:{stage}"
     if state != shown:
-        console.print(line_of(document, facts.session_id), highlight=False, soft_wrap=True)
+        console.print(line_of(document, facts), highlight=False, soft_wrap=True)
     return state
 
 

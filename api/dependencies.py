@@ -24,7 +24,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from api.problems import invalid_fields
+from api.field_words import FieldError
+from api.problems import InvalidFields, invalid_fields
 from module.db.repositories.accounts import AccountRecord, AccountRepository
 from module.db.repositories.alerts import AlertRepository
 from module.db.repositories.audit import AuditEntry, AuditRepository
@@ -224,6 +225,28 @@ def _policies_of(dependant: Any) -> Iterator[Policy]:  # FastAPI's tree of depen
         yield from _policies_of(inner)
 
 
+# --- parameters -----------------------------------------------------------------------------------
+
+
+async def known_parameters(request: Request, _user: SignedIn) -> None:
+    """Refuse a name in the query that the route does not know: `mod=flat` must not end a session
+    as if nothing had been asked."""
+    if not request.query_params:
+        return
+    known = tuple(dict.fromkeys(_query_names(request.scope["route"].dependant)))
+    unknown = [name for name in request.query_params if name not in known]
+    if unknown:
+        names = f"known are {', '.join(known)}" if known else "this address takes none"
+        said = f"there is no such parameter; {names}"
+        raise InvalidFields(FieldError(name[:40], said) for name in unknown)
+
+
+def _query_names(dependant: Any) -> Iterator[str]:  # FastAPI's tree of dependencies
+    yield from (field.alias for field in dependant.query_params)
+    for inner in dependant.dependencies:
+        yield from _query_names(inner)
+
+
 # --- what is whose --------------------------------------------------------------------------------
 
 
@@ -268,20 +291,25 @@ def json_body(model: type[Body]) -> Callable[[Request], Awaitable[Body]]:
     """A dependency that reads the request's JSON strictly and checks it against `model`.
 
     Numbers become Decimal by their text, never floats; duplicate keys, NaN, absurd numbers and
-    depths are refused. What is wrong is answered by field, without what was sent.
+    depths are refused. What is wrong is answered by field; what was sent is told back only where
+    `model.holds_secrets` says that there is no secret in it.
     """
 
     async def read(request: Request) -> Body:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
-            raise HTTPException(415, "send a JSON document as application/json")
+            was = f"is {kind[:64]}" if kind else "is missing"
+            raise HTTPException(
+                415, f"send a JSON document with Content-Type: application/json; the header {was}"
+            )
         raw = await request.body()
         request.state.body_sha256 = hashlib.sha256(raw).hexdigest()
         document = parse_json(raw)
         try:
             return model.model_validate(document)
         except ValidationError as error:
-            raise invalid_fields(error) from None  # the chain would hold what was sent
+            shown = not getattr(model, "holds_secrets", True)
+            raise invalid_fields(error, shown=shown) from None  # the chain would hold what was sent
 
     return read
 

@@ -8,6 +8,7 @@ Pure ASGI, before any routing, so that no route can forget it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 
 BODY_BYTES_MAX: Final = 640 * 1024  # a strategy of 256 kB, escaped as JSON, and its config
 BODY_SECONDS_MAX: Final = 20.0
+DRAINED_BYTES_MAX: Final = 32 * 1024 * 1024
+DRAINED_SECONDS_MAX: Final = 5.0
+DRAIN_SILENCE_S: Final = 0.5
+CLOSING: Final = {"Connection": "close", "Cache-Control": "no-store"}
+TOO_LARGE: Final = (
+    f"the request body is larger than {BODY_BYTES_MAX // 1024} KiB ({BODY_BYTES_MAX} bytes), "
+    "which is all that is read; send less"
+)
+HOST_SHOWN_MAX: Final = 80
 PROBED_PATHS: Final = frozenset(
     {"/health/live", "/health/ready", "/metrics"}  # by pod address, not by name
 )
@@ -58,18 +68,19 @@ class Edge:
         headers = {name.lower(): value for name, value in scope["headers"]}
         known = _host_name(headers.get(b"host", b"")) in self._hosts
         if not known and scope["path"] not in PROBED_PATHS:
-            await _refuse(421, "this server does not answer for that Host", scope, receive, send)
+            await _refuse(421, _host_words(headers.get(b"host", b"")), scope, receive, send)
             return
         if "\0" in scope["path"]:  # Postgres keeps no NUL, and nothing is named with one
-            await _refuse(404, "there is nothing here", scope, receive, send)
+            await _refuse(
+                404, "there is nothing at an address with a NUL (%00)", scope, receive, send
+            )
             return
         if "\0" in unquote(scope["query_string"].decode("latin-1")):
             await _refuse(400, "a query holds no NUL (%00)", scope, receive, send)
             return
         declared = headers.get(b"content-length", b"0")
         if not declared.isdigit() or len(declared) > 12 or int(declared) > BODY_BYTES_MAX:
-            text = f"a request body may have {BODY_BYTES_MAX} bytes"
-            await _refuse(413, text, scope, receive, send)
+            await _refuse_rest(receive, send)
             return
         if int(declared) or b"transfer-encoding" in headers:
             try:
@@ -80,8 +91,7 @@ class Edge:
                 await _refuse(408, text, scope, receive, send)
                 return
             if body is None:
-                text = f"a request body may have {BODY_BYTES_MAX} bytes"
-                await _refuse(413, text, scope, receive, send)
+                await _refuse_rest(receive, send)
                 return
             receive = _replayed(body, receive)
         await self._app(scope, receive, _securing(send))
@@ -102,6 +112,25 @@ async def _read_body(receive: Receive) -> bytes | None:
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)
+
+
+async def _refuse_rest(receive: Receive, send: Send) -> None:
+    """Say that the body is too large, then throw away what the client is still sending, within
+    bounds: a connection that is closed meanwhile is reset, and its answer is never read."""
+    answer = plain_problem(413, TOO_LARGE, CLOSING)
+    start = {"type": "http.response.start", "status": 413, "headers": answer.raw_headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": bytes(answer.body), "more_body": True})
+    left = DRAINED_BYTES_MAX
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAINED_SECONDS_MAX):
+            while left > 0:
+                async with asyncio.timeout(DRAIN_SILENCE_S):
+                    message = await receive()
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    break
+                left -= len(message.get("body", b""))
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
@@ -143,6 +172,14 @@ def _host_name(host: bytes) -> str:
     return text.partition(":")[0]
 
 
+def _host_words(host: bytes) -> str:
+    """What a person does about a name that is not ours."""
+    named = host.decode("latin-1").strip()[:HOST_SHOWN_MAX]
+    return (
+        f"this server does not answer for the Host {named!r}: use the address that it printed, "
+        "or add the name to the setting AIFAP_API_HOSTS"
+    )
+
+
 async def _refuse(status: int, detail: str, scope: Scope, receive: Receive, send: Send) -> None:
-    headers = {"Connection": "close", "Cache-Control": "no-store"}
-    await plain_problem(status, detail, headers)(scope, receive, send)
+    await plain_problem(status, detail, CLOSING)(scope, receive, send)

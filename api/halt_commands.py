@@ -84,8 +84,8 @@ def resume(
 def _print_accounts(console: Console, found: Mapping[str, object]) -> None:
     accounts = found["accounts"]
     for row in accounts if isinstance(accounts, list) else []:
-        before = "halted before" if row["was_halted"] else "not halted before"
-        why = f", {row['reason']}" if row["reason"] else ""
+        before = "was halted" if row["was_halted"] else "was not halted"
+        why = f", reason: {row['reason']}" if row["reason"] else ""
         console.print(f"  {row['label']} ({row['account_id']}): {before}{why}")
 
 

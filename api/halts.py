@@ -94,7 +94,9 @@ def halt(ports: HaltPorts, user: UserRecord, wish: HaltWish) -> CommandAnswer:
         if not item.was_halted:
             _tell(ports, user, item)
     left = sum(len(ids) for ids in under_way.values())
-    message = f"{len(found)} accounts open nothing more; reductions and stops still leave"
+    message = f"{_accounts(len(found))} nothing more; reductions and stops still leave"
+    if not found:
+        message = "you have no active account: there was nothing to halt"
     if left:
         message += f"; {left} orders that left before have no outcome yet"
     return CommandAnswer(
@@ -119,10 +121,20 @@ def resume(ports: HaltPorts, user: UserRecord, wish: HaltWish) -> CommandAnswer:
     return CommandAnswer(
         200,
         {
-            "message": f"{len(lifted)} accounts may open again",
+            "message": _lifted(len(lifted), len(found)),
             "accounts": [_view(item) for item in found],
         },
     )
+
+
+def _accounts(count: int) -> str:
+    return "1 account opens" if count == 1 else f"{count} accounts open"
+
+
+def _lifted(lifted: int, found: int) -> str:
+    if not lifted:
+        return "nothing was halted: there is nothing to lift" if found else "you have no account"
+    return "1 account may open again" if lifted == 1 else f"{lifted} accounts may open again"
 
 
 def _wait(ports: HaltPorts, account_ids: Sequence[str]) -> dict[str, list[str]]:

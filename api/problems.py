@@ -1,8 +1,8 @@
 """One table: our error → HTTP status and Problem+JSON. Every error answer of the API is made here.
 
 The table itself (code ↔ class ↔ status) is `module.wire.problem_codec`, which clients share.
-A validation error names fields and never repeats what was sent; an unexpected error says nothing
-of the inside.
+A validation error names fields, and never repeats what was sent where that may hold a secret; an
+unexpected error says nothing of the inside.
 """
 
 from __future__ import annotations
@@ -10,34 +10,35 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from api.field_words import FieldError, field_error, spelled
 from module.model.errors import AifapError, InvalidInput, InvariantViolated, Retryable
 from module.wire.problem_codec import PROBLEM_CONTENT_TYPE, problem_body
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from pydantic_core import ErrorDetails
 
 RETRY_AFTER_DEFAULT_S = 1.0
 FIELD_ERRORS_MAX = 50
 _log = logging.getLogger(__name__)
-_TITLES = {400: "bad request", 404: "not found", 405: "method not allowed", 413: "too large"}
-
-
-@dataclass(frozen=True, slots=True)
-class FieldError:
-    """What is wrong with one field, without its value."""
-
-    field: str
-    message: str
+PATH_SHOWN_MAX = 100
+_TITLES = {
+    400: "bad request",
+    404: "not found",
+    405: "method not allowed",
+    408: "too slow",
+    413: "too large",
+    415: "unsupported media type",
+    421: "misdirected",
+}
 
 
 class InvalidFields(InvalidInput):
@@ -45,8 +46,7 @@ class InvalidFields(InvalidInput):
 
     def __init__(self, errors: Iterable[FieldError]) -> None:
         self.errors = tuple(errors)[:FIELD_ERRORS_MAX]
-        spelled = "; ".join(f"{error.field}: {error.message}" for error in self.errors)
-        super().__init__(f"the request is not valid: {spelled}")
+        super().__init__(f"the request is not valid: {'; '.join(map(spelled, self.errors))}")
 
 
 class Problem(JSONResponse):
@@ -91,18 +91,14 @@ def plain_problem(status: int, detail: str, headers: Mapping[str, str] | None = 
     return Problem(body, status_code=status, headers=dict(headers or {}))
 
 
-def invalid_fields(error: ValidationError | RequestValidationError) -> InvalidFields:
-    """Pydantic's findings as ours: the path of each field and what it should be."""
-    return InvalidFields(_field_error(item) for item in error.errors())
+def invalid_fields(
+    error: ValidationError | RequestValidationError, *, shown: bool = False
+) -> InvalidFields:
+    """Pydantic's findings as ours: the path of each field and what it should be.
 
-
-def _field_error(item: ErrorDetails) -> FieldError:
-    path = [str(part) for part in item["loc"] if part not in ("body", "query", "path", "header")]
-    # What validators of ours say arrives with pydantic's prefix in front.
-    message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    if item["type"] == "extra_forbidden":
-        message = "there is no such field"
-    return FieldError(".".join(path)[:80] or "request", message[:300])
+    `shown`: also what it was; only for requests that hold no secret.
+    """
+    return InvalidFields(field_error(item, shown=shown) for item in error.errors())
 
 
 async def _on_our_error(_request: Request, error: Exception) -> Problem:
@@ -119,16 +115,37 @@ async def _on_our_error(_request: Request, error: Exception) -> Problem:
 async def _on_invalid_request(_request: Request, error: Exception) -> Problem:
     if not isinstance(error, RequestValidationError):
         return await _on_unexpected(_request, error)
-    return problem(invalid_fields(error))
+    return problem(invalid_fields(error, shown=True))  # paths and queries: no secret goes there
 
 
 async def _on_http_error(request: Request, error: Exception) -> Problem:
     if not isinstance(error, HTTPException):
         return await _on_unexpected(request, error)
-    detail = {404: "there is nothing here", 405: "this door does not take that method"}.get(
-        error.status_code, str(error.detail)
-    )
-    return plain_problem(error.status_code, detail, error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request))
+    return plain_problem(error.status_code, _http_words(request, error), headers)
+
+
+def _http_words(request: Request, error: HTTPException) -> str:
+    """What HTTP itself refuses, with the address that was asked for."""
+    path = request.url.path
+    where = path if len(path) <= PATH_SHOWN_MAX else f"{path[:PATH_SHOWN_MAX]}…"
+    if error.status_code == 404:
+        slash = "; leave out the slash at its end" if len(path) > 1 and path.endswith("/") else ""
+        return f"there is nothing at {where}{slash}"
+    if error.status_code == 405:
+        return f"{where} does not take {request.method}; it takes {', '.join(_methods(request))}"
+    return str(error.detail)
+
+
+def _methods(request: Request) -> list[str]:
+    """What the address takes: several routes may share it."""
+    found: set[str] = set()
+    for context in iter_route_contexts(request.app.routes):
+        if context.path_regex.match(request.url.path):
+            found |= set(context.methods or ())
+    return sorted(found)
 
 
 async def _on_unexpected(_request: Request, _error: Exception) -> Problem:

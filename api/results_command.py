@@ -123,7 +123,8 @@ def show(
     held = Table("symbol", box=None)
     for name in ("size", "value", "weight", "target", "uPnL", "stop"):
         held.add_column(name, justify="right")
-    for row in map(mapping, items(result["symbols"])):
+    rows = [mapping(item) for item in items(result["symbols"])]
+    for row in rows:
         held.add_row(
             str(row["symbol"]),
             str(row["size"]),
@@ -133,7 +134,7 @@ def show(
             money(row["unrealized_pnl"], signed=True),
             price(row["stop_loss"]),
         )
-    console.print(held)
+    console.print(held if rows else "nothing is held or wanted")
     _print_cycles(console, [mapping(item) for item in cycles])
 
 
@@ -167,7 +168,7 @@ def cycle(
             str(leg["state"]),
             str(why),
         )
-    console.print(legs)
+    console.print(legs if found["legs"] else "nothing had to be traded")
     for item in map(mapping, items(found["skipped"])):
         console.print(
             f"skipped {item['symbol']}: {item['reason']} ({percent(item['current_weight'])} held, "

@@ -27,8 +27,9 @@ from fastapi import Depends, Query, Request, Response
 from api.answers import json_text
 from api.csv_answers import CsvAnswer, csv_parts
 from api.dependencies import AtDoors, Doors, SignedIn, own_session
+from api.field_words import FieldError
 from api.places import Places
-from api.problems import FieldError, InvalidFields
+from api.problems import InvalidFields
 from api.session_views import watched_shape
 from module.db.repositories.session_records import SessionRecord
 from module.db.repositories.users import UserRecord
@@ -44,6 +45,8 @@ READ_ATTEMPTS_MAX: Final = 4
 READ_PAUSE_S: Final = 1.0
 GZIP_BYTES_MIN: Final = 1_400
 CURSOR_LENGTH_MAX: Final = 400
+INSTANT_SHOWN_MAX: Final = 40
+_NO_CURSOR: Final = "cursor is not the `next` of a page; leave it out to begin with the first one"
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LAST: Final = datetime(9000, 1, 1, tzinfo=UTC)
 MINUTE: Final = timedelta(minutes=1)
@@ -181,7 +184,10 @@ def asked(
     if cursor is not None:
         since, until, key = read_cursor(cursor, question_of(request))
     if since >= until:
-        raise InvalidInput(f"start must be before end, which is {instant_text(until)}")
+        what = "end" if end is not None else "now, where the range ends without end"
+        raise InvalidInput(
+            f"start is {instant_text(since)}; it must be before {what}: {instant_text(until)}"
+        )
     oldest = chosen is Form.CSV and limit is None
     return Asked(
         request=request,
@@ -226,7 +232,8 @@ def read_instant(name: str, text: str) -> datetime:
         return _storable(parse_instant(text))
     except (ValueError, OverflowError, InvariantViolated) as error:
         raise InvalidInput(
-            f"{name} must be an ISO 8601 time with an offset, e.g. 2026-11-21T10:30:00Z"
+            f"{name} must be an ISO 8601 time with an offset, e.g. 2026-11-21T10:30:00Z "
+            f"(in an address + is %2B), got {text[:INSTANT_SHOWN_MAX]!r}"
         ) from error
 
 
@@ -306,10 +313,11 @@ def read_cursor(text: str, question: str) -> tuple[datetime, datetime, Key]:
         ValueError, TypeError, AttributeError, binascii.Error, RecursionError, OverflowError,
         InvariantViolated,
     ) as error:  # fmt: skip
-        raise InvalidInput("cursor is not the `next` of a page") from error
+        raise InvalidInput(_NO_CURSOR) from error
     if whose != question or not whole:
         raise InvalidInput(
-            "cursor is of another question; keep all parameters but cursor and limit"
+            "cursor is of another question: keep all parameters of the page before but cursor, "
+            "limit and format; or leave it out to begin with the first page"
         )
     return (*found, tuple(key))
 
@@ -319,7 +327,7 @@ def key_instant(part: object) -> datetime:
     try:
         return _storable(parse_instant(str(part)))
     except (ValueError, OverflowError, InvariantViolated) as error:
-        raise InvalidInput("cursor is not the `next` of a page") from error
+        raise InvalidInput(_NO_CURSOR) from error
 
 
 def _is_key_part(part: object) -> bool:
@@ -332,7 +340,7 @@ def _is_key_part(part: object) -> bool:
 def key_number(part: object) -> int:
     """A whole number of a cursor's key, of the size of a row's id."""
     if not isinstance(part, int) or isinstance(part, bool) or not 0 <= part < 2**63:
-        raise InvalidInput("cursor is not the `next` of a page")
+        raise InvalidInput(_NO_CURSOR)
     return part
 
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 from rich.console import Console
 from rich.table import Table
 
-from api.run_view import items, mapping, money, percent
+from api.run_view import clock_text, items, mapping, money, percent
 from api.session_views import watched_shape
 from module.clock import to_epoch_ms
 from module.db.database import Database
@@ -19,10 +19,11 @@ from module.db.repositories.accounts import AccountRepository
 from module.db.repositories.results import ResultsRepository
 from module.db.repositories.session_records import SessionRecord
 from module.db.repositories.sessions import SessionRepository
+from module.model.canonical import instant_text
 from module.model.errors import Unavailable
 from module.model.market import MarketType
 from module.model.money import plain
-from module.model.results import PortfolioRow
+from module.model.results import PortfolioRow, SymbolRow
 from module.model.sessions import SessionState
 from module.ports import CycleRecord
 from module.settings import Settings
@@ -78,10 +79,25 @@ class RunSummary:
         ):
             table.add_row(name, value)
         console.print(table)
+        for text in self._words():
+            console.print(text, highlight=False, soft_wrap=True)
         for name, agrees, detail in self.checks:
             mark = "[green]agrees[/green]" if agrees else "[bold red]DIFFERS[/bold red]"
-            console.print(f"{mark} with the exchange's ledger: {name} ({detail})")
+            told = f"{mark} with the exchange's ledger: {name} ({detail})"
+            console.print(told, highlight=False, soft_wrap=True)
         print(json.dumps(line, separators=(", ", ": ")), flush=True)
+
+    def _words(self) -> Sequence[str]:
+        """What it held after its last rebalance, and what it holds now: two different moments."""
+        weights, held = mapping(self.line["weights"]), mapping(self.line["held"])
+        then = ", ".join(f"{symbol} {percent(weight)}" for symbol, weight in weights.items())
+        now = ", ".join(f"{symbol} {size}" for symbol, size in held.items())
+        words = []
+        if self.line["weights_at"] is not None:
+            at = clock_text(self.line["weights_at"])
+            words.append(f"after cycle {self.line['cycles']} (at {at}): {then}")
+        words.append(f"at its end ({self.line['end']}): {now or 'nothing is held'}")
+        return words
 
 
 def summarize(settings: Settings, session_id: str, seconds: float) -> RunSummary:
@@ -116,12 +132,16 @@ def _summary(
     newest = max(rebalances, key=lambda cycle: cycle.boundary, default=None)
     portfolio = None if latest is None else latest[0].row
     indicators = None if latest is None else latest[2]
+    measured, weights = (None, {}) if newest is None else _weights(reader, record, newest)
     line: dict[str, object] = {
         "cycles": 0 if newest is None else newest.number,
         "orders": len(sent),
         "fills": len(fills),
-        "weights": {} if newest is None else _weights(reader, record, newest),
+        "weights": weights,
+        "weights_at": None if measured is None else instant_text(measured),
         "targets": {} if newest is None else _targets(newest),
+        "end": record.end_state,
+        "held": _held(() if latest is None else latest[1]),
         "pv": None if portfolio is None else plain(portfolio.current_pv),
         "netprofit": _plain(None if portfolio is None else portfolio.netprofit),
         "roe": None if portfolio is None else portfolio.roe,
@@ -191,8 +211,8 @@ def _targets(cycle: CycleRecord) -> dict[str, object]:
 
 def _weights(
     reader: ResultsRepository, record: SessionRecord, cycle: CycleRecord
-) -> dict[str, object]:
-    """The weights that were measured first after the last rebalance."""
+) -> tuple[datetime | None, dict[str, object]]:
+    """The weights that were measured first after the last rebalance, and when that was."""
     watched = watched_shape(record)
     since = cycle.boundary
     for minutes in (2, 5):
@@ -201,12 +221,17 @@ def _weights(
         )
         if rows:
             first = min(item.minute for item in rows)
-            return {
+            return first, {
                 item.row.symbol: None if item.row.weight is None else round(item.row.weight, 6)
                 for item in rows
                 if item.minute == first
             }
-    return {}
+    return None, {}
+
+
+def _held(rows: Sequence[SymbolRow]) -> dict[str, object]:
+    """What the last measured minute has of each symbol; empty when flat."""
+    return {row.symbol: plain(row.size) for row in rows if row.size}
 
 
 def _plain(value: Decimal | None) -> str | None:

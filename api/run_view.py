@@ -48,20 +48,37 @@ def render(document: Mapping[str, object] | None, facts: RunFacts) -> Renderable
     return Group(*parts)
 
 
-def line_of(document: Mapping[str, object], session_id: str) -> str:
+def line_of(document: Mapping[str, object], facts: RunFacts) -> str:
     """One line for a terminal that cannot redraw."""
-    session = session_of(document, session_id) or {}
+    session = session_of(document, facts.session_id) or {}
     portfolio = mapping(mapping(session.get("result")).get("portfolio"))
-    letter = mapping(session.get("letter"))
-    weights = ", ".join(
+    held = ", ".join(
         f"{row.get('symbol')} {percent(row.get('weight'))}"
         for row in map(mapping, items(mapping(session.get("result")).get("symbols")))
+        if number(row.get("size"))
     )
-    return (
-        f"{clock_text(document.get('now'))}  cycle {session.get('cycle')}  {session.get('state')}"
-        f"  {letter.get('stage') or '-'}  PV {money(portfolio.get('current_pv'))}"
-        f"  ROE {percent(portfolio.get('roe'))}  [{weights}]"
-    )
+    parts = [clock_text(document.get("now")), progress(session, facts)]
+    if portfolio:
+        at = clock_text(mapping(session.get("result")).get("minute"))[6:11]
+        parts.append(f"PV {money(portfolio.get('current_pv'))}")
+        parts.append(f"ROE {percent(portfolio.get('roe'))}")
+        parts.append(f"held at {at}: {held or 'nothing'}")
+    return "  ".join(parts)
+
+
+def progress(session: Mapping[str, object], facts: RunFacts) -> str:
+    """How far it is; the cycle that closes everything at the end comes on top of the others."""
+    cycle, state = session.get("cycle"), session.get("state")
+    number_ = cycle if isinstance(cycle, int) else 0
+    stage = mapping(session.get("letter")).get("stage")
+    if state in ("ended", "failed"):
+        return f"{state}: {session.get('reason') or 'no reason was given'}"
+    if not number_ and state != "stopping":
+        return f"waiting for the first of {facts.cycles} cycles"
+    if number_ > facts.cycles or state == "stopping":
+        done = min(number_, facts.cycles)
+        return f"cycle {done} of {facts.cycles}, ending {session.get('end_state') or ''}".rstrip()
+    return f"cycle {number_} of {facts.cycles}: {stage or 'begins'}"
 
 
 def session_of(
@@ -86,10 +103,7 @@ def _head(
     line.append(f"  {state}", style="green" if state == "running" else "yellow")
     second = Text(" world ", style="dim")
     second.append(clock_text(document.get("now")), style="bold cyan")
-    cycle = session.get("cycle")
-    if isinstance(cycle, int):
-        cycle = min(cycle, facts.cycles)  # the one that closes everything comes on top
-    second.append(f"   cycle {cycle}/{facts.cycles}", style="bold")
+    second.append(f"   {progress(session, facts)}", style="bold")
     second.append(f"   {facts.dashboard_url}", style="underline blue")
     return Group(line, second)
 
@@ -231,9 +245,9 @@ def price(value: object) -> str:
 
 
 def clock_text(value: object) -> str:
-    """`2026-11-21T10:30:00Z` as `11-21 10:30`."""
+    """`2026-11-21T10:30:00Z` as `11-21 10:30 UTC`."""
     text = str(value or "")
-    return text[5:16].replace("T", " ") if len(text) >= 16 else "-"
+    return f"{text[5:16].replace('T', ' ')} UTC" if len(text) >= 16 else "-"
 
 
 def _tone(text: str) -> str:

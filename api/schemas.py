@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -18,11 +18,13 @@ from pydantic import (
     Field,
     SecretStr,
     StrictBool,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from api.dependencies import plain_numbers
+from api.field_words import IDENTIFIER, LABEL, SYMBOL, USER_NAME
 from module.db.repositories.users import Role
 from module.model.accounts import MarginMode, TradeEnv
 from module.model.market import MarketType
@@ -53,7 +55,10 @@ def _exact(value: object) -> object:
         # pydantic reports ValueError alone
         raise ValueError("must be a decimal number, or a string that spells one")  # noqa: TRY004
     if isinstance(value, str) and not _DECIMAL.fullmatch(value):
-        raise ValueError("must be a plain decimal number such as 0.25")
+        raise ValueError(
+            "must be a plain decimal number such as 0.25, "
+            f"with {DECIMAL_PLACES_MAX} decimal places at most"
+        )
     number = parse_decimal(value)
     exponent = number.as_tuple().exponent
     if not isinstance(exponent, int) or exponent < -DECIMAL_PLACES_MAX:
@@ -65,7 +70,7 @@ def _interval(value: object) -> timedelta:
     found = _INTERVAL.fullmatch(value) if isinstance(value, str) else None
     seconds = int(found[1]) * _UNIT_S[found[2]] if found else 0
     if seconds < 60 or seconds > _DAY_S or _DAY_S % seconds:
-        raise ValueError('must divide a day into equal parts, e.g. "1m", "5m", "15m", "4h", "1d"')
+        raise ValueError('must divide a day into equal parts: "1m", "5m", "15m", "4h" … "1d"')
     return timedelta(seconds=seconds)
 
 
@@ -78,16 +83,16 @@ def _config(value: object) -> object:
 Exact = Annotated[Decimal, BeforeValidator(_exact)]
 Interval = Annotated[timedelta, BeforeValidator(_interval)]
 Config = Annotated[dict[str, object], BeforeValidator(_config)]
-Label = Annotated[
-    str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")
-]
-Symbol = Annotated[str, Field(pattern=r"^[A-Z0-9]{2,32}$")]
-Identifier = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]{1,64}$")]
+Label = Annotated[str, Field(min_length=1, max_length=64, pattern=LABEL)]
+Symbol = Annotated[str, Field(pattern=SYMBOL)]
+Identifier = Annotated[str, Field(min_length=1, max_length=64, pattern=IDENTIFIER)]
 
 
 class Sent(BaseModel):
-    """A request: unknown fields are refused, nothing sent is ever repeated in an error."""
+    """A request: unknown fields are refused, and no error repeats what was sent where
+    `holds_secrets`."""
 
+    holds_secrets: ClassVar[bool] = False
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, frozen=True)
 
 
@@ -124,7 +129,9 @@ class RunSystemRequest(Sent):
         None, description="Stop in percent of the entry, where the strategy gives none."
     )
     target_volatility: Annotated[Exact, Field(gt=0, le=TARGET_VOLATILITY_MAX)] | None = Field(
-        None, description="Yearly, as a fraction; for trade_mode volatility_targeting."
+        None,
+        validate_default=True,
+        description="Yearly, as a fraction; for trade_mode volatility_targeting.",
     )
     on_end: EndState = Field(EndState.PROTECTED, description="How the session leaves its account.")
     apply_account_settings: StrictBool = Field(
@@ -140,19 +147,29 @@ class RunSystemRequest(Sent):
 
     @field_validator("leverage")
     @classmethod
-    def _whole(cls, leverage: Decimal) -> Decimal:
-        if leverage != leverage.to_integral_value():
-            raise ValueError("leverage must be a whole number")
-        return leverage
+    def _leverage(cls, leverage: Decimal, others: ValidationInfo) -> Decimal:
+        if others.data.get("trade_type") is MarketType.SPOT and leverage != ONE:
+            raise ValueError("must be 1 on spot")
+        return whole(leverage)
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.trade_type is MarketType.SPOT and self.leverage != ONE:
-            raise ValueError("leverage must be 1 on spot")
-        targets_volatility = self.trade_mode is TradeMode.VOLATILITY_TARGETING
-        if targets_volatility and self.target_volatility is None:
-            raise ValueError("trade_mode volatility_targeting needs target_volatility, e.g. 0.4")
-        return self
+    @field_validator("target_volatility")
+    @classmethod
+    def _volatility(cls, volatility: Decimal | None, others: ValidationInfo) -> Decimal | None:
+        return volatility_of(others.data.get("trade_mode"), volatility)
+
+
+def whole(leverage: Decimal) -> Decimal:
+    """`leverage`; ValueError when it has decimals."""
+    if leverage != leverage.to_integral_value():
+        raise ValueError("must be a whole number")
+    return leverage
+
+
+def volatility_of(trade_mode: object, volatility: Decimal | None) -> Decimal | None:
+    """`volatility`; ValueError where the mode scales by it and there is none."""
+    if trade_mode is TradeMode.VOLATILITY_TARGETING and volatility is None:
+        raise ValueError("must be given for trade_mode volatility_targeting, e.g. 0.4")
+    return volatility
 
 
 class StrategyUpload(Sent):
@@ -175,7 +192,7 @@ class NewToken(Sent):
 class NewUser(Sent):
     """A person."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Annotated[str, Field(pattern=USER_NAME)]
     role: Role = Role.TRADER
 
 
@@ -196,6 +213,8 @@ class NewPaperAccount(Sent):
 
 class NewAccount(Sent):
     """An account at a real venue. The secrets go to the gateway and are never shown again."""
+
+    holds_secrets: ClassVar[bool] = True
 
     label: Label
     venue: Literal["bitget"] = "bitget"
@@ -239,6 +258,8 @@ class ChangedAccount(Sent):
 
 class NewKeys(Sent):
     """Other keys of the same account at the venue."""
+
+    holds_secrets: ClassVar[bool] = True
 
     api_key: Annotated[SecretStr, Field(min_length=1, max_length=256)]
     api_secret: Annotated[SecretStr, Field(min_length=1, max_length=256)]

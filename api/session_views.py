@@ -50,6 +50,7 @@ def session_view(
         "strategy_digest": spec.strategy_digest,
         "trade_mode": spec.trade_mode,
         "interval_s": int(spec.interval.total_seconds()),
+        "cycles_max": spec.cycles_max,
         "leverage": spec.leverage,
         "threshold": spec.threshold,
         "threshold_relative": spec.threshold_relative,

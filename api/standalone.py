@@ -27,7 +27,7 @@ from module.clock import SystemClock
 from module.db.database import Database
 from module.db.repositories.users import Role, UserRepository
 from module.launch.local import LocalLauncher
-from module.launch.stack import Service, Stack, answers, free_port, require_free
+from module.launch.stack import Service, Stack, answers, free_port, require_free, useless_by
 from module.logs import open_log
 from module.model.errors import Conflict, InvalidInput, Unavailable
 from module.settings import Settings
@@ -323,4 +323,11 @@ class Standalone:
             "AIFAP_SERVICES": json.dumps([service]),
         }
         goes_first = service == "gateway"
-        return Service(service, command, lambda: answers(HOST, port), environment, goes_first)
+        return Service(
+            service,
+            command,
+            lambda: answers(HOST, port),
+            environment,
+            goes_first,
+            lambda: useless_by(HOST, port),
+        )

@@ -100,7 +100,7 @@ def delete_account(
     return answer(_view(doors.accounts.get(record.account_id)))
 
 
-@router.post("/paper", openapi_extra=json_document(NewPaperAccount))
+@router.post("/paper", status_code=201, openapi_extra=json_document(NewPaperAccount))
 def post_paper_account(
     doors: AtDoors,
     user: SignedIn,
@@ -113,7 +113,7 @@ def post_paper_account(
     return answer({"account_id": account_id, "label": label}, 201)
 
 
-@router.post("", openapi_extra=json_document(NewAccount))
+@router.post("", status_code=201, openapi_extra=json_document(NewAccount))
 def post_account(
     doors: AtDoors,
     user: SignedIn,

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Final, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Self
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -53,6 +53,7 @@ _TYPES: Final = {"html": "text/html; charset=utf-8", "png": "image/png", "json":
 class TearSheetRequest(BaseModel):
     """A session of one's own and a range of it, or a curve; exactly one of the two."""
 
+    holds_secrets: ClassVar[bool] = False
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, frozen=True)
 
     session_id: str | None = Field(None, max_length=32, description="A session of yours.")

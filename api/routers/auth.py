@@ -30,7 +30,7 @@ def get_tokens(doors: AtDoors, user: SignedIn) -> Response:
     return answer({"tokens": doors.users.list_tokens(user.user_id)})
 
 
-@router.post("/tokens", openapi_extra=json_document(NewToken))
+@router.post("/tokens", status_code=201, openapi_extra=json_document(NewToken))
 def post_token(doors: AtDoors, user: SignedIn, body: TokenBody) -> Response:
     """Make a token; its secret is in this answer and nowhere else."""
     return answer(issued_view(issue_token(doors, user.user_id, body, user)), 201)

@@ -79,7 +79,6 @@ def get_session(doors: AtDoors, user: SignedIn, session_id: str) -> Response:
             "on_end": spec.on_end,
             "apply_account_settings": spec.apply_account_settings,
             "adopt_existing": spec.adopt_existing,
-            "cycles_max": spec.cycles_max,
             "config": spec.config,
             "cycles": [
                 {

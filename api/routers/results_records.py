@@ -24,7 +24,7 @@ from api.results_queries import (
     read_instant,
 )
 from api.routers.results import Symbol
-from module.db.repositories.gateway_writes import WriteKind, WriteOutcome
+from module.db.repositories.gateway_writes import WriteOutcome
 from module.model.errors import InvalidInput, NotFound
 from module.model.results import SymbolRow
 from trading.rebalance.order_info import CycleStage
@@ -32,6 +32,7 @@ from trading.rebalance.order_info import CycleStage
 router = APIRouter(prefix="/results", tags=["results"])
 NEWEST_CYCLE: Final = "latest"
 SYMBOL_FIELDS: Final = tuple(field.name for field in fields(SymbolRow))
+OrderKind = Literal["order", "cancel", "stops", "settings", "guard", "all"]
 BillKind = Literal["trade", "funding", "transfer", "liquidation", "other"]
 
 
@@ -77,12 +78,12 @@ def get_bills(
 @router.get("/{session_id}/orders")
 def get_orders(
     asked: OfSession,
-    kind: WriteKind | Literal["all"] = WriteKind.ORDER,
+    kind: OrderKind = "order",
     symbol: Symbol = None,
     outcome: WriteOutcome | None = None,
 ) -> Response:
     """What was sent in [start, end), and what became of it, newest first."""
-    only = None if kind == "all" else kind.value
+    only = None if kind == "all" else kind
     said = None if outcome is None else outcome.value
     return answer_listing(asked, order_listing(asked, only, symbol, said))
 
@@ -108,7 +109,9 @@ def get_cycle(asked: OfSession, cycle: str, inputs: bool = False) -> Response:
     else:
         letter = history.cycle_letter(session_id, boundary=_boundary(cycle))
     if letter is None:
-        raise NotFound(f"session {session_id} has no cycle {cycle[:40]!r}")
+        raise NotFound(
+            f"session {session_id} has no cycle {cycle[:40]!r}; latest names its newest one"
+        )
     return json_answer(asked.request, {"cycle": cycle_plan(letter, with_inputs=inputs)})
 
 
@@ -117,5 +120,6 @@ def _boundary(text: str) -> datetime:
         return read_instant("cycle", text)
     except InvalidInput as error:
         raise InvalidInput(
-            "a cycle is named by its number, its boundary (2026-11-21T10:30:00Z), or latest"
+            "a cycle is named by its number, its boundary (2026-11-21T10:30:00Z), or latest; "
+            f"got {text[:40]!r}"
         ) from error

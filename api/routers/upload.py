@@ -13,12 +13,14 @@ from module.db.repositories.audit import AuditEntry
 from module.files.strategy_store import StrategyVersion
 
 router = APIRouter(prefix="/upload", tags=["upload"])
+HIDES = "; you now run it instead of the built-in one of that name"
 UploadBody = Annotated[StrategyUpload, Depends(json_body(StrategyUpload))]
 
 
-@router.post("/strategies", openapi_extra=json_document(StrategyUpload))
+@router.post("/strategies", status_code=201, openapi_extra=json_document(StrategyUpload))
 def post_strategy(doors: AtDoors, user: SignedIn, body: UploadBody) -> Response:
     """Keep a version of a strategy; the next session that names it runs this one."""
+    built_in = [each.name for each in doors.strategies.list_for(user.user_id) if each.built_in]
     version = doors.strategies.save(
         user.user_id, body.name, body.source.encode("utf-8"), body.config
     )
@@ -33,7 +35,8 @@ def post_strategy(doors: AtDoors, user: SignedIn, body: UploadBody) -> Response:
     )
     return answer(
         {
-            "message": f"strategy {version.name} saved",
+            "message": f"strategy {version.name} saved"
+            + (HIDES if version.name in built_in else ""),
             "strategy_name": version.name,
             "digest": version.digest,
         },

@@ -20,7 +20,7 @@ def get_users(doors: AtDoors, _user: Supervisor) -> Response:
     return answer({"users": doors.users.list_all()})
 
 
-@router.post("", openapi_extra=json_document(NewUser))
+@router.post("", status_code=201, openapi_extra=json_document(NewUser))
 def post_user(
     doors: AtDoors, user: Supervisor, body: Annotated[NewUser, Depends(json_body(NewUser))]
 ) -> Response:
@@ -47,7 +47,7 @@ def patch_user(
     return answer(changed)
 
 
-@router.post("/{user_id}/tokens", openapi_extra=json_document(NewToken))
+@router.post("/{user_id}/tokens", status_code=201, openapi_extra=json_document(NewToken))
 def post_user_token(
     doors: AtDoors,
     user: Supervisor,

@@ -29,7 +29,8 @@ export function fillHead(session, now, may) {
     isOver(session)
       ? `ran ${lasting((new Date(session.ended_at) - new Date(session.started_at)) / 1000)}`
       : `running for ${lasting((now - new Date(session.started_at)) / 1000)}`,
-    `cycle ${session.cycle}`,
+    session.cycles_max ? `cycle ${Math.min(session.cycle, session.cycles_max)} of ${session.cycles_max}`
+      : `cycle ${session.cycle}`, // the one that closes everything at the end comes on top
   ];
   if (session.restarts) facts.push(`${session.restarts} restarts`);
   page("session-facts").replaceChildren(

@@ -19,7 +19,7 @@ function fact(name, value, className) {
 function skippedTable(skipped) {
   return table(["<Symbol", "Weight → target", "<Why it is not traded"], skipped.map((item) => [
     { text: item.symbol, class: "strong" }, weights(item), { text: item.words || item.reason, class: "wrap" },
-  ]), { nothing: "Nothing was skipped.", label: "Skipped legs" });
+  ]), { nothing: "Nothing was skipped.", label: "Skipped legs", cards: true });
 }
 
 const sum = (items, value) => items.reduce((total, item) => total + Number(value(item) || 0), 0);

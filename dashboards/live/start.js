@@ -84,8 +84,8 @@ function build(form, strategies) {
       field("allocated", "Allocated, USDT", numeric("all of the account")),
       field("threshold", "Threshold of weight", numeric("0.01")),
       field("trading_hours", "Hours until it ends by itself", numeric("720")),
-      field("on_end", "How it ends by itself", select([
-        ["protected", "protected: positions stay, with stops"], ["flat", "flat: all is closed"]]))),
+      field("on_end", "How it ends by itself", select([["protected", "protected"], ["flat", "flat"]]),
+        "Protected: positions stay, with their stops. Flat: all is closed.")),
     tick("compounding", "Compounding", "Weights are fractions of what the account is worth now."),
     tick("apply_account_settings", "May set leverage and margin mode",
       "Of flat symbols; else a difference at the exchange stops it."),

@@ -117,7 +117,7 @@ def test_a_spot_session_starts_on_a_spot_account_at_leverage_one(platform: FakeP
     assert (spec.market, spec.account_id, spec.leverage) == (MarketType.SPOT, spot, Decimal(1))
     refused = client.post(RUN, {**body, "leverage": 2})
     assert refused.status == 422
-    assert "leverage must be 1 on spot" in str(refused.json())
+    assert "leverage: must be 1 on spot" in str(refused.json())
 
 
 @pytest.mark.parametrize(

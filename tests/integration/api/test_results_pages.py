@@ -376,12 +376,13 @@ def test_S10_nobody_elses_results_not_even_by_guessing(shared: FakePlatform, run
     cursor = run.get("portfolio", "limit=3").json()["next"]
     asks = [
         f"/results/{{0}}/{what}?{RANGE}{form}"
-        for what in ("latest", "portfolio", "indicators", "symbols", "gaps", "positions", "orders",
+        for what in ("portfolio", "indicators", "symbols", "gaps", "positions", "orders",
                      "closed-positions", "trades", "bills", "transactions", "cycles",
                      "cycles/latest", "cycles/1")
         for form in ("", "&format=csv")
     ]  # fmt: skip
     asks += [
+        "/results/{0}/latest",
         "/results/compare?session={0}",
         f"/results/compare?session={mine.session_id}&session={{0}}",
     ]

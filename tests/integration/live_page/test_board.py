@@ -21,6 +21,11 @@ HITTING = """[...document.querySelectorAll('button, input, select, summary, labe
   .map((n) => n.id || n.textContent)"""
 
 
+SCROLLING = """[...document.querySelectorAll('.scroll')]
+  .filter((n) => n.checkVisibility() && n.scrollWidth > n.clientWidth)
+  .map((n) => [n.getAttribute('aria-label'), n.scrollWidth, n.clientWidth])"""
+
+
 def whole(platform: FakePlatform, visitor: Visitor) -> Told:
     """A session with an hour behind it, a hole in it, two cycles."""
     told = tell(platform, visitor.user)
@@ -127,6 +132,16 @@ def test_a_cycles_plan_is_shown_with_its_legs_and_what_was_skipped(
     page.wait("!document.querySelector('#plan-dialog').open")
 
 
+def test_on_a_desktop_a_fee_in_coins_fits_beside_the_cycles(shown: Page) -> None:
+    page = shown
+    page.wait_text("#trades", "61,010.5")
+    fee = "document.querySelector('#trades td:last-child')"
+    before = page.run(f"{fee}.textContent")
+    page.run(f"{fee}.textContent = '−0.00003456 BTC'")
+    assert page.run(SCROLLING) == []
+    page.run(f"{fee}.textContent = {before!r}")
+
+
 def test_on_a_phone_nothing_scrolls_sideways_and_everything_can_be_hit(
     reader: Visitor, phone: Page
 ) -> None:
@@ -138,7 +153,12 @@ def test_on_a_phone_nothing_scrolls_sideways_and_everything_can_be_hit(
     phone.wait("document.querySelectorAll('#curve .line').length === 2")
     phone.wait_text("#cycles", "#1")
     assert not phone.run(OVERFLOWING)
+    assert phone.run(SCROLLING) == []
     assert phone.run(HITTING) == []
+    phone.click("#cycles button[aria-label='Plan of cycle 1']")
+    phone.wait_text("#plan", "Skipped (1)")
+    assert phone.run(SCROLLING) == []
+    phone.press("Escape")
     phone.click("#rail-toggle")
     phone.wait("document.querySelector('#session-list button').checkVisibility()")
     phone.click("#start-open")

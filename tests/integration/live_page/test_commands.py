@@ -67,7 +67,7 @@ def test_what_the_server_refuses_stands_beside_its_field(
     page.run("document.querySelector('#start-form details').open = true")
     page.type("#start-allocated", "1,000")
     page.click("#start-send")
-    page.wait_text("#said-leverage", "leverage must be a whole number")
+    page.wait_text("#said-leverage", "must be a whole number")
     page.wait_text("#said-allocated", "must be a plain decimal number")
     assert platform.doors.sessions.list_for_owner(person.user.user_id) == []
     assert page.run("document.activeElement.id") == "start-leverage"

@@ -84,8 +84,8 @@ def test_any_other_interval_is_refused(interval: str) -> None:
 
 def test_fields_that_do_not_fit_together_are_refused() -> None:
     for changes, says in (
-        ({"tradeType": "spot", "leverage": 2}, "leverage must be 1 on spot"),
-        ({"trade_mode": "volatility_targeting"}, "needs target_volatility"),
+        ({"tradeType": "spot", "leverage": 2}, "must be 1 on spot"),
+        ({"trade_mode": "volatility_targeting"}, "must be given for trade_mode"),
         ({"leverage": "2.5"}, "whole number"),
     ):
         with pytest.raises(ValidationError, match=says):
