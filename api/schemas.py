@@ -166,8 +166,11 @@ def whole(leverage: Decimal) -> Decimal:
 
 
 def volatility_of(trade_mode: object, volatility: Decimal | None) -> Decimal | None:
-    """`volatility`; ValueError where the mode scales by it and there is none."""
-    if trade_mode is TradeMode.VOLATILITY_TARGETING and volatility is None:
+    """`volatility`; ValueError where the mode scales by it and there is none, or does not."""
+    scales = trade_mode is TradeMode.VOLATILITY_TARGETING
+    if isinstance(trade_mode, TradeMode) and not scales and volatility is not None:
+        raise ValueError("is only for trade_mode volatility_targeting; leave it out")
+    if scales and volatility is None:
         raise ValueError("must be given for trade_mode volatility_targeting, e.g. 0.4")
     return volatility
 

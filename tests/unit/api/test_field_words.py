@@ -74,6 +74,9 @@ def test_what_does_not_fit_together_is_told_beside_the_field_that_is_wrong() -> 
         base = SEED if model is RunSystemRequest else {"weights": {}}
         wrong = said(model, {**base, "trade_mode": "volatility_targeting"})
         assert [field for field, _ in wrong] == ["target_volatility"]
+        ignored = said(model, {**base, "trade_mode": "general", "target_volatility": "0.4"})
+        assert [field for field, _ in ignored] == ["target_volatility"]
+        assert "is only for trade_mode volatility_targeting" in ignored[0][1]
 
 
 def test_a_request_that_is_no_object_or_empty_says_what_is_missing() -> None:
