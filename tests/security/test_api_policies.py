@@ -303,7 +303,7 @@ def test_S13_S15_S19_whatever_is_no_token_gets_the_same_answer(
     answer = AsgiClient(platform.app, token).get("/auth/whoami")
     assert answer.status == 401
     assert answer.json()["detail"] in (
-        "this token is not valid; use another, or have your operator issue one",
+        "this token is not valid; use another, or ask your operator for one",
         "send the header Authorization: Bearer <token>",
     )
 

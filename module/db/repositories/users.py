@@ -185,7 +185,9 @@ class UserRepository:
 
     def authenticate(self, token: str, wall: datetime) -> UserRecord:
         """Whose token it is; Unauthenticated, always in the same words, when it opens nothing."""
-        refusal = Unauthenticated("this token is not valid; use another, or have your operator issue one")
+        refusal = Unauthenticated(
+            "this token is not valid; use another, or ask your operator for one"
+        )
         if not token.startswith(TOKEN_PREFIX) or len(token) > TOKEN_LENGTH_MAX:
             raise refusal
         with self._database.read() as session:
