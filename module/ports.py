@@ -97,7 +97,7 @@ class Exchange(Protocol):
         ...
 
     def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
-        """Best prices and marks now."""
+        """Best prices and marks now; NotFound where one of `symbols` has none."""
         ...
 
     def symbol_settings(self, symbols: Sequence[str]) -> Mapping[str, SymbolSettings]:

@@ -8,7 +8,6 @@ Everything that was read is in the inputs, or named there by a digest.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -160,22 +159,25 @@ class Gatherer:
         known: Mapping[str, Quote] | None = None,
     ) -> dict[str, Quote]:
         """Quotes of what the snapshot does not price, and with bands of everything; one that has
-        none (it was delisted, A20) is left out: the plan skips it with a reason, and the others are
-        traded. Those in `known` are not asked for again."""
+        none (delisted, A20; an odd row, C1) is left out: the plan skips it with a reason, and the
+        others are traded. Those in `known` are not asked for again."""
         held = {position.symbol for position in snapshot.positions}
         needs_spread = self.policy.no_trade_band is not None
         needed = [symbol for symbol in named if needs_spread or symbol not in held]
         found = {symbol: known[symbol] for symbol in needed if known and symbol in known}
         wanted = [symbol for symbol in needed if symbol not in found]
-        if not wanted:
-            return found
+        return {**found, **self._quotes_there(wanted)} if wanted else found
+
+    def _quotes_there(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
+        """Halves are asked for until what has no quote stands alone: of 30 symbols one costs some
+        ten questions."""
         try:
-            return {**found, **_asked(partial(self.exchange.quotes, wanted))}
+            return _asked(partial(self.exchange.quotes, symbols))
         except NotFound:
-            for symbol in wanted:
-                with contextlib.suppress(NotFound):
-                    found.update(_asked(partial(self.exchange.quotes, [symbol])))
-            return found
+            if len(symbols) == 1:
+                return {}
+        half = len(symbols) // 2
+        return {**self._quotes_there(symbols[:half]), **self._quotes_there(symbols[half:])}
 
 
 def named_in(answer: Collection[str], snapshot: AccountSnapshot) -> set[str]:

@@ -333,6 +333,7 @@ class _Carrier:
             margin_mode=spec.margin_mode,
             apply_account_settings=spec.apply_account_settings,
             stop_requested=self._stop_requested,
+            tell_forgotten=self._announcer.order_forgotten,
         )
 
 

@@ -479,6 +479,7 @@ class _Leader:
             stop_requested=self._vigil.stop_requested,
             frozen=frozen,
             least_age_s=self._first_sight.age_s,
+            tell_forgotten=self._announcer.order_forgotten,
         )
 
 

@@ -296,6 +296,23 @@ def opens_again(subject: Subject, at: datetime) -> Alert:
     )
 
 
+def order_forgotten(subject: Subject, detail: str, at: datetime) -> Alert:
+    """The exchange does not show an order any more that it had taken; other lists say its end."""
+    return _alert(
+        subject,
+        kind="order-forgotten",
+        severity=WARNING,
+        title="The Exchange No Longer Shows An Order",
+        lines=(
+            ("User", subject.user),
+            ("Order", detail),
+            ("What Now", "The session goes on with what the fills say. Compare it by hand."),
+        ),
+        cause=f"order-forgotten:{subject.session_id}:{detail.split(' ')[1]}",
+        at=at,
+    )
+
+
 def account_changed(
     subject: Subject,
     found: Sequence[tuple[str, str]],

@@ -91,7 +91,8 @@ class BitgetAccount(ABC):
     def quotes(
         self, symbols: Sequence[str], *, priority: Priority = Priority.READ
     ) -> Mapping[str, Quote]:
-        """Prices now (of spot the mark is the last price); NotFound names an unknown symbol."""
+        """Prices now (of spot the mark is the last price); NotFound names the symbols that have
+        none."""
         return pick_quotes(self._wire.call(self._tickers, self._base, priority), symbols)
 
     def look_up(self, order: OrderRequest, *, priority: Priority = Priority.ORDER) -> SubmitResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from module.exchange.bitget_requests import (
     Listing,
     at_once,
     first_page,
+    quotes_in,
     read_key,
     read_pages,
     readable,
@@ -51,6 +53,7 @@ from module.model.accounts import (
 from module.model.errors import (
     NotFound,
     OutcomeUnknown,
+    Rejected,
     Retryable,
     Unavailable,
 )
@@ -63,6 +66,8 @@ from module.model.orders import (
     SubmitResult,
 )
 from module.ports import Clock
+
+log = logging.getLogger(__name__)
 
 PRODUCT: Final = "USDT-FUTURES"
 COIN: Final = "USDT"
@@ -104,6 +109,8 @@ class _Cache:
     account_mode: tuple[PositionMode, datetime] | None = None
     looked_at: datetime | None = None
     """When positions were asked for last."""
+    unpriced: frozenset[str] = frozenset()
+    """What positions had no mark then."""
 
     def knows(self, symbol: str, now: datetime, max_age_s: float) -> bool:
         """Whether its mode was read within the last `max_age_s`."""
@@ -161,7 +168,7 @@ class BitgetFutures(BitgetAccount):
         wallet = understood(
             lambda: next(row for row in rows.rows_of(wallet_data) if row.get("marginCoin") == COIN)
         )
-        positions = self._positions_from(position_data, asked_at)
+        positions = self._positions_from(position_data, asked_at, priority)
         orders = read_pages(
             self._wire, PENDING_LIST, _BASE, rows.order_report, priority=priority, first=order_data
         )
@@ -188,7 +195,7 @@ class BitgetFutures(BitgetAccount):
         """Open positions with their stops."""
         asked_at = self._clock.now()
         data = self._wire.call(POSITIONS, {**_BASE, "marginCoin": COIN}, priority)
-        return self._positions_from(data, asked_at)
+        return self._positions_from(data, asked_at, priority)
 
     def holdings(self, *, priority: Priority = Priority.READ) -> tuple[Position, ...]:
         """The positions."""
@@ -378,9 +385,17 @@ class BitgetFutures(BitgetAccount):
 
     # --- inside --------------------------------------------------------------------------------
 
-    def _positions_from(self, data: object, asked_at: datetime) -> tuple[Position, ...]:
+    def _positions_from(
+        self, data: object, asked_at: datetime, priority: Priority
+    ) -> tuple[Position, ...]:
         held = understood(lambda: [r for r in rows.rows_of(data) if rows.number(r, "total")])
-        found = understood(lambda: [rows.position(row) for row in held])
+        marks = self._marks_of(
+            [str(row.get("symbol")) for row in held if rows.price(row, "markPrice") is None],
+            priority,
+        )
+        found = understood(
+            lambda: [rows.position(row, marks.get(str(row.get("symbol")))) for row in held]
+        )
         modes = understood(lambda: [rows.mode_of_position(row) for row in held])
         with self._lock:
             self._cache.looked_at = asked_at
@@ -390,6 +405,28 @@ class BitgetFutures(BitgetAccount):
                 if known is None or known[1] <= asked_at:
                     self._cache.modes[mode.settings.symbol] = (mode, asked_at)
         return tuple(sorted(found, key=lambda item: item.symbol))
+
+    def _marks_of(self, unpriced: Sequence[str], priority: Priority) -> Mapping[str, Decimal]:
+        """Of positions whose rows have no mark (C1): the tickers', as far as they have one. Neither
+        guard nor last gate wait for that: they need sizes and stops, and the exchange judges by its
+        own mark where a stop may be."""
+        with self._lock:
+            told, self._cache.unpriced = self._cache.unpriced, frozenset(unpriced)
+        if not unpriced:
+            return {}
+        if not told.issuperset(unpriced):
+            log.warning(
+                "positions without a mark are priced by their ticker, else at their entry: %s",
+                ", ".join(unpriced)[:200],
+            )
+        if priority is not Priority.READ:
+            return {}
+        try:
+            tickers = self._wire.call(TICKERS, _BASE, priority)
+            return {name: each.mark for name, each in quotes_in(tickers, unpriced).items()}
+        except (Retryable, Rejected) as error:
+            log.warning("no tickers for positions without a mark: %s", error.message)
+            return {}
 
     def _position_mode(self, position_data: object, priority: Priority) -> PositionMode:
         held = understood(lambda: rows.rows_of(position_data))

@@ -38,8 +38,8 @@ T = TypeVar("T")
 class TradingRules:
     """The instruments of one market, read again after an hour or when told that they changed.
 
-    Where they cannot be read again after an hour those of before go on: what is held can be closed
-    and protected though public data is away, and an exchange refuses what is wrong by new rules.
+    Where they cannot be read again those of before go on: what is held can be closed and protected
+    though public data is away, and an exchange refuses what is wrong by new rules.
     """
 
     def __init__(self, read: Callable[[], Mapping[str, Instrument]], clock: Clock) -> None:
@@ -47,16 +47,17 @@ class TradingRules:
         self._clock = clock
         self._lock = threading.Lock()
         self._known: tuple[Mapping[str, Instrument], datetime] | None = None
+        self._changed = False
         self._failed_at: datetime | None = None
 
     def get(self) -> Mapping[str, Instrument]:
         """By symbol, at most an hour old if they can be read; Retryable where there are none."""
         with self._lock:
-            known, failed_at = self._known, self._failed_at
+            known, changed, failed_at = self._known, self._changed, self._failed_at
         now = self._clock.now()
         if known is not None:
             waits = failed_at is not None and abs(now - failed_at) <= RULES_AGAIN
-            if waits or now - known[1] <= RULES_FRESH:
+            if waits or (not changed and now - known[1] <= RULES_FRESH):
                 return known[0]
         try:
             found = self._read()
@@ -68,13 +69,13 @@ class TradingRules:
                 self._failed_at = now
             return known[0]
         with self._lock:
-            self._known = (found, now)
+            self._known, self._changed, self._failed_at = (found, now), False, None
         return found
 
     def forget(self) -> None:
         """The exchange refused what these rules allow: the next `get` reads them anew (A19)."""
         with self._lock:
-            self._known = None
+            self._changed, self._failed_at = True, None
 
 
 def understood(parse: Callable[[], T]) -> T:
@@ -229,16 +230,32 @@ def key_report(info: Row, *, trade_authority: str) -> KeyReport:
 
 
 def pick_quotes(data: object, symbols: Sequence[str]) -> dict[str, Quote]:
-    """The quotes of `symbols` out of a list of tickers; NotFound names what is missing."""
-    wanted = set(symbols)
-    found = understood(
-        lambda: {
-            row["symbol"]: rows.quote(row)
-            for row in rows.rows_of(data)
-            if row.get("symbol") in wanted
-        }
-    )
-    missing = sorted(wanted - {str(symbol) for symbol in found})
+    """The quotes of `symbols` out of the list of all tickers; NotFound names those without one."""
+    found = quotes_in(data, symbols)
+    missing = sorted(set(symbols) - found.keys())
     if missing:
         raise NotFound(f"the exchange has no price of {', '.join(missing)[:200]}")
     return {symbol: found[symbol] for symbol in symbols}
+
+
+def quotes_in(data: object, symbols: Sequence[str]) -> dict[str, Quote]:
+    """As far as the list of all tickers has them: a symbol without a row, or with one whose prices
+    are none, is left out and hides no other (C1). Unavailable where no row at all can be read."""
+    wanted = set(symbols)
+    listed = understood(lambda: rows.rows_of(data))
+    found = {
+        quote.symbol: quote
+        for row in listed
+        if row.get("symbol") in wanted and (quote := _quote(row)) is not None
+    }
+    if wanted and not found and all(_quote(row) is None for row in listed):
+        raise Unavailable("the exchange's list has no price as published; ask again")
+    return found
+
+
+def _quote(row: Row) -> Quote | None:
+    """None: its prices are none."""
+    try:
+        return rows.quote(row)
+    except BadRow:
+        return None

@@ -108,6 +108,15 @@ def optional_number(row: Row, name: str) -> Decimal | None:
     return number(row, name)
 
 
+def price(row: Row, name: str) -> Decimal | None:
+    """A price above zero; None for whatever else is there."""
+    try:
+        found = optional_number(row, name)
+    except BadRow:
+        return None
+    return found if found is not None and found > 0 else None
+
+
 def number_or_zero(row: Row, name: str) -> Decimal:
     """A number, zero where there is none."""
     return optional_number(row, name) or ZERO
@@ -214,32 +223,41 @@ def spot_symbol(row: Row) -> Instrument:
 
 
 def quote(row: Row) -> Quote:
-    """A ticker row; bid, ask and mark fall back to the last price where there is none."""
-    last = number(row, "lastPr")
+    """A ticker row, whose prices are above zero; bid, ask and mark fall back to the last price
+    where there is none."""
+    last = _positive(number(row, "lastPr"), "lastPr")
     return Quote(
         symbol=text(row, "symbol").upper(),
-        bid=optional_number(row, "bidPr") or last,
-        ask=optional_number(row, "askPr") or last,
-        last=_positive(last, "lastPr"),
-        mark=optional_number(row, "markPrice") or last,
+        bid=_positive(optional_number(row, "bidPr") or last, "bidPr"),
+        ask=_positive(optional_number(row, "askPr") or last, "askPr"),
+        last=last,
+        mark=_positive(optional_number(row, "markPrice") or last, "markPrice"),
         at=instant(row, "ts"),
     )
 
 
-def position(row: Row) -> Position:
-    """A row of `all-position`. Fees and funding negative when paid."""
+def position(row: Row, otherwise: Decimal | None = None) -> Position:
+    """A row of `all-position`. Fees and funding negative when paid.
+
+    A row without a mark is priced `otherwise`, else at its entry: how much is held, and with which
+    stops, is known whatever it is worth. PnL that is not stated follows from the price.
+    """
     hold = text(row, "holdSide")
     if hold not in ("long", "short"):
         raise BadRow("holdSide is neither long nor short")
     total = number(row, "total")
+    size = total if hold == "long" else -total
+    entry = number(row, "openPriceAvg")
+    mark = _positive(price(row, "markPrice") or otherwise or entry, "markPrice")
+    unrealized = optional_number(row, "unrealizedPL")
     liquidation = optional_number(row, "liquidationPrice")
     return Position(
         symbol=text(row, "symbol").upper(),
-        size=total if hold == "long" else -total,
-        entry_price=number(row, "openPriceAvg"),
-        mark_price=_positive(number(row, "markPrice"), "markPrice"),
+        size=size,
+        entry_price=entry,
+        mark_price=mark,
         margin_size=number_or_zero(row, "marginSize"),
-        unrealized_pnl=number(row, "unrealizedPL"),
+        unrealized_pnl=size * (mark - entry) if unrealized is None else unrealized,
         realized_pnl=number_or_zero(row, "achievedProfits"),
         fees=-abs(number_or_zero(row, "deductedFee")),
         funding=number_or_zero(row, "totalFee"),

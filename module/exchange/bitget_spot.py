@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Final
@@ -28,7 +28,7 @@ from module.exchange.bitget_requests import (
     Listing,
     at_once,
     first_page,
-    pick_quotes,
+    quotes_in,
     read_key,
     read_pages,
     understood,
@@ -57,7 +57,7 @@ from module.model.accounts import (
     PositionMode,
     SpotBalance,
 )
-from module.model.errors import InvalidInput, NotFound, Rejected, Retryable
+from module.model.errors import InvalidInput, NotFound, Rejected, Retryable, Unavailable
 from module.model.market import Instrument, MarketType, Quote
 from module.model.money import plain, round_down
 from module.model.orders import (
@@ -90,6 +90,8 @@ QUOTE: Final = "USDT"
 NO_PRICE: Final = "no-price"
 RECEIVE_WINDOW_S: Final = 8.0
 """An order that comes later than so long after it was signed is refused (then 40078)."""
+PRICE_LASTS: Final = timedelta(seconds=60)
+"""So long a coin whose price cannot be read has the one before."""
 QUOTE_STEP: Final = Decimal("0.000001")
 _UNKNOWN_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -121,6 +123,7 @@ class BitgetSpot(BitgetAccount):
     def __init__(self, access: VenueAccess, wire: BitgetWire, clock: Clock) -> None:
         super().__init__(access, wire, clock, lambda: read_spot_symbols(wire, Priority.READ), {})
         self._stops = SpotStops(wire, clock)
+        self._last_prices: dict[str, tuple[Decimal, datetime]] = {}
 
     @property
     def market(self) -> MarketType:
@@ -155,7 +158,7 @@ class BitgetSpot(BitgetAccount):
             lambda: self._wire.send(OPEN_ORDERS, first_page({})),
             lambda: self._wire.send(STOP_LIST.target, first_page({})),
         )
-        wallet = _wallet(assets, tickers)
+        wallet = self._wallet(assets, tickers, rules)
         orders = read_pages(
             self._wire, OPEN_LIST, {}, spot_order, priority=priority, first=orders_page
         )
@@ -184,13 +187,12 @@ class BitgetSpot(BitgetAccount):
         """The coins that are free to be sold, as longs; what is under the minimum is not held."""
         rules = self.instruments()
         self._wire.admit([ASSETS, TICKERS], priority)
-        wallet = _wallet(
-            *at_once(
-                self._threads,
-                lambda: self._wire.send(ASSETS, {}),
-                lambda: self._wire.send(TICKERS, {}),
-            )
+        assets, tickers = at_once(
+            self._threads,
+            lambda: self._wire.send(ASSETS, {}),
+            lambda: self._wire.send(TICKERS, {}),
         )
+        wallet = self._wallet(assets, tickers, rules)
         found = [(coin, price, _sellable(coin, price, rules)) for coin, price in wallet.coins]
         return tuple(_as_long(coin, size, price) for coin, price, size in found if size)
 
@@ -251,9 +253,7 @@ class BitgetSpot(BitgetAccount):
         quotes: Mapping[str, Quote] = {}
         if any(_in_quote(order) for order in orders):
             priced = understood(lambda: rows.rows_of(self._wire.send(TICKERS, {})))
-            symbols = {order.symbol for order in orders if _in_quote(order)}
-            there = symbols & {str(row.get("symbol")) for row in priced}
-            quotes = pick_quotes(priced, sorted(there))
+            quotes = quotes_in(priced, [order.symbol for order in orders if _in_quote(order)])
         answers = at_once(
             self._threads,
             *(partial(self._submit_one, order, quotes, on_answer) for order in orders),
@@ -298,6 +298,36 @@ class BitgetSpot(BitgetAccount):
         self._stops.remove(stop, priority)
 
     # --- inside --------------------------------------------------------------------------------
+
+    def _wallet(self, assets: object, tickers: object, pairs: Mapping[str, Instrument]) -> _Wallet:
+        """Prices are read of what is there: a pair that is listed before it trades has none yet.
+
+        A coin whose price is missing from one reading, or is none, has the one that was read last:
+        left out, it would be taken for sold, and its stop for left behind (C1). Unavailable where
+        that is old and its pair trades."""
+        balances = understood(lambda: [spot_balance(row) for row in rows.rows_of(assets)])
+        present = [coin for coin in balances if coin.free or coin.locked]
+        needed = {coin.asset + QUOTE for coin in present} - {QUOTE + QUOTE}
+        listed = understood(lambda: rows.rows_of(tickers))
+        named = {str(row.get("symbol")): row for row in listed if row.get("symbol") in needed}
+        prices = {QUOTE + QUOTE: Decimal(1)}
+        now = self._clock.now()
+        for symbol in sorted(needed):
+            price = rows.price(named[symbol], "lastPr") if symbol in named else None
+            if price is None:
+                price = self._price_before(symbol, now)
+            else:
+                self._last_prices[symbol] = (price, now)
+            if price is not None:
+                prices[symbol] = price
+            elif symbol in named and symbol in pairs and pairs[symbol].tradable:
+                raise Unavailable(f"the exchange tells no price of {symbol}; ask again")
+        return _Wallet(tuple(sorted(present, key=lambda coin: coin.asset)), prices)
+
+    def _price_before(self, symbol: str, now: datetime) -> Decimal | None:
+        """The last one that was read, while it is young."""
+        price, at = self._last_prices.get(symbol, (None, now))
+        return price if abs(now - at) <= PRICE_LASTS else None
 
     def _submit_one(
         self, order: OrderRequest, quotes: Mapping[str, Quote], on_answer: OnAnswer
@@ -344,22 +374,6 @@ class BitgetSpot(BitgetAccount):
         except Rejected:
             pass  # the question is refused: that says nothing of the order
         return self.look_up(order)
-
-
-def _wallet(assets: object, tickers: object) -> _Wallet:
-    """Prices are read of what is there: a pair that is listed before it trades has none yet."""
-    balances = understood(lambda: [spot_balance(row) for row in rows.rows_of(assets)])
-    present = [coin for coin in balances if coin.free or coin.locked]
-    needed = {coin.asset + QUOTE for coin in present}
-    prices = understood(
-        lambda: {
-            str(row.get("symbol")): rows.number(row, "lastPr")
-            for row in rows.rows_of(tickers)
-            if row.get("symbol") in needed
-        }
-    )
-    prices[QUOTE + QUOTE] = Decimal(1)
-    return _Wallet(tuple(sorted(present, key=lambda coin: coin.asset)), prices)
 
 
 def _sellable(coin: SpotBalance, price: Decimal, rules: Mapping[str, Instrument]) -> Decimal:

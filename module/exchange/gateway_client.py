@@ -107,7 +107,7 @@ class GatewayExchange:
         return _by_symbol(list_from_document(Instrument, self._read("/instruments")))
 
     def quotes(self, symbols: Sequence[str]) -> Mapping[str, Quote]:
-        """Best prices and marks now; NotFound names a symbol that the venue does not have."""
+        """Best prices and marks now; NotFound names the symbols that have none."""
         if not symbols:
             return {}
         document = self._read("/quotes", {"symbols": ",".join(symbols)})

@@ -321,7 +321,7 @@ class Venue(Protocol):
     def quotes(
         self, symbols: Sequence[str], *, priority: Priority = Priority.READ
     ) -> Mapping[str, Quote]:
-        """Prices now; NotFound names a symbol the venue does not have."""
+        """Prices now, all above zero; NotFound names the symbols that have none."""
         ...
 
     def trading_mode(

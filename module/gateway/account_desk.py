@@ -11,7 +11,7 @@ that reduce or protect).
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -32,6 +32,7 @@ from module.model.canonical import instant_text
 from module.model.errors import (
     AifapError,
     Conflict,
+    NotFound,
     StaleWriter,
     TooLate,
     Unavailable,
@@ -345,23 +346,38 @@ class AccountDesk:
         positions = owned.venue.holdings(priority=priority)
         by_symbol = {position.symbol: position for position in positions}
         if len(by_symbol) != len(positions):
+            seen = Counter(position.symbol for position in positions)
+            twice = ", ".join(symbol for symbol, count in seen.items() if count > 1)
             raise Conflict(
-                f"account {owned.account_id} holds two positions of one symbol; {ONE_WAY_HINT}"
+                f"account {owned.account_id} holds two positions of {twice}; {ONE_WAY_HINT}"
             )
         owned.keep_positions(positions, reading)
         return by_symbol
 
     def read_quotes(self, owned: OwnedAccount, symbols: set[str]) -> dict[str, Quote]:
-        """Quotes of `symbols`, at most a few seconds old."""
+        """Quotes of those of `symbols` that have one, at most a few seconds old."""
         now = self.clock.now()
         quotes = owned.fresh_quotes(symbols, now)
         missing = sorted(symbols - set(quotes))
         if missing:
-            fresh = owned.venue.quotes(missing, priority=Priority.ORDER)
+            fresh = _quotes_there(owned.venue, missing)
             with owned.lock:
                 owned.quotes.update({symbol: (quote, now) for symbol, quote in fresh.items()})
             quotes.update(fresh)
         return quotes
+
+
+def _quotes_there(venue: Venue, symbols: Sequence[str]) -> Mapping[str, Quote]:
+    """One that has no price now keeps no other order of its batch from leaving (C1)."""
+    try:
+        return venue.quotes(symbols, priority=Priority.ORDER)
+    except NotFound:
+        if len(symbols) == 1:
+            return {}
+        found: dict[str, Quote] = {}
+        for symbol in symbols:
+            found.update(_quotes_there(venue, [symbol]))
+        return found
 
 
 def _nobody(account_id: str) -> None:

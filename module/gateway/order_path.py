@@ -39,6 +39,7 @@ from module.gateway.settings_path import CLIENT_ID, WITHOUT_POSTGRES
 from module.model.canonical import instant_text
 from module.model.errors import InvalidInput, InvariantViolated, Retryable, Unavailable
 from module.model.orders import (
+    NOT_SENT,
     RULED_OUT,
     Fill,
     OrderReport,
@@ -55,6 +56,7 @@ log = logging.getLogger(__name__)
 BATCH_MAX = 5
 STANDSTILL_MAX_S = 1.0
 HALTED = "halted"
+CLASH_IS_NEWS = timedelta(minutes=10)
 
 
 class OrderPath:
@@ -93,12 +95,12 @@ class OrderPath:
             for order in orders
             if order.client_id in batch.seen
         }
-        for order in orders:
-            refusal = batch.refusals.get(order.client_id)
-            if refusal is not None and order.client_id not in results:
-                results[order.client_id] = self._refused(batch, order, refusal)
-        fresh = [order for order in orders if order.client_id not in results]
+        fresh = [order for order in batch.going if order.client_id not in results]
         results.update({result.client_id: result for result in self._send(batch, fresh)})
+        for order in orders:
+            if order.client_id not in results:
+                refusal = batch.refusals[order.client_id]
+                results[order.client_id] = self._refused(batch, order, refusal)
         answered = [results[order.client_id] for order in orders]
         reach("gateway: answered")
         if not self._record.end(batch, answered):
@@ -170,14 +172,22 @@ class OrderPath:
             return results
         reach("gateway: sent")
         by_id = {order.client_id: order for order in orders}
-        resolved = [
-            owned.venue.look_up(by_id[result.client_id])
-            if result.outcome is Outcome.UNKNOWN and result.code is None
-            else result
-            for result in results
-        ]
+        resolved = [self._resolved(batch, by_id[each.client_id], each) for each in results]
         self._settle_in_flight(owned, orders, resolved)
         return resolved
+
+    @staticmethod
+    def _resolved(batch: Batch, order: OrderRequest, result: SubmitResult) -> SubmitResult:
+        """An unknown outcome is asked for at once. So is the refusal of what was sent back before:
+        a copy of it that got there may be why (nothing left to reduce, no margin left)."""
+        if result.outcome is Outcome.UNKNOWN and result.code is None:
+            return batch.owned.venue.look_up(order)
+        is_refused = result.outcome is Outcome.REJECTED and result.code != NOT_SENT
+        if is_refused and batch.was_sent_back(order):
+            found = batch.owned.venue.look_up(order)
+            is_there = found.outcome is Outcome.ACCEPTED or found.code == CLIENT_ID_CLASH
+            return found if is_there else result
+        return result
 
     def _answered(self, batch: Batch, result: SubmitResult) -> None:
         """The exchange took one order, others of its batch may be silent for ten seconds: the guard
@@ -210,9 +220,9 @@ class OrderPath:
         """What the last gate refuses. An order that was handed over before and sent back (a 429)
         is refused only by evidence: that answer may have been a copy's, and "no position to
         reduce" its own doing."""
-        if batch.reservation is None or order.client_id not in batch.reservation.again:
-            return _refused(order, refusal)
-        return batch.owned.venue.look_up(order)
+        if batch.was_sent_back(order):
+            return batch.owned.venue.look_up(order)
+        return _refused(order, refusal)
 
     def _answer_seen(
         self, owned: OwnedAccount, order: OrderRequest, known: KnownWrite
@@ -303,9 +313,14 @@ class OrderPath:
             raise self.halt(owned, found)
 
     def resolve(self, owned: OwnedAccount, write: KnownWrite) -> bool:
-        """Ask for an order whose outcome is unknown; True once it is known and on record."""
+        """Ask for an order whose outcome is unknown; True once there is nothing more to ask: it is
+        known and on record, or another order lives under its id."""
         order = from_document(OrderRequest, write.request.get("order"), name="order")
+        owned.remember_sent(order)  # so that its session, too, is told of no other as its own
         result = owned.venue.look_up(order, priority=Priority.PROTECTION)
+        if result.code == CLIENT_ID_CLASH:
+            self._halt_for(owned, write, result.message or f"clash of id {result.client_id}")
+            return True
         if result.outcome is not Outcome.ACCEPTED:
             return False
         # A leader that came since may not have wished anything of this symbol: its stops are right.
@@ -323,6 +338,15 @@ class OrderPath:
             [self._record.wish(owned, order, write.epoch)] if is_ours else [],
         )
         return True
+
+    def _halt_for(self, owned: OwnedAccount, write: KnownWrite, why: str) -> None:
+        """A clash that only a later look shows halts as one at submit does (A6), once. On record it
+        stays unknown, so every gateway finds it again: one of a session that is over, and was told
+        long ago, is no news."""
+        sent_at = write.sent_at
+        is_young = sent_at is not None and self._desk.clock.now() - sent_at <= CLASH_IS_NEWS
+        if (write.epoch == owned.epoch or is_young) and not owned.halted:
+            self.halt(owned, why)
 
 
 def _check_batch(orders: Sequence[OrderRequest]) -> None:

@@ -64,6 +64,10 @@ class Batch:
         """Whether any of it adds exposure."""
         return any(not order.reduce_only for order in self.orders)
 
+    def was_sent_back(self, order: OrderRequest) -> bool:
+        """Whether it was on its way before, by the record, and was told not to be there."""
+        return self.reservation is not None and order.client_id in self.reservation.again
+
     @property
     def seen(self) -> dict[str, KnownWrite]:
         """Orders whose client id has been here before."""
@@ -122,14 +126,12 @@ class OrderRecord:
             self._desk.audit.end_late(late_id, WriteOutcome.NOT_SENT, answer)
         if batch.reservation is None:
             return True
+        never_left = batch.refusals.keys() - batch.reservation.again
         refused = {**answer, GATE_REFUSED: True}
         return self._desk.record(
             batch.owned,
             {
-                number: (
-                    WriteOutcome.NOT_SENT,
-                    refused if client_id in batch.refusals else answer,
-                )
+                number: (WriteOutcome.NOT_SENT, refused if client_id in never_left else answer)
                 for client_id, number in batch.reservation.fresh.items()
             },
         )

@@ -14,7 +14,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Final
 
 from module.db.circuit import hurried
@@ -41,14 +40,13 @@ from module.gateway.order_path import OrderPath
 from module.gateway.outside_changes import OutsideChanges
 from module.gateway.owned_account import OwnedAccount
 from module.gateway.quiet_log import QuietLog
-from module.gateway.stop_keeper import Held, StopKeeper, is_orphan
+from module.gateway.stop_keeper import Held, StopKeeper, check_ticks, is_orphan
 from module.gateway.unprotected_times import UnprotectedTimes
 from module.gateway.unresolved_writes import UnresolvedWrites
 from module.model.accounts import Position
 from module.model.errors import (
     AifapError,
     InvalidInput,
-    NotFound,
     OutcomeUnknown,
     RateLimited,
     Rejected,
@@ -65,6 +63,8 @@ log = logging.getLogger(__name__)
 PARTICIPANT: Final = "gateway:protection"
 WANTED_GRACE = timedelta(seconds=10)
 BARE_MAX = timedelta(seconds=30)
+PROFIT_AGAIN = timedelta(seconds=30)
+"""A take profit that was refused for BARE_MAX is tried again so much later, not at every look."""
 PATIENCE_S = 3.0
 """So long a look waits for one answer: what is unknown then is seen by the next look."""
 POSTGRES_PATIENCE_S: Final = 2.5
@@ -110,6 +110,7 @@ class PositionGuard:
         self._keeper = StopKeeper(desk, self._quiet)
         self._unresolved = UnresolvedWrites(desk, orders)
         self._bare_since: dict[_Bare, datetime] = {}
+        self._profit_refused_at: dict[_Bare, datetime] = {}
         self.unprotected_times = UnprotectedTimes()
 
     # --- a session's own wish --------------------------------------------------------------
@@ -121,7 +122,7 @@ class PositionGuard:
         if Ability.STOPS not in owned.venue.abilities:
             raise InvalidInput("this exchange has no stop orders here; start with software_stops")
         permission = self._desk.permit(owned, stamp)
-        _check_ticks(owned, symbol, stops)
+        check_ticks(owned, symbol, stops)
         with owned.stops_gate(symbol):
             held = self._keeper.recall(owned, symbol) or self._keeper.read(owned).get(symbol)
             if held is None:
@@ -244,7 +245,8 @@ class PositionGuard:
                     bare[held.symbol] = held
         except RateLimited as error:
             for held in bare.values():
-                self._bare(owned, held.position, error)
+                has_loss = held.position.stops.stop_loss is not None
+                self._bare(owned, held.position, error, has_loss=has_loss)
             return list(bare), error.retry_after_s
         return list(bare), None
 
@@ -290,6 +292,8 @@ class PositionGuard:
             wanted = self._wanted(owned, held)  # as it is by now: an older wish is never written
             if wanted is None:
                 return True
+            if self._awaits_profit(owned, held, wanted):
+                return False
             return self._write(owned, held, wanted, closing, only_loss=only_loss)
         finally:
             gate.release()
@@ -343,13 +347,22 @@ class PositionGuard:
         self._protected(owned, position)
         return True
 
+    def _awaits_profit(self, owned: OwnedAccount, held: Held, wanted: WantedStops) -> bool:
+        """Whether only its take profit is missing, which has just been refused once more."""
+        refused_at = self._profit_refused_at.get((owned.account_id, held.symbol, held.is_long))
+        if refused_at is None or abs(self._desk.clock.now() - refused_at) > PROFIT_AGAIN:
+            return False
+        return held.with_stop_loss(wanted.stops.stop_loss) == held
+
     def _protected(self, owned: OwnedAccount, position: Position) -> None:
         self.unprotected_times.over(position_key(owned, position), self._desk.clock.now())
         self._not_bare(owned, position.symbol, is_long=position.size > 0)
 
     def _not_bare(self, owned: OwnedAccount, symbol: str, *, is_long: bool) -> None:
         """It has its stop, or is gone: what was told of it is over, and the symbol may open."""
-        if self._bare_since.pop((owned.account_id, symbol, is_long), None) is not None:
+        key = (owned.account_id, symbol, is_long)
+        self._profit_refused_at.pop(key, None)
+        if self._bare_since.pop(key, None) is not None:
             self._alarms.over(owned, f"bare:{symbol}")
             with owned.lock:
                 owned.bare.pop(symbol, None)
@@ -377,8 +390,10 @@ class PositionGuard:
         since = self._bare_since.setdefault(key, self._desk.clock.now())
         if self._desk.clock.now() - since <= BARE_MAX:
             return False
-        if not has_loss and not isinstance(error, Retryable):
-            return True
+        if not isinstance(error, Retryable):
+            if not has_loss:
+                return True
+            self._profit_refused_at[key] = self._desk.clock.now()
         what = "take profit" if has_loss else "stop"
         with owned.lock:
             owned.bare[position.symbol] = f"{position.symbol} has no {what}: {error.message}"
@@ -389,7 +404,7 @@ class PositionGuard:
             (
                 ("position", plain(position.size)),
                 ("why", error.message),
-                ("what now", "it is tried again every few seconds; nothing opens meanwhile"),
+                ("what now", "it is tried again and again; nothing opens meanwhile"),
             ),
             cause=f"bare:{position.symbol}",
         )
@@ -485,15 +500,3 @@ class PositionGuard:
         for wanted in gone:
             if wanted.symbol not in busy and owned.wanted.get(wanted.symbol) is wanted:
                 self._desk.unwant_stops(owned, wanted.symbol)
-
-
-def _check_ticks(owned: OwnedAccount, symbol: str, stops: StopPrices) -> None:
-    instrument = owned.venue.instruments().get(symbol)
-    if instrument is None:
-        raise NotFound(f"{symbol} is not traded here")
-    for name, price in (("stop_loss", stops.stop_loss), ("take_profit", stops.take_profit)):
-        if price is not None and (price <= Decimal(0) or price % instrument.price_step):
-            raise InvalidInput(
-                f"{name} of {symbol} must be a positive multiple of "
-                f"{plain(instrument.price_step)}, got {plain(price)}"
-            )

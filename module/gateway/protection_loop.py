@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from module.db.repositories.accounts import LEASE_LOST
 from module.exchange.venue import KeysRefused
 from module.gateway.account_desk import AccountDesk
 from module.gateway.alarms import Alarms, position_lines
@@ -33,6 +34,7 @@ from module.gateway.protection import PARTICIPANT, Look, PositionGuard
 from module.gateway.quiet_log import QuietLog
 from module.model.errors import (
     AifapError,
+    Conflict,
     Forbidden,
     NotFound,
     RateLimited,
@@ -371,7 +373,10 @@ class ProtectionLoop:
                 f"account {account_id} could not be looked at: {error.message}",
             )
             watch.last_error = error.message
-            self._tell_blind(owned, watch)
+            if error.code == LEASE_LOST:  # it is another gateway's now, which looks at it
+                watch.open, watch.unprotected, watch.failing_since_s = False, (), None
+            else:
+                self._tell_blind(owned, watch, at_once=isinstance(error, Conflict))
             if isinstance(error, RateLimited):
                 pause = _until_room(error.retry_after_s)
             elif watch.open and isinstance(error, Retryable):
@@ -440,19 +445,26 @@ class ProtectionLoop:
             cause="credentials",
         )
 
-    def _tell_blind(self, owned: OwnedAccount | None, watch: _Watch) -> None:
+    def _tell_blind(
+        self, owned: OwnedAccount | None, watch: _Watch, *, at_once: bool = False
+    ) -> None:
         """No look has ended well for minutes, whatever the cause: an exchange that is away, one
-        answer that cannot be read. What is open has only the stops that are placed."""
+        answer that cannot be read. What is open has only the stops that are placed; before the
+        first look that may be all of which a stop is wanted. `at_once`: what does not pass by
+        itself (a symbol that is held long and short)."""
         now_s = self._desk.clock.monotonic()
         if watch.failing_since_s is None:
             watch.failing_since_s = now_s
         is_long = now_s - watch.failing_since_s >= BLIND_S
-        if owned is None or not (watch.open and is_long):
+        if owned is None or not (is_long or at_once):
             return
+        if not (at_once or watch.open or (watch.looked_s is None and owned.wanted)):
+            return
+        how_long = "cannot be looked at" if at_once else f"could not be looked at for {BLIND_S:g} s"
         self._alarms.tell_once(
             owned,
             "protection",
-            f"The account could not be looked at for {BLIND_S:g} seconds",
+            f"The account {how_long}: its stops are not mended",
             (
                 ("why", watch.last_error),
                 *position_lines(owned.last_seen),

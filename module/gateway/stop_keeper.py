@@ -19,6 +19,8 @@ from module.gateway.guard_writes import GUARD_SESSION, AuditedWrite
 from module.gateway.owned_account import OwnedAccount
 from module.gateway.quiet_log import QuietLog
 from module.model.accounts import Position
+from module.model.errors import InvalidInput, NotFound
+from module.model.money import plain
 from module.model.orders import StopPrices
 from module.points import reach
 
@@ -127,7 +129,9 @@ class StopKeeper:
             place()
         except StopsFull:
             placed = owned.venue.placed_stops()
-            if not self.remove_orphans(owned, placed, self.read(owned, placed)):
+            found = self.read(owned, placed)
+            # A reading that does not show even this position shows no other's end.
+            if held.symbol not in found or not self.remove_orphans(owned, placed, found):
                 raise
             place()
         except StopExists:
@@ -171,3 +175,16 @@ class StopKeeper:
                 owned.venue.remove_stop(stop)
             removed += 1
         return removed
+
+
+def check_ticks(owned: OwnedAccount, symbol: str, stops: StopPrices) -> None:
+    """InvalidInput names a trigger that is not on the tick, NotFound a symbol without rules."""
+    instrument = owned.venue.instruments().get(symbol)
+    if instrument is None:
+        raise NotFound(f"{symbol} is not traded here")
+    for name, price in (("stop_loss", stops.stop_loss), ("take_profit", stops.take_profit)):
+        if price is not None and (price <= Decimal(0) or price % instrument.price_step):
+            raise InvalidInput(
+                f"{name} of {symbol} must be a positive multiple of "
+                f"{plain(instrument.price_step)}, got {plain(price)}"
+            )

@@ -66,7 +66,13 @@ class Tracer:
     def _told(self, owned: OwnedAccount, missing: MissingOrder, row: KnownWrite) -> OrderTrace:
         client_id = missing.client_id
         if row.outcome is WriteOutcome.ACCEPTED:
-            return OrderTrace(client_id, Passage.TAKEN, detail="the exchange has accepted it")
+            number = row.answer.get("order_id")
+            return OrderTrace(
+                client_id,
+                Passage.TAKEN,
+                detail="the exchange has accepted it",
+                order_id=None if number is None else str(number),
+            )
         if row.outcome is WriteOutcome.REJECTED:
             code, message = row.answer.get("code"), row.answer.get("message")
             told = None if code is None else str(code)

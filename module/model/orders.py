@@ -164,7 +164,8 @@ class OrderTrace:
     """What the record says of one client id.
 
     `arrives_by` (of *left*): the exchange takes nothing of it after this world time. `code`, with
-    `detail` in words, says of *never* why: RULED_OUT, or what refused it.
+    `detail` in words, says of *never* why: RULED_OUT, or what refused it. `order_id` (of *taken*):
+    the number that the exchange gave it.
     """
 
     client_id: str
@@ -172,6 +173,7 @@ class OrderTrace:
     arrives_by: datetime | None = None
     code: str | None = None
     detail: str = ""
+    order_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,7 @@ class FakeExchange:
     down: AifapError | None = None
     handed: set[str] = field(default_factory=set)
     ruled_out: set[str] = field(default_factory=set)
+    lost_sight: set[str] = field(default_factory=set)
     crashes: CrashPlan = field(default_factory=CrashPlan)
     rules: dict[str, Instrument] = field(
         default_factory=lambda: {symbol: make_instrument(symbol) for symbol in MARKS}
@@ -196,6 +197,10 @@ class FakeExchange:
                 report, status=OrderStatus.FILLED, filled_size=report.size
             )
 
+    def lose_sight(self, client_id: str) -> None:
+        """This order is over, and shown in no list of orders any more; its fills are."""
+        self.lost_sight.add(client_id)
+
     def forget(self, client_id: str) -> None:
         """As if this order had never arrived."""
         order = next(order for order in self.ledger if order.client_id == client_id)
@@ -229,7 +234,11 @@ class FakeExchange:
             margin_used=margin,
             position_mode=self.position_mode,
             positions=positions,
-            open_orders=tuple(r for r in self._reports.values() if not r.status.is_terminal),
+            open_orders=tuple(
+                report
+                for report in self._reports.values()
+                if not report.status.is_terminal and report.client_id not in self.lost_sight
+            ),
         )
 
     def instruments(self) -> Mapping[str, Instrument]:
@@ -252,6 +261,8 @@ class FakeExchange:
         events = self._happens("order")
         report = self._reports.get(client_id)
         lag = timedelta(seconds=self.index_lag_s)
+        if client_id in self.lost_sight:
+            report = None
         if report is None or report.symbol != symbol or self.clock.now() < report.created_at + lag:
             raise NotFound(f"order {client_id} is not known (yet)")
         if self.overfills is not None:
@@ -299,7 +310,8 @@ class FakeExchange:
         self._admit(stamp)
         client_id = missing.client_id
         if self.taken and client_id in self._reports:
-            return OrderTrace(client_id, Passage.TAKEN)
+            number = self._reports[client_id].order_id
+            return OrderTrace(client_id, Passage.TAKEN, order_id=number)
         if client_id in self.handed:
             arrives_by = missing.not_after + timedelta(seconds=self.takes_late_s)
             return OrderTrace(client_id, Passage.LEFT, arrives_by)

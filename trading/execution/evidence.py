@@ -3,6 +3,7 @@
     sent / unknown ─► ask by client id ─► found: booked ─► over
                                       └─► not found ─► the gateway's record ─► never left: absent
                                           left, too late to arrive, not found again: absent
+    acknowledged, long ago, not shown ─► open orders and fills say its end ─► over, and told
 
 A failing query is no evidence. An order that rests too long is canceled, and its end is asked for.
 """
@@ -13,14 +14,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from operator import attrgetter
 
 from module.model.errors import Conflict, NotFound, OutcomeUnknown, Retryable, TooLate
+from module.model.money import ZERO, plain
 from module.model.orders import MissingOrder, OrderReport, OrderStatus, OrderTrace, Passage
 from module.points import reach
 from trading.execution.scribe import Scribe
 from trading.ledger.ledger import filled_by_order
 from trading.rebalance.leg_state import LegState
-from trading.rebalance.order_info import LegRecord, OrderInfo, with_current, with_report
+from trading.rebalance.order_info import LegRecord, OrderInfo, Slice, with_current, with_report
 
 WITHOUT_RECORD_S = 60.0
 """World seconds after `not_after` before an absence counts while the gateway cannot say how far the
@@ -34,6 +37,12 @@ END_BELIEVED_S = 30.0
 """World seconds after which a cancelled order is believed without the list of fills."""
 FILLS_MARGIN_S = 5.0
 """The list of fills is asked for from so long before the order was made."""
+FORGOTTEN_AFTER = timedelta(hours=1)
+"""World time after its deadline before an acknowledged order may be over without being shown: far
+longer than any index lags. Exchanges may keep cancelled orders without fills for hours only."""
+FORGOTTEN_WITHIN = timedelta(days=80)
+"""And so long at most: executions are listed for 90 days."""
+FORGOTTEN = "forgotten"
 ABSENCES = 2
 """So many looks, once it is too late to arrive, must not find an order before it is absent."""
 
@@ -109,17 +118,80 @@ class Evidence:
         """The exchange does not know it: is it over, on its way, or only not shown yet?"""
         current = record.current
         assert current is not None
-        if current.not_after is None or current.state is LegState.ACKNOWLEDGED:
+        if current.not_after is None:
             return record
+        if current.state is LegState.ACKNOWLEDGED:
+            return self._forgotten(record, current, current.not_after)
         trace = self._trace(info, record, current.not_after)
         arrives_by = current.not_after + timedelta(seconds=WITHOUT_RECORD_S)
         if trace is not None and trace.passage is Passage.NEVER:
             return _absent(record, trace.code, trace.detail)
         if trace is not None and trace.passage is Passage.TAKEN:
-            return with_current(record, LegState.ACKNOWLEDGED)
+            return with_current(record, LegState.ACKNOWLEDGED, order_id=trace.order_id)
         if trace is not None and trace.arrives_by is not None:
             arrives_by = trace.arrives_by
         return _absent(record) if self._is_absent(record, arrives_by) else record
+
+    def _forgotten(self, record: LegRecord, current: Slice, not_after: datetime) -> LegRecord:
+        """The exchange had taken it, and does not show it: over once it is long ago, it is not
+        among the open orders, and the executions since say twice, half a minute apart, how much of
+        it was filled. What these would hide is found by the next comparison with the account."""
+        now, said = self.scribe.now(), self.ends.get(current.client_id)
+        if not FORGOTTEN_AFTER < now - not_after < FORGOTTEN_WITHIN:
+            return record
+        if said is not None and now - said.said_at <= timedelta(seconds=END_BELIEVED_S):
+            return record
+        report = self._told_elsewhere(record, current, not_after - FORGOTTEN_AFTER)
+        if report is None:
+            self.ends.pop(current.client_id, None)
+            return record
+        if said is None or said.filled_size != report.filled_size:
+            self.ends[current.client_id] = _End(report.filled_size, now)
+            return record
+        detail = (
+            f"order {current.client_id} of {record.leg.symbol} is not shown any more; by the list "
+            f"of fills {plain(report.filled_size)} of {plain(current.size)} was executed"
+        )
+        self.scribe.rules.tell_forgotten(detail)
+        state = LegState.FILLED if report.filled_size >= current.size else LegState.ABANDONED
+        return with_current(with_report(record, report), state, code=FORGOTTEN, message=detail)
+
+    def _told_elsewhere(
+        self, record: LegRecord, current: Slice, since: datetime
+    ) -> OrderReport | None:
+        """Its end by open orders and executions; None: they do not say, or contradict each other
+        or what was booked."""
+        if current.order_id is None:
+            return None
+        exchange = self.scribe.ports.exchange
+        try:
+            waiting, fills = exchange.snapshot().open_orders, exchange.fills(since)
+        except (OutcomeUnknown, Retryable):
+            return None
+        if any(current.client_id == o.client_id or current.order_id == o.order_id for o in waiting):
+            return None
+        once = {fill.trade_id: fill for fill in fills if fill.order_id == current.order_id}
+        own = sorted(once.values(), key=attrgetter("at", "trade_id"))
+        filled = sum((fill.size for fill in own), ZERO)
+        if filled < current.filled_size:
+            return None
+        now = self.scribe.now()
+        return OrderReport(
+            order_id=current.order_id,
+            client_id=current.client_id,
+            symbol=record.leg.symbol,
+            side=record.leg.side,
+            status=OrderStatus.FILLED if filled >= current.size else OrderStatus.CANCELED,
+            size=current.size,
+            filled_size=filled,
+            average_price=sum((f.quote_size for f in own), ZERO) / filled if filled else None,
+            fee=sum((fill.fee for fill in own), ZERO),
+            realized_pnl=sum((fill.realized_pnl for fill in own), ZERO),
+            reduce_only=record.leg.reduce_only,
+            source=FORGOTTEN,
+            created_at=own[0].at if own else now,
+            updated_at=own[-1].at if own else now,
+        )
 
     def _trace(self, info: OrderInfo, record: LegRecord, not_after: datetime) -> OrderTrace | None:
         """How far it came by the gateway's record; None: it cannot say now."""
@@ -153,7 +225,7 @@ class Evidence:
             fills = self.scribe.ports.exchange.fills(since)
         except (OutcomeUnknown, Retryable):
             return None
-        return filled_by_order(fills).get(report.order_id, Decimal(0))
+        return filled_by_order(fills).get(report.order_id, ZERO)
 
     def _is_absent(self, record: LegRecord, arrives_by: datetime) -> bool:
         """Too late to arrive, and not found twice since."""

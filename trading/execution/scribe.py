@@ -35,6 +35,10 @@ class ExecutionPorts:
     clock: Clock
 
 
+def _tell_nobody(_detail: str) -> None:
+    """Nobody listens."""
+
+
 def _unknown_age_s(_info: OrderInfo) -> float:
     """Nobody has watched this plan."""
     return 0.0
@@ -46,6 +50,7 @@ class ExecutionRules:
 
     `frozen`: symbols that open nothing, each with the reason that its leg is given up with.
     `least_age_s`: how old a letter's plan is at least, in seconds, by this process's real time.
+    `tell_forgotten`: hears of an order whose end only other lists than the order's own said.
     """
 
     installation: str
@@ -57,6 +62,7 @@ class ExecutionRules:
     stop_requested: Callable[[], bool]
     frozen: Mapping[str, str] = field(default_factory=dict)
     least_age_s: Callable[[OrderInfo], float] = _unknown_age_s
+    tell_forgotten: Callable[[str], None] = _tell_nobody
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,8 @@ TRANSITIONS: dict[LegState, dict[LegState, str]] = {
     },
     LegState.ACKNOWLEDGED: {
         LegState.FILLED: "the exchange reports it executed",
-        LegState.ABANDONED: "the exchange reports it canceled (what was filled is booked)",
+        LegState.ABANDONED: "the exchange reports it canceled (what was filled is booked), or no "
+        "longer shows it, and its fills say how far it came",
     },
     LegState.FILLED: {},
     LegState.REJECTED: {},

@@ -75,6 +75,10 @@ class Announcer:
         """An order that opens was accepted again."""
         self._say(messages.opens_again(self._subject, self._clock.now()))
 
+    def order_forgotten(self, detail: str) -> None:
+        """An order's end was told by other lists than the exchange's own of it."""
+        self._say(messages.order_forgotten(self._subject, detail, self._clock.now()))
+
     def account_changed(
         self, found: Sequence[tuple[str, str]], next_steps: str, *, severe: bool
     ) -> None:

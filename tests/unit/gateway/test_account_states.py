@@ -293,6 +293,34 @@ def test_A5_an_account_that_cannot_be_read_for_two_minutes_is_told_once(rig: Gat
     assert len(rig.alerts.of_kind("protection")) == 2
 
 
+def test_A5_an_account_that_could_never_be_read_is_told_where_a_stop_is_wanted(
+    rig: GatewayRig,
+) -> None:
+    """A gateway that was started while the exchange was away."""
+    rig.gateway.submit("acc", rig.stamp(), [buy(stops=STOPS)])
+    rig.gateway._desk._leases.close()
+    after = rig.another("gw-2")
+    rig.venue.script["positions"].extend([Unavailable("no answer")] * 60)
+    for _ in range(30):
+        rig.clock.advance(5)
+        after._loop.step(rig.clock.now())
+    (alert,) = rig.alerts.of_kind("protection")
+    assert ("why", "no answer") in alert.lines
+
+
+def test_I8_an_account_that_another_gateway_has_taken_over_is_not_told_as_blind(
+    rig: GatewayRig,
+) -> None:
+    rig.gateway.submit("acc", rig.stamp(), [buy(stops=STOPS)])
+    look(rig)
+    rig.gateway._desk._leases.close()
+    rig.another("gw-2").protect_now("acc")
+    for _ in range(30):
+        look(rig, 5)
+    assert rig.alerts.of_kind("protection") == []
+    assert rig.gateway._loop.numbers().open_accounts == 0
+
+
 def test_A16_a_refused_key_is_tried_at_most_once_in_five_minutes(rig: GatewayRig) -> None:
     rig.gateway.submit("acc", rig.stamp(), [buy(stops=STOPS)])
     look(rig)

@@ -10,11 +10,11 @@ from decimal import Decimal
 import pytest
 
 from module.exchange.bitget_venue import CcxtVenues
-from module.exchange.venue import PlacedStop, Priority, Venue, VenueAccess
+from module.exchange.venue import PlacedStop, Priority, StopsFull, Venue, VenueAccess
 from module.gateway.budget import RequestBudget
 from module.model.accounts import Position, PositionMode, TradeEnv
 from module.model.credentials import Credentials
-from module.model.errors import Conflict, OutcomeUnknown, Rejected, Unavailable
+from module.model.errors import Conflict, NotFound, OutcomeUnknown, Rejected, Unavailable
 from module.model.market import Instrument, MarketType
 from module.model.orders import OrderRequest, Outcome, StopPrices, SubmitResult
 from tests.fakes.gateway_rig import GatewayRig, buy, sell
@@ -35,6 +35,7 @@ DETAIL = "/api/v2/mix/order/detail"
 POSITIONS = "/api/v2/mix/position/all-position"
 CONTRACTS = "/api/v2/mix/market/contracts"
 SPOT_PLACE, SPOT_ORDER = "/api/v2/spot/trade/place-order", "/api/v2/spot/trade/orderInfo"
+TICKERS = "/api/v2/mix/market/tickers"
 SPOT_TICKERS, SPOT_PAIRS = "/api/v2/spot/market/tickers", "/api/v2/spot/public/symbols"
 STOPS = StopPrices(Decimal("55000.5"), Decimal("66000.1"))
 CONTRACT = {
@@ -201,19 +202,87 @@ def test_A20_a_pair_whose_rules_cannot_be_read_hides_no_other(
     assert set(spot.instruments()) == {"XRPUSDT"}
 
 
-@pytest.mark.parametrize("price", ["", None, "-", "NaN"])
+@pytest.mark.parametrize("price", ["", None, "-", "NaN", "0", "-61000.5"])
 def test_C1_a_pair_without_a_price_does_not_hide_the_wallet(
-    exchange: ScriptedExchange, spot: Venue, price: str | None
+    exchange: ScriptedExchange, spot: Venue, clock: HandClock, price: str | None
 ) -> None:
-    """A pair that is listed before it trades has no price yet."""
+    """A pair that is listed before it trades has no price yet. What is held keeps the price that
+    was read last: left out it would be taken for sold, and its stop for left behind."""
     coins = [{"coin": "XRP", "available": "20", "frozen": "0", "locked": "0"}]
     exchange.then("/api/v2/spot/account/assets", ok(coins))
     exchange.then(SPOT_TICKERS, ok([{"symbol": "NEWUSDT", "lastPr": price}, PRICE]))
     (held,) = spot.holdings()
     assert (held.symbol, held.size, held.mark_price) == ("XRPUSDT", Decimal(20), Decimal("0.5"))
+    other = {**PRICE, "symbol": "NEWUSDT"}
+    for listed in ([{**PRICE, "lastPr": price}, other], [other]):
+        clock.advance(29)
+        exchange.then(SPOT_TICKERS, ok(listed))
+        (held,) = spot.holdings()
+        assert (held.symbol, held.size, held.mark_price) == ("XRPUSDT", Decimal(20), Decimal("0.5"))
+    clock.advance(29)
     exchange.then(SPOT_TICKERS, ok([{**PRICE, "lastPr": price}]))
     with pytest.raises(Unavailable):  # of what is there the price must be known
         spot.holdings()
+    exchange.then(SPOT_TICKERS, ok([PRICE]))
+    assert spot.holdings() == (held,)
+
+
+@pytest.mark.parametrize("price", ["", "0", "-1"])
+def test_A20_a_coin_whose_pair_no_longer_trades_and_has_no_price_hides_no_other(
+    exchange: ScriptedExchange, spot: Venue, price: str
+) -> None:
+    coins = [
+        {"coin": coin, "available": "20", "frozen": "0", "locked": "0"} for coin in ("XRP", "OLD")
+    ]
+    exchange.then("/api/v2/spot/account/assets", ok(coins))
+    exchange.then(SPOT_PAIRS, ok([PAIR, {**PAIR, "symbol": "OLDUSDT", "status": "offline"}]))
+    exchange.then(SPOT_TICKERS, ok([{**PRICE, "symbol": "OLDUSDT", "lastPr": price}, PRICE]))
+    (held,) = spot.holdings()
+    assert held.symbol == "XRPUSDT"
+
+
+NO_PRICES: tuple[dict[str, object], ...] = (
+    {"lastPr": ""},
+    {"lastPr": None},
+    {"lastPr": "0"},
+    {"lastPr": "-1"},
+    {"markPrice": "-"},
+    {"markPrice": "-0.5"},
+    {"bidPr": "NaN"},
+    {"ts": ""},
+)
+
+
+@pytest.mark.parametrize("odd", NO_PRICES)
+def test_C1_a_symbol_whose_prices_are_none_hides_no_other(
+    exchange: ScriptedExchange, futures: Venue, odd: Mapping[str, object]
+) -> None:
+    rows = [{**PRICE, "symbol": name, "markPrice": "0.5"} for name in ("XRPUSDT", "ETHUSDT")]
+    exchange.then(TICKERS, ok([{**rows[0], **odd}, rows[1]]))
+    assert futures.quotes(["ETHUSDT"])["ETHUSDT"].mark == Decimal("0.5")
+    with pytest.raises(NotFound, match=r"no price of XRPUSDT$"):
+        futures.quotes(["ETHUSDT", "XRPUSDT"])
+
+
+@pytest.mark.parametrize("listed", [[], [{**PRICE, "lastPr": ""}], None])
+def test_A5_a_list_in_which_nothing_has_a_price_is_asked_for_again(
+    exchange: ScriptedExchange, futures: Venue, listed: object
+) -> None:
+    exchange.then(TICKERS, ok(listed))
+    with pytest.raises(Unavailable):
+        futures.quotes(["XRPUSDT"])
+
+
+def test_C1_a_purchase_whose_price_is_none_is_refused_and_the_others_leave(
+    exchange: ScriptedExchange, spot: Venue
+) -> None:
+    exchange.then(SPOT_TICKERS, ok([PRICE, {**PRICE, "symbol": "ODDUSDT", "lastPr": "0"}]))
+    exchange.then(SPOT_ORDER, ok([]))
+    exchange.then(SPOT_PLACE, ok({"clientOid": "af-2", "orderId": "99"}))
+    orders = [buy("af-1", "20", symbol="ODDUSDT"), buy("af-2", "20", symbol="XRPUSDT")]
+    odd, bought = spot.submit(orders)
+    assert (odd.outcome, odd.code) == (Outcome.REJECTED, "no-price")
+    assert bought.outcome is Outcome.ACCEPTED
 
 
 def test_a_row_of_nothing_held_is_no_position_whatever_else_it_says(
@@ -226,6 +295,51 @@ def test_a_row_of_nothing_held_is_no_position_whatever_else_it_says(
     exchange.then(POSITIONS, ok([{**empty, "total": ""}, HELD]))
     with pytest.raises(Unavailable):  # how much is held it does not say
         futures.positions()
+
+
+WALLET = {"marginCoin": "USDT", "accountEquity": "1000", "available": "900", "unrealizedPL": "0.01"}
+ETH = {**HELD, "symbol": "ETHUSDT", "openPriceAvg": "3000", "stopLoss": "2900", "holdSide": "short"}
+
+
+def answers_account(exchange: ScriptedExchange, *positions: Mapping[str, object]) -> None:
+    exchange.then(POSITIONS, ok(list(positions)))
+    exchange.then("/api/v2/mix/account/accounts", ok([WALLET]))
+    exchange.then("/api/v2/mix/order/orders-pending", ok({"entrustedList": None, "endId": None}))
+
+
+@pytest.mark.parametrize("mark", ["", None, "0", 0, "-1", "NaN", "-"])
+def test_C1_a_position_without_a_mark_is_priced_by_its_ticker_and_hides_no_other(
+    exchange: ScriptedExchange, futures: Venue, mark: object
+) -> None:
+    answers_account(exchange, {**ETH, "markPrice": mark, "unrealizedPL": ""}, HELD)
+    exchange.then(TICKERS, ok([{**PRICE, "symbol": "ETHUSDT", "markPrice": "3010"}, PRICE]))
+    snapshot = futures.snapshot()
+    bitcoin, ether = snapshot.positions
+    assert (ether.size, ether.mark_price) == (Decimal("-0.01"), Decimal(3010))
+    assert ether.unrealized_pnl == Decimal("-0.10")
+    assert (bitcoin.mark_price, snapshot.equity) == (Decimal(60001), Decimal(1000))
+
+
+@pytest.mark.parametrize(
+    "tickers", [ok([PRICE]), Scripted("<html>", status=503), refused("40200"), ok(None)]
+)
+def test_C1_a_position_that_nobody_prices_is_priced_at_its_entry(
+    exchange: ScriptedExchange, futures: Venue, tickers: Scripted
+) -> None:
+    answers_account(exchange, {**ETH, "markPrice": ""}, HELD)
+    exchange.then(TICKERS, tickers)
+    _, ether = futures.snapshot().positions
+    assert (ether.mark_price, ether.stops.stop_loss) == (Decimal(3000), Decimal(2900))
+
+
+def test_C1_the_guard_sees_a_position_without_a_mark_and_waits_for_no_ticker(
+    exchange: ScriptedExchange, futures: Venue
+) -> None:
+    answers_account(exchange, {**ETH, "markPrice": ""}, HELD)
+    bitcoin, ether = futures.holdings(priority=Priority.PROTECTION)
+    assert (bitcoin.symbol, ether.symbol) == ("BTCUSDT", "ETHUSDT")
+    assert ether.stops == StopPrices(Decimal(2900))
+    assert exchange.queries(TICKERS) == []
 
 
 @pytest.mark.parametrize("when", ["999999999999999", "²", "-1", "1795000000000.5"])
@@ -252,6 +366,21 @@ def test_rules_that_cannot_be_read_again_stay_those_of_before(
     asked = len(exchange.sent(CONTRACTS))
     assert set(futures.instruments()) == {"BTCUSDT"}
     assert len(exchange.sent(CONTRACTS)) == asked  # not at every order
+    clock.advance(31)
+    exchange.then(CONTRACTS, ok([{**CONTRACT, "sizeMultiplier": "0.001"}]))
+    assert futures.instruments()["BTCUSDT"].size_step == Decimal("0.001")
+
+
+def test_A19_rules_that_changed_and_cannot_be_read_stay_those_of_before(
+    exchange: ScriptedExchange, futures: Venue, clock: HandClock
+) -> None:
+    """An order was refused by the new ones; what is held can be closed all the same."""
+    exchange.then(CONTRACTS, ok([CONTRACT]))
+    futures.instruments()
+    exchange.then(PLACE, refused("45110"))
+    assert futures.submit([buy()])[0].rules_changed
+    exchange.then(CONTRACTS, Scripted("<html>", status=503))
+    assert futures.instruments()["BTCUSDT"].size_step == Decimal("0.0001")
     clock.advance(31)
     exchange.then(CONTRACTS, ok([{**CONTRACT, "sizeMultiplier": "0.001"}]))
     assert futures.instruments()["BTCUSDT"].size_step == Decimal("0.001")
@@ -320,6 +449,17 @@ def test_B6_a_position_is_closed_though_the_trading_rules_cannot_be_read(rig: Ga
     assert venue.held == {}
 
 
+def test_C1_an_order_without_a_price_is_refused_and_the_others_of_its_batch_leave(
+    rig: GatewayRig,
+) -> None:
+    """Its price went between the plan and the order."""
+    del rig.venue.marks["XRPUSDT"]
+    batch = [buy("af-1"), buy("af-2", "20", symbol="XRPUSDT")]
+    taken, refused_one = rig.gateway.submit("acc", rig.stamp(), batch)
+    assert taken.outcome is Outcome.ACCEPTED
+    assert (refused_one.outcome, refused_one.code) == (Outcome.REJECTED, "no-price")
+
+
 def test_A22_with_shared_collateral_nothing_opens_and_everything_closes(rig: GatewayRig) -> None:
     rig.gateway.submit("acc", rig.stamp(), [buy("af-1")])
     rig.venue.shares_collateral = True
@@ -374,6 +514,72 @@ def test_I2_one_reading_without_a_position_does_not_take_its_stop_away(rig: Gate
     assert venue.stops == {}
 
 
+class Hedged(MemoryVenue):
+    """Where somebody has opened the other side of what is held."""
+
+    hedged = False
+
+    def positions(self, *, priority: Priority = Priority.READ) -> tuple[Position, ...]:
+        found = super().positions(priority=priority)
+        return (*found, *(replace(held, size=-held.size) for held in found if self.hedged))
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_A22_a_symbol_held_long_and_short_is_told_at_once_and_once(restarted: bool) -> None:
+    rig = GatewayRig()
+    venue = Hedged(rig.clock)
+    rig.venue = rig.venues.by_account["acc"] = venue
+    rig.gateway.submit("acc", rig.stamp(), [buy(stops=STOPS)])
+    gateway = rig.gateway
+    if restarted:
+        rig.postgres.owner = None
+        gateway = rig.another("gw-2")
+    else:
+        gateway._loop.step(rig.clock.now())
+    venue.hedged = True
+    for _ in range(40):
+        rig.clock.advance(5)
+        gateway._loop.step(rig.clock.now())
+    (told,) = rig.alerts.of_kind("protection")
+    assert "two positions of BTCUSDT" in str(told.lines)
+    assert "One-way mode" in str(told.lines)
+    venue.hedged = False
+    rig.venue.stops.clear()
+    for _ in range(2):
+        rig.clock.advance(5)
+        gateway._loop.step(rig.clock.now())
+    assert len(rig.venue.stops) == 2  # the guard is back
+    venue.hedged = True
+    rig.clock.advance(5)
+    gateway._loop.step(rig.clock.now())
+    assert len(rig.alerts.of_kind("protection")) == 2
+
+
+def test_I2_B7_room_is_not_made_by_a_reading_without_the_position_that_needs_it(
+    rig: GatewayRig,
+) -> None:
+    venue = Blinking(rig.clock)
+    rig.venue = rig.venues.by_account["acc"] = venue
+    rig.gateway.submit("acc", rig.stamp(), [buy(stops=STOPS)])
+    other = StopPrices(Decimal("0.4"), Decimal("0.6"))
+    rig.gateway.submit("acc", rig.stamp(), [buy("af-2", "20", symbol="XRPUSDT", stops=other)])
+    rig.gateway.protect_now("acc")
+    del venue.stops[("BTCUSDT", True)]
+    full = StopsFull("too many", code="40890")
+    venue.script["set_stop"].append(full)
+    taken = venue.set_stop
+
+    def set_stop(*words: object, **named: object) -> None:
+        venue.blinks = int(bool(venue.script["set_stop"]))
+        taken(*words, **named)  # type: ignore[arg-type]
+
+    venue.set_stop = set_stop  # type: ignore[method-assign]
+    rig.gateway.protect_now("acc")
+    assert ("XRPUSDT", True) in venue.stops
+    assert rig.gateway.protect_now("acc") == ()
+    assert {name for name, _ in venue.stops} == {"BTCUSDT", "XRPUSDT"}
+
+
 class TakesNoProfit(MemoryVenue):
     """Which has no room for take profits (a limit of stop orders, a price too far away)."""
 
@@ -415,7 +621,16 @@ def test_B7_a_position_with_its_stop_loss_is_not_closed_for_a_take_profit_that_i
     assert "take profit" in told.title
     (more,) = rig.gateway.submit("acc", rig.stamp(), [buy("af-2")])
     assert more.code == "unprotected"
+    rows = len(rig.postgres.writes)
+    for _ in range(20):  # not at every look: each costs a request, and a row for ever
+        rig.gateway.protect_now("acc")
+        rig.clock.advance(1)
+    assert len(rig.postgres.writes) - rows <= 1
+    venue.stops.clear()  # what it has is mended at once all the same
+    rig.gateway.protect_now("acc")
+    assert venue._positions()[0].stops == StopPrices(STOPS.stop_loss)
     venue.takes_profits = True
+    rig.clock.advance(31)
     assert rig.gateway.protect_now("acc") == ()
     assert venue._positions()[0].stops == STOPS
 

@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from module.db.repositories.gateway_writes import WriteOutcome
+from module.gateway.service import Gateway
 from module.model.accounts import MarginMode, PositionMode
 from module.model.errors import (
     Conflict,
@@ -22,7 +23,16 @@ from module.model.errors import (
     TooLate,
     Unavailable,
 )
-from module.model.orders import MissingOrder, OrderType, Outcome, Passage, Side, StopPrices
+from module.model.orders import (
+    MissingOrder,
+    OrderRequest,
+    OrderType,
+    Outcome,
+    Passage,
+    Side,
+    StopPrices,
+    SubmitResult,
+)
 from tests.fakes.gateway_rig import GatewayRig, buy, sell
 
 STOPS = StopPrices(Decimal("55000.5"), Decimal("66000.1"))
@@ -420,6 +430,65 @@ def test_A6_another_order_under_our_client_id_halts(rig: GatewayRig) -> None:
     assert rig.postgres.orders()[0].outcome is WriteOutcome.UNKNOWN
 
 
+def clash_left_behind(rig: GatewayRig) -> Gateway:
+    """A gateway died while it sent; the next one finds another order under the id."""
+
+    class Killed(BaseException):
+        pass
+
+    def die(orders, **listening):  # type: ignore[no-untyped-def]
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(rig.venue, "submit", die)
+        with pytest.raises(Killed):
+            rig.gateway.submit("acc", rig.stamp(), [buy(size="0.0123", stops=STOPS)])
+    rig.venue._accept(buy(size="0.5"))
+    rig.postgres.owner = None
+    return rig.another("gw-2")
+
+
+@pytest.mark.parametrize("epoch", [7, 8])
+def test_A6_another_order_under_our_id_that_is_found_after_a_restart_halts_once(
+    rig: GatewayRig, epoch: int
+) -> None:
+    """Also where the session's next leader was quicker than the gateway's first look."""
+    second = clash_left_behind(rig)
+    rig.postgres.records["acc"] = replace(rig.postgres.records["acc"], epoch=epoch)
+    for _ in range(30):
+        second.protect_now("acc")
+        rig.clock.advance(3)
+    assert len(rig.alerts.of_kind("halted")) == 1
+    assert rig.venue.calls.count("order") == 1
+    (opening,) = second.submit("acc", rig.stamp(epoch), [buy("af-2", symbol="ETHUSDT", size="1")])
+    assert (opening.outcome, opening.code) == (Outcome.REJECTED, "halted")
+    (closing,) = second.submit("acc", rig.stamp(epoch), [sell("af-3", "0.5")])
+    assert closing.outcome is Outcome.ACCEPTED
+    assert rig.postgres.orders()[0].outcome is None  # never guessed
+    assert rig.postgres.wanted == {}
+
+
+def test_A6_the_next_leader_of_the_session_does_not_take_the_other_order_for_its_own(
+    rig: GatewayRig,
+) -> None:
+    second = clash_left_behind(rig)
+    second.protect_now("acc")
+    rig.postgres.records["acc"] = replace(rig.postgres.records["acc"], epoch=8)
+    second.submit("acc", rig.stamp(8), [sell("af-9", "0.0001")])  # its halt would be over
+    with pytest.raises(InvariantViolated, match=r"size 0.5, sent 0.0123"):
+        second.order("acc", "BTCUSDT", "af-1")
+
+
+def test_A6_a_clash_of_a_session_that_is_over_halts_no_other(rig: GatewayRig) -> None:
+    second = clash_left_behind(rig)
+    rig.clock.advance(3600)
+    rig.postgres.records["acc"] = replace(rig.postgres.records["acc"], epoch=8)
+    second.protect_now("acc")
+    (opening,) = second.submit("acc", rig.stamp(8), [buy("af-2", symbol="ETHUSDT", size="1")])
+    assert opening.outcome is Outcome.ACCEPTED
+    assert rig.alerts.of_kind("halted") == []
+
+
 # --- nothing was sent ----------
 
 
@@ -459,6 +528,67 @@ def test_A12_what_a_limit_sent_back_is_not_refused_afterwards_without_a_look(
     assert result.outcome is Outcome.ACCEPTED
     assert rig.venue.calls.count("submit_one") == 2
     assert rig.postgres.orders()[1].outcome is WriteOutcome.ACCEPTED
+
+
+def test_A12_what_was_sent_back_is_looked_for_however_often_its_batch_comes_back(
+    rig: GatewayRig,
+) -> None:
+    rig.gateway.submit("acc", rig.stamp(), [buy("af-1", "0.0123")])
+    rig.clock.advance(4)
+    close, other = sell("af-2", "0.0123"), buy("af-3", "20", symbol="XRPUSDT")
+    taken, rig.venue.submit = rig.venue.submit, _twice(rig)  # type: ignore[method-assign]
+    with pytest.raises(RateLimited):
+        rig.gateway.submit("acc", rig.stamp(), [close])
+    rig.venue.submit = taken  # type: ignore[method-assign]
+    rig.clock.advance(4)  # from now on there is no position: the last gate refuses the close
+    rig.venue.script["submit"].append(RateLimited("429", retry_after_s=7))
+    with pytest.raises(RateLimited):
+        rig.gateway.submit("acc", rig.stamp(), [close, other])
+    assert "order" not in rig.venue.calls  # what nobody is told is not asked for
+    closed, opened = rig.gateway.submit("acc", rig.stamp(), [close, other])
+    assert (closed.outcome, opened.outcome) == (Outcome.ACCEPTED, Outcome.ACCEPTED)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_A12_a_refusal_of_what_was_sent_back_is_believed_once_it_is_not_found(
+    rig: GatewayRig, is_there: bool
+) -> None:
+    """The exchange may refuse the second of two copies for what the first one has done."""
+    taken = rig.venue.submit
+    if is_there:
+        rig.venue.submit = _twice(rig)  # type: ignore[method-assign]
+    else:
+        rig.venue.script["submit"].append(RateLimited("429", retry_after_s=7))
+    with pytest.raises(RateLimited):
+        rig.gateway.submit("acc", rig.stamp(), [buy()])
+    rig.venue.submit = taken  # type: ignore[method-assign]
+    rig.venue.script["submit_one"].append(Rejected("not enough margin", code="40754"))
+    (result,) = rig.gateway.submit("acc", rig.stamp(), [buy()])
+    assert result.outcome is (Outcome.ACCEPTED if is_there else Outcome.REJECTED)
+    assert result.code == (None if is_there else "40754")
+
+
+def test_A12_a_look_for_what_was_sent_back_keeps_nothing_else_from_leaving(
+    rig: GatewayRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exchange that is silent about orders for seconds: the others would be too old to leave."""
+    rig.gateway.submit("acc", rig.stamp(), [buy("af-1", "0.0123")])
+    rig.clock.advance(4)
+    close, other = sell("af-2", "0.0123"), buy("af-3", "20", symbol="XRPUSDT")
+    rig.venue.script["submit"].append(RateLimited("429", retry_after_s=7))
+    with pytest.raises(RateLimited):
+        rig.gateway.submit("acc", rig.stamp(), [close])
+    rig.venue.hold("BTCUSDT", Decimal(0))
+    rig.clock.advance(4)
+    look_up = rig.venue.look_up
+
+    def slowly(order: OrderRequest, **words: object) -> SubmitResult:
+        rig.clock.advance(9)
+        return look_up(order, **words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rig.venue, "look_up", slowly)
+    closed, opened = rig.gateway.submit("acc", rig.stamp(), [close, other])
+    assert (closed.outcome, opened.outcome) == (Outcome.UNKNOWN, Outcome.ACCEPTED)
 
 
 def _twice(rig: GatewayRig):  # type: ignore[no-untyped-def]

@@ -101,7 +101,8 @@ def test_a_refusal_on_record_is_told_with_its_code(rig: GatewayRig) -> None:
 
 def test_an_order_that_the_exchange_has_accepted_is_never_ruled_out(rig: GatewayRig) -> None:
     rig.gateway.submit("acc", rig.stamp(), [buy()])
-    assert asked(rig).passage is Passage.TAKEN
+    told = asked(rig)
+    assert (told.passage, told.order_id) == (Passage.TAKEN, rig.venue.orders["af-1"].order_id)
     (again,) = rig.gateway.submit("acc", rig.stamp(), [buy()])
     assert again.outcome is Outcome.ACCEPTED
 

@@ -18,7 +18,7 @@ from module.model.errors import Unavailable
 from module.model.orders import FillCause, OrderRequest, Side
 from module.model.sessions import EndState, SessionState, client_id_prefix, installation_prefix
 from tests.fakes.crashes import Crash
-from tests.fakes.exchange import MARKS, Fails
+from tests.fakes.exchange import MARKS, Fails, FillsPart
 from tests.unit.trading.leading import FIRST_BOUNDARY, FIVE_MINUTES, Session, make_spec
 from trading.execution.reconcile import CORRECTIONS_MAX
 from trading.rebalance.order_info import OrderInfo
@@ -267,6 +267,24 @@ def test_A27_an_unexplained_account_at_the_start_stops_before_it_trades(session:
     assert session.lead() is Exit.OVER
     assert session.registry.states[-1][0] is SessionState.FAILED
     assert len(session.exchange.ledger) == sent
+
+
+def test_B4_an_order_that_is_forgotten_while_nobody_led_is_over_as_its_fills_say(
+    session: Session,
+) -> None:
+    """It was cancelled by the exchange with a part of it filled, and the leader died right then."""
+    session.exchange.taken = True
+    session.exchange.script["submit"].append(FillsPart("BTCUSDT", Decimal("0.0123")))
+    assert die_at_point(session, "execution: after submit", 1)
+    (lost,) = (o for o in session.exchange.ledger if o.symbol == "BTCUSDT")
+    session.exchange.lose_sight(lost.client_id)
+    session.clock.advance(3 * 3600)
+    assert session.lead() is Exit.OVER
+    part = session.letters()[0].leg("BTCUSDT-open").slices[0]
+    assert (part.filled_size, part.code) == (Decimal("0.0123"), "forgotten")
+    assert session.alerts.kinds().count("order-forgotten") == 1
+    assert "account-changed" not in session.alerts.kinds()
+    assert session.exchange.held("BTCUSDT") == Decimal("0.0499")  # the next cycles trade the rest
 
 
 def named_points(session: Session) -> list[str]:

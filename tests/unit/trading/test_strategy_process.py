@@ -320,6 +320,19 @@ def test_A20_a_symbol_without_a_price_is_left_out_and_the_others_are_traded(
     ]
 
 
+@pytest.mark.parametrize("odd", ["BTCUSDT", "LINKUSDT", "XRPUSDT"])
+def test_C1_one_symbol_without_a_quote_among_many_costs_few_questions(
+    process: Process, odd: str
+) -> None:
+    names = sorted(process.exchange.marks)
+    process.runner.targets = {name: {"weight": "0.05"} for name in names}
+    del process.exchange.marks[odd]
+    (answer,) = process.serve(1)
+    assert {record.leg.symbol for record in answer.legs} == set(names) - {odd}
+    assert [(item.symbol, item.reason.value) for item in answer.skipped] == [(odd, "no_price")]
+    assert process.exchange.calls.count("quotes") <= 1 + 2 * len(names).bit_length()
+
+
 def test_volatility_targeting_scales_by_what_the_book_realised() -> None:
     spec = make_spec(
         trade_mode=TradeMode.VOLATILITY_TARGETING, target_volatility=Decimal("0.000001")

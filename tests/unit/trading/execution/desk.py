@@ -67,6 +67,7 @@ class Desk:
     stopping: bool = False
     epoch: int = 3
     frozen: Mapping[str, str] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
     exchange: FakeExchange = field(init=False)
     store: MemoryOrderInfoStore = field(init=False)
 
@@ -100,6 +101,7 @@ class Desk:
             apply_account_settings=self.apply_account_settings,
             stop_requested=lambda: self.stopping,
             frozen=self.frozen,
+            tell_forgotten=self.told.append,
         )
 
     def planned(self, targets: Mapping[str, Target], cycle: datetime | None = None) -> OrderInfo:

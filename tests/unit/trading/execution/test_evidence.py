@@ -31,6 +31,9 @@ from tests.unit.trading.execution.desk import Desk, wanted
 from trading.execution.evidence import (
     ABSENCES,
     END_BELIEVED_S,
+    FORGOTTEN,
+    FORGOTTEN_AFTER,
+    FORGOTTEN_WITHIN,
     POLL_FIRST_S,
     POLL_MAX_S,
     POLLS_MAX,
@@ -377,12 +380,123 @@ def test_A9_what_was_taken_is_waited_for_though_the_exchange_does_not_show_it() 
     assert state_of(case.evidence.look(case.info)) is LegState.ACKNOWLEDGED
 
 
-def test_A10_an_acknowledged_order_that_is_not_shown_is_never_called_absent() -> None:
+def test_A10_an_acknowledged_order_that_has_no_number_is_never_called_absent() -> None:
     case, exchange = traced(OrderTrace("af-btcusdt-0", Passage.NEVER), state=LegState.ACKNOWLEDGED)
     case.desk.clock.advance(3600)
     for _ in range(ABSENCES + 1):
         assert case.evidence.look(case.info) is case.info
     assert exchange.asked == []
+
+
+def forgotten(filled: str | None, *, age: timedelta = FORGOTTEN_AFTER * 3) -> Case:
+    """BTC's order was taken, long ago; the exchange does not show it by its id any more. `filled`:
+    how much was executed of it (None: nothing)."""
+    desk = Desk()
+    case = sent(desk, LegState.ACKNOWLEDGED, known=False)
+    size = case.info.leg(BTC).size
+    order = OrderRequest("af-btcusdt-0", "BTCUSDT", Side.BUY, size, False)
+    if filled is not None:
+        part = size if filled == "all" else Decimal(filled)
+        desk.exchange.script["submit"].append(FillsPart("BTCUSDT", part))
+        (result,) = desk.exchange.submit(case.scribe.stamp(case.info), [order])
+        number = result.order_id
+    else:
+        desk.exchange.rest(order)
+        number = desk.exchange.order("BTCUSDT", "af-btcusdt-0").order_id
+    record = case.info.leg(BTC)
+    numbered = replace(record, slices=(replace(record.slices[0], order_id=number),))
+    case.info = case.info.with_legs({BTC: numbered})
+    desk.exchange.lose_sight("af-btcusdt-0")
+    desk.clock.advance(SEND_WINDOW_S + age.total_seconds())
+    desk.exchange.calls.clear()
+    return case
+
+
+@pytest.mark.parametrize(
+    ("filled", "state"),
+    [
+        (None, LegState.ABANDONED),
+        (str(PART), LegState.ABANDONED),
+        ("all", LegState.FILLED),
+    ],
+)
+def test_B4_an_order_that_is_no_longer_shown_is_over_as_its_fills_say(
+    filled: str | None, state: LegState
+) -> None:
+    """Cancelled orders without fills are kept for hours only; the leader was away for longer."""
+    case = forgotten(filled)
+    size = case.info.leg(BTC).size
+    began = case.desk.clock.now()
+    done = case.settle()
+    part = part_of(done)
+    wanted_size = size if filled == "all" else Decimal(filled or 0)
+    assert (part.state, part.filled_size, part.code) == (state, wanted_size, FORGOTTEN)
+    assert (part.average_price is None) is (filled is None)
+    took_s = (case.desk.clock.now() - began).total_seconds()
+    assert END_BELIEVED_S < took_s < END_BELIEVED_S + 3 * POLL_MAX_S
+    assert case.desk.exchange.calls.count("fills") == 2, "said twice"
+    (detail,) = case.desk.told
+    assert "af-btcusdt-0" in detail
+    assert from_json(case.desk.store.last) == done
+
+
+def seen_for(case: Case, seconds: float) -> OrderInfo:
+    """Looked at every ten seconds."""
+    info = case.info
+    for _ in range(int(seconds / 10)):
+        info = case.evidence.look(info)
+        case.desk.clock.advance(10)
+    return info
+
+
+@pytest.mark.parametrize("age", [timedelta(0), FORGOTTEN_AFTER - timedelta(minutes=3)])
+def test_A10_an_order_that_was_taken_lately_is_not_over_because_nobody_shows_it(
+    age: timedelta,
+) -> None:
+    case = forgotten(None, age=age)
+    assert state_of(seen_for(case, 100)) is LegState.ACKNOWLEDGED
+    assert "fills" not in case.desk.exchange.calls
+    assert case.desk.told == []
+
+
+def test_A10_an_order_older_than_the_lists_of_fills_is_left_to_a_person() -> None:
+    case = forgotten(None, age=FORGOTTEN_WITHIN)
+    assert state_of(seen_for(case, 100)) is LegState.ACKNOWLEDGED
+
+
+def test_A10_an_order_that_is_listed_as_open_is_not_over() -> None:
+    case = forgotten(None)
+    case.desk.exchange.lost_sight.clear()
+    case.desk.exchange.index_lag_s = 1e6  # the list has it, the question by id does not
+    assert state_of(seen_for(case, 100)) is LegState.ACKNOWLEDGED
+    assert case.desk.told == []
+
+
+def test_B4_fills_that_come_late_begin_the_half_minute_anew() -> None:
+    case = forgotten(str(PART))
+    began = case.desk.clock.now()
+    case.desk.exchange.fills_hidden_until = began + timedelta(seconds=25)
+    done = case.settle()
+    assert part_of(done).filled_size == PART
+    assert (case.desk.clock.now() - began).total_seconds() > 2 * END_BELIEVED_S
+
+
+def test_B2_a_list_of_fills_with_less_than_was_booked_is_no_proof() -> None:
+    case = forgotten(str(PART))
+    record = case.info.leg(BTC)
+    booked = replace(record.slices[0], filled_size=PART * 2)
+    case.info = case.info.with_legs({BTC: replace(record, slices=(booked,))})
+    assert state_of(seen_for(case, 100)) is LegState.ACKNOWLEDGED
+
+
+def test_a_list_of_fills_that_is_away_is_no_proof_and_asked_for_again() -> None:
+    case = forgotten(None)
+    case.desk.exchange.script["fills"].extend([Fails(Unavailable("away"))] * 3)
+    info = seen_for(case, 30)
+    assert state_of(info) is LegState.ACKNOWLEDGED
+    assert case.desk.exchange.calls.count("fills") == 3
+    case.info = info
+    assert state_of(seen_for(case, 60)) is LegState.ABANDONED
 
 
 def test_a_slice_without_a_deadline_is_never_called_absent() -> None:
