@@ -37,6 +37,7 @@ from trading.execution.auto_trade import (
     settle_open_slices,
 )
 from trading.gathering import OwnPart, everything
+from trading.leader_wiring import Exit
 from trading.leaving import held_in_words, look_well
 from trading.rebalance.decision import closing_inputs, decide, plan_letter
 from trading.rebalance.given_plan import (
@@ -55,7 +56,6 @@ from trading.rebalance.order_info import (
     requested,
     to_json,
 )
-from trading.rebalancing_main import Exit
 from trading.rebalancing_strategy import flat_policy, policy_of
 from trading.session.announcer import Announcer
 from trading.session.control import Control
