@@ -47,7 +47,7 @@ KEY_PATTERN: Final = re.compile(r"[\x21-\x7e]{1,128}")
 KEY_WAIT_S: Final = 20.0
 KEY_PAUSE_S: Final = 0.2
 SESSION_ID_BYTES: Final = 16
-SEEDED_IDS_MAX: Final = 1000
+IDS_MAX: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +145,16 @@ def run_system(
 
 
 def _new_session_id(doors: Doors, request: RunSystemRequest) -> str:
-    """Random; in a seeded paper world the first that is free of those which seed and start give,
+    """The first that is free: random, in a seeded paper world of those which seed and start give,
     so that the same session there has the same client ids."""
     now, seed = doors.clock.now(), doors.settings.id_seed
-    if seed is None or request.trade_env is not TradeEnv.PAPER:
-        return new_session_id(now, secrets.token_bytes(SESSION_ID_BYTES))
-    for number in range(SEEDED_IDS_MAX):
-        found = new_session_id(now, f"{seed}|{now.isoformat()}|{number}".encode())
+    is_seeded = seed is not None and request.trade_env is TradeEnv.PAPER
+    for number in range(IDS_MAX):
+        said = f"{seed}|{now.isoformat()}|{number}".encode()
+        found = new_session_id(now, said if is_seeded else secrets.token_bytes(SESSION_ID_BYTES))
         if doors.sessions.find(found) is None:
             return found
-    raise Conflict(f"{SEEDED_IDS_MAX} sessions started in this minute of the world; wait for more")
+    raise Conflict(f"{IDS_MAX} session ids of this minute are taken; wait for the next one")
 
 
 def dashboard_url(doors: Doors) -> str:

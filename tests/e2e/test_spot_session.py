@@ -201,5 +201,5 @@ def test_coins_that_are_there_are_refused_or_adopted(installation: Installation)
 
 def test_leverage_is_refused_on_spot(installation: Installation) -> None:
     account = spot_account(installation, "levered-spot")
-    with pytest.raises(AifapError, match="leverage must be 1 on spot"):
+    with pytest.raises(AifapError, match="leverage: must be 1 on spot, got 2"):
         installation.start(account, "equal_weight", INTERVAL, tradeType="spot", leverage=2)

@@ -40,7 +40,11 @@ NOTHING_WENT_WRONG = {
     "Missing minutes by session",
     "Cycles that were not simply done",
 }
-EMPTY_ON_SPOT = NOTHING_WENT_WRONG | {"Nearest liquidation", "Distance to liquidation"}
+EMPTY_ON_SPOT = NOTHING_WENT_WRONG | {
+    "Nearest liquidation",
+    "Distance to liquidation",
+    "Writes that were not taken",
+}
 # Ratios of days need two of them; nothing of a row was missing; a skipped cycle took no time; in an
 # hour nobody may have won.
 EMPTY_WITHIN_A_DAY = {

@@ -300,5 +300,8 @@ def tell_many(pattern: Told, count: int) -> None:
             account_id = str(uuid.uuid4())
             own = {"account_id": account_id, "label": f"desk-{number:03d}"}
             db.add(Account(**values | own))
-            spec = session_spec(pattern.user.user_id, account_id, pattern.now)
+            began = pattern.now - timedelta(
+                minutes=number
+            )  # an id is four characters and its minute
+            spec = session_spec(pattern.user.user_id, account_id, began)
             db.add(new_row(spec, "file"))
