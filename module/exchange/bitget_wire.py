@@ -20,6 +20,7 @@ from functools import cache
 from typing import Any, Final
 
 from module.exchange.bitget_codes import SUCCESS, Verdict, verdict_of
+from module.exchange.no_connection import why_no_connection
 from module.exchange.venue import (
     KeysRefused,
     NoPosition,
@@ -244,8 +245,6 @@ class BitgetWire:
         self, target: Endpoint, params: Mapping[str, object], timeout_ms: int
     ) -> RawAnswer:
         import ccxt
-        from requests.exceptions import ConnectionError as RequestsConnectionError
-        from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
         connector = self._borrow()
         connector.last_answer, connector.timeout = None, timeout_ms
@@ -260,12 +259,10 @@ class BitgetWire:
         answer = connector.last_answer
         if isinstance(answer, RawAnswer):
             return answer
-        cause = failure.__cause__ if failure is not None else None
-        inner = cause.args[0] if isinstance(cause, RequestsConnectionError) and cause.args else None
-        reason = inner.reason if isinstance(inner, MaxRetryError) else None
-        if isinstance(reason, (NewConnectionError, ConnectTimeoutError)):
+        why = why_no_connection(failure)
+        if why:
             raise Unavailable(
-                f"{self._base_url} cannot be reached; nothing was sent", retry_after_s=1.0
+                f"{self._base_url} {why}; nothing was sent", retry_after_s=1.0
             ) from failure
         what = type(failure).__name__ if failure is not None else "no answer"
         if target.is_write:

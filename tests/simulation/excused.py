@@ -40,7 +40,14 @@ EXCUSED: Final[Mapping[str, Excuse]] = {
             "test_venue_orders.py::test_A17_a_size_off_the_lot_is_refused_and_never_rounded",
         ),
     ),
-    "A25": Excuse("there is no TLS inside one process; certificates are requests' own, untested"),
+    "A25": Excuse(
+        "there is no TLS inside one process",
+        _in(
+            "integration",
+            "gateway/test_certificates.py::"
+            "test_A25_an_order_to_an_exchange_that_cannot_prove_who_it_is_was_certainly_not_sent",
+        ),
+    ),
     "C6": Excuse(
         "a day is one span of UTC instants",
         _in("unit", "test_boundaries.py::test_C6_every_slot_of_every_odd_day_comes_once"),
@@ -140,7 +147,14 @@ EXCUSED: Final[Mapping[str, Excuse]] = {
             "test_spool.py::test_E12_over_its_bound_the_spool_keeps_portfolio_rows_and_gaps_only",
         ),
     ),
-    "O4": Excuse("HTTP clients are the platform API's; a command that is taken is a row, untested"),
+    "O4": Excuse(
+        "HTTP clients are the platform API's; a command that is taken is a row",
+        _in(
+            "integration",
+            "api/test_command.py::"
+            "test_O4_a_client_that_hangs_up_in_mid_request_has_its_session_all_the_same",
+        ),
+    ),
     "O6": Excuse(
         "the platform API's rows",
         _in(

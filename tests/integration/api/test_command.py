@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -19,6 +22,7 @@ from module.model.sessions import DesiredState, EndState, SessionState, TradeMod
 from module.settings import Settings
 from tests.fakes.asgi_client import AsgiClient
 from tests.fakes.platform import FakePlatform, fake_platform
+from tests.fakes.serving import served
 from trading.rebalancing_strategy import policy_of
 
 SEED_FIELDS = {
@@ -443,3 +447,27 @@ def test_commands_leave_one_audit_row_each(platform: FakePlatform) -> None:
     rows = platform.doors.audit.latest(20, user.user_id)
     commands = [(row.action, row.subject) for row in rows if row.subject == session_id]
     assert commands == [("terminate", session_id), ("run-system", session_id)]
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_O4_a_client_that_hangs_up_in_mid_request_has_its_session_all_the_same(
+    platform: FakePlatform, reset: bool
+) -> None:
+    user, client = fresh(platform)
+    body = json.dumps(SEED_FIELDS).encode()
+    head = (
+        f"POST {RUN} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {client.token}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with served() as serve:
+        host, _, port = serve(platform.app).removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port))) as line:
+            line.sendall(head.encode() + body)
+            if reset:  # gone without a word, instead of a proper end
+                line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        until = time.monotonic() + 30.0
+        while not (listed := client.get("/results/sessions").json()["sessions"]):
+            assert time.monotonic() < until, "the command was lost with its client"
+            time.sleep(0.05)
+    assert [one["strategy_name"] for one in listed] == [SEED_FIELDS["strategy_name"]]
+    assert platform.doors.sessions.get(listed[0]["session_id"]).owner_id == user.user_id
