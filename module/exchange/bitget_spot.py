@@ -302,9 +302,9 @@ class BitgetSpot(BitgetAccount):
     def _wallet(self, assets: object, tickers: object, pairs: Mapping[str, Instrument]) -> _Wallet:
         """Prices are read of what is there: a pair that is listed before it trades has none yet.
 
-        A coin whose price is missing from one reading, or is none, has the one that was read last:
-        left out, it would be taken for sold, and its stop for left behind (C1). Unavailable where
-        that is old and its pair trades."""
+        A coin whose price cannot be read has the one that was read last: left out, it would be
+        taken for sold, and its stop for left behind (C1). Unavailable where that is old and its
+        pair trades. A pair that is not listed any more was removed (A20): nobody can sell it."""
         balances = understood(lambda: [spot_balance(row) for row in rows.rows_of(assets)])
         present = [coin for coin in balances if coin.free or coin.locked]
         needed = {coin.asset + QUOTE for coin in present} - {QUOTE + QUOTE}
@@ -312,15 +312,15 @@ class BitgetSpot(BitgetAccount):
         named = {str(row.get("symbol")): row for row in listed if row.get("symbol") in needed}
         prices = {QUOTE + QUOTE: Decimal(1)}
         now = self._clock.now()
-        for symbol in sorted(needed):
-            price = rows.price(named[symbol], "lastPr") if symbol in named else None
+        for symbol in sorted(named):
+            price = rows.price(named[symbol], "lastPr")
             if price is None:
                 price = self._price_before(symbol, now)
             else:
                 self._last_prices[symbol] = (price, now)
             if price is not None:
                 prices[symbol] = price
-            elif symbol in named and symbol in pairs and pairs[symbol].tradable:
+            elif symbol in pairs and pairs[symbol].tradable:
                 raise Unavailable(f"the exchange tells no price of {symbol}; ask again")
         return _Wallet(tuple(sorted(present, key=lambda coin: coin.asset)), prices)
 

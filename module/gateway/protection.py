@@ -40,7 +40,7 @@ from module.gateway.order_path import OrderPath
 from module.gateway.outside_changes import OutsideChanges
 from module.gateway.owned_account import OwnedAccount
 from module.gateway.quiet_log import QuietLog
-from module.gateway.stop_keeper import Held, StopKeeper, check_ticks, is_orphan
+from module.gateway.stop_keeper import Held, StopKeeper, check_ticks, is_orphan, moved_to_tick
 from module.gateway.unprotected_times import UnprotectedTimes
 from module.gateway.unresolved_writes import UnresolvedWrites
 from module.model.accounts import Position
@@ -340,6 +340,8 @@ class PositionGuard:
             )
             if isinstance(error, RateLimited):
                 raise
+            if isinstance(error, Rejected) and moved_to_tick(owned, wanted):
+                return False
             if self._bare(owned, position, error, has_loss=has_loss):
                 why = f"no stop for {BARE_MAX}: {error.message}"
                 closing.append(_Closing(position, wanted, why))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from module.db.repositories.gateway_writes import WriteEntry, WriteKind
+from module.db.repositories.wanted_stops import WantedStops
 from module.exchange.agreement import read_stops
 from module.exchange.venue import Ability, PlacedStop, Priority, StopExists, StopsFull
 from module.gateway.account_desk import AccountDesk
@@ -19,9 +20,10 @@ from module.gateway.guard_writes import GUARD_SESSION, AuditedWrite
 from module.gateway.owned_account import OwnedAccount
 from module.gateway.quiet_log import QuietLog
 from module.model.accounts import Position
-from module.model.errors import InvalidInput, NotFound
+from module.model.errors import InvalidInput, NotFound, Retryable
 from module.model.money import plain
 from module.model.orders import StopPrices
+from module.model.stop_ticks import round_stops
 from module.points import reach
 
 
@@ -188,3 +190,18 @@ def check_ticks(owned: OwnedAccount, symbol: str, stops: StopPrices) -> None:
                 f"{name} of {symbol} must be a positive multiple of "
                 f"{plain(instrument.price_step)}, got {plain(price)}"
             )
+
+
+def moved_to_tick(owned: OwnedAccount, wanted: WantedStops) -> bool:
+    """Whether the tick has changed since that was wanted (A19; a venue reads its rules anew after
+    such a refusal): it is wanted on the new tick then, and the next look places it there."""
+    try:
+        instrument = owned.venue.instruments().get(wanted.symbol)
+    except Retryable:
+        return False
+    stops = wanted.stops if instrument is None else round_stops(wanted.stops, instrument)
+    with owned.lock:
+        if stops == wanted.stops or owned.wanted.get(wanted.symbol) is not wanted:
+            return False
+        owned.wanted[wanted.symbol] = replace(wanted, stops=stops)
+    return True

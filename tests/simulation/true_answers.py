@@ -121,7 +121,8 @@ class TrueAnswers:
 
     def answered(self, carried: Carried) -> None:
         """A request that no fault touched: keys that were refused are good again."""
-        if self._refused is not None and "/public/" not in carried.path:
+        is_signed = not ("/public/" in carried.path or "/market/" in carried.path)
+        if self._refused is not None and is_signed:
             self._spans.append((self._refused[0], carried.served_ms, ""))
             self._refused = None
 

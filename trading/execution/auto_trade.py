@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from module.model.errors import Conflict
 from module.model.market import Instrument
 from module.model.orders import RULED_OUT
+from module.model.stop_ticks import round_stops
 from module.points import reach
 from trading.execution.departures import Departures
 from trading.execution.evidence import Chosen, Evidence
@@ -50,7 +51,6 @@ from trading.rebalance.order_info import (
     given_up,
 )
 from trading.rebalance.plan import rounded_anew
-from trading.rebalance.rounding import round_stops
 
 __all__ = [
     "BATCH_MAX",

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from module.model.accounts import Position
 from module.model.errors import Conflict, NotFound, OutcomeUnknown, Rejected, StaleWriter, TooLate
 from module.model.orders import NO_STOPS, StopPrices
+from module.model.stop_ticks import round_stops
 from module.points import reach
 from module.wire.model_codec import from_document
 from trading.execution.scribe import Scribe
 from trading.rebalance.order_info import OrderInfo
-from trading.rebalance.rounding import round_stops
 from trading.rebalance.stops import entry_price, wanted_stops
 from trading.rebalance.weights import Target, recorded_target
 

@@ -11,9 +11,9 @@ from decimal import Decimal
 
 from module.model.market import Instrument
 from module.model.money import ONE, ZERO, round_down
+from module.model.stop_ticks import round_stops
 from trading.rebalance.legs import Leg, Policy, SkippedLeg, SkipReason
 from trading.rebalance.lots import RoundedUp, give_up
-from trading.rebalance.rounding import round_stops
 
 
 def fit_opening_legs(

@@ -8,8 +8,8 @@ from module.model.accounts import Position
 from module.model.market import Instrument
 from module.model.money import ONE
 from module.model.orders import NO_STOPS, StopPrices
+from module.model.stop_ticks import round_stops
 from trading.rebalance.legs import Policy
-from trading.rebalance.rounding import round_stops
 from trading.rebalance.weights import Target
 
 

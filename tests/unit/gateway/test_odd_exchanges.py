@@ -213,10 +213,9 @@ def test_C1_a_pair_without_a_price_does_not_hide_the_wallet(
     exchange.then(SPOT_TICKERS, ok([{"symbol": "NEWUSDT", "lastPr": price}, PRICE]))
     (held,) = spot.holdings()
     assert (held.symbol, held.size, held.mark_price) == ("XRPUSDT", Decimal(20), Decimal("0.5"))
-    other = {**PRICE, "symbol": "NEWUSDT"}
-    for listed in ([{**PRICE, "lastPr": price}, other], [other]):
+    for _ in range(2):
         clock.advance(29)
-        exchange.then(SPOT_TICKERS, ok(listed))
+        exchange.then(SPOT_TICKERS, ok([{**PRICE, "lastPr": price}]))
         (held,) = spot.holdings()
         assert (held.symbol, held.size, held.mark_price) == ("XRPUSDT", Decimal(20), Decimal("0.5"))
     clock.advance(29)
@@ -225,6 +224,17 @@ def test_C1_a_pair_without_a_price_does_not_hide_the_wallet(
         spot.holdings()
     exchange.then(SPOT_TICKERS, ok([PRICE]))
     assert spot.holdings() == (held,)
+
+
+def test_A20_a_coin_whose_pair_is_not_listed_any_more_is_held_no_longer(
+    exchange: ScriptedExchange, spot: Venue
+) -> None:
+    coins = [{"coin": "XRP", "available": "20", "frozen": "0", "locked": "0"}]
+    exchange.then("/api/v2/spot/account/assets", ok(coins))
+    exchange.then(SPOT_TICKERS, ok([PRICE]))
+    assert len(spot.holdings()) == 1
+    exchange.then(SPOT_TICKERS, ok([{**PRICE, "symbol": "NEWUSDT"}]))
+    assert spot.holdings() == ()
 
 
 @pytest.mark.parametrize("price", ["", "0", "-1"])

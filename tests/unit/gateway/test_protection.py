@@ -364,6 +364,21 @@ def test_B5_a_stop_that_stays_unknown_for_thirty_seconds_closes_the_position(
     assert len(rig.alerts.of_kind("protection")) == 1
 
 
+def test_A19_a_stop_that_is_not_on_the_new_tick_goes_onto_it(
+    rig: GatewayRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.venue.presets_lost = True
+    protected(rig)
+    rules = rig.venue.instruments()
+    coarse = {**rules, "BTCUSDT": replace(rules["BTCUSDT"], price_step=Decimal(1))}
+    monkeypatch.setattr(rig.venue, "instruments", lambda: coarse)
+    rig.venue.script["set_stop"].append(Rejected("not a multiple of 1", code="40808"))
+    assert rig.gateway.protect_now("acc") == ("BTCUSDT",)
+    assert rig.gateway.protect_now("acc") == ()
+    assert stops_of(rig) == StopPrices(Decimal(55000), Decimal(66000))
+    assert rig.venue.held
+
+
 def test_B6_a_stop_on_the_wrong_side_closes_the_position_reduce_only(rig: GatewayRig) -> None:
     rig.venue.presets_lost = True
     protected(rig)

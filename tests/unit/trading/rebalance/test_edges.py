@@ -13,6 +13,7 @@ from module.model.errors import InvariantViolated, StrategyFailed
 from module.model.market import MarketType
 from module.model.orders import OrderStatus, Side, StopPrices
 from module.model.sessions import TradeMode
+from module.model.stop_ticks import round_stops
 from tests.fakes.exchange import MARKS, make_instrument
 from tests.unit.trading.deciding import make_inputs, make_order, make_position
 from tests.unit.trading.rebalance.books import book, policy, position, targets
@@ -49,7 +50,6 @@ from trading.rebalance.plan import (
     plan_rebalance,
     process_symbol,
 )
-from trading.rebalance.rounding import round_stops
 from trading.rebalance.stops import stops_fit
 from trading.rebalance.weights import SYMBOLS_MAX, Target, read_targets, scale_to_volatility
 
